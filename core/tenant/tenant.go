@@ -1,0 +1,56 @@
+// Package tenant is what the platform runs: apps, their scripts and routes, and the releases that tie them together.
+// Ingress and the dispatcher read it from a Snapshot in memory; the API changes it through core/postgres.
+package tenant
+
+import (
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// App is the unit of isolation: it owns scripts, routes and data.
+type App struct {
+	ID      uuid.UUID
+	Slug    string
+	Name    string
+	Release int64
+	Domains []string // hosts: literal, "*.suffix", or "*" for every host that nobody else claims
+	Scripts []Script
+	Routes  []Route
+}
+
+// Script is a user's program in the version that the app's release names.
+type Script struct {
+	ID          uuid.UUID
+	App         uuid.UUID
+	Name        string
+	Kind        string // KindEndpoint or KindModule
+	Engine      string // "yaegi"
+	Version     int    // zero: nothing is active
+	Hash        string // of the active version's bundle
+	Timeout     time.Duration
+	MaxAttempts int
+}
+
+// The kinds of a script.
+const (
+	KindEndpoint = "endpoint" // may be the target of a route
+	KindModule   = "module"   // imported by other scripts
+)
+
+// Route sends requests for a method and path to a script.
+type Route struct {
+	ID      uuid.UUID
+	App     uuid.UUID
+	Script  uuid.UUID
+	Method  string // upper case, or "ANY"
+	Host    string // empty: every host of the app
+	Pattern string // "/users/{id}"
+	Mode    string // ModeSync or ModeAsync
+}
+
+// The modes of a route.
+const (
+	ModeSync  = "sync"  // the caller waits for the script's answer
+	ModeAsync = "async" // the caller has a 202 at once
+)

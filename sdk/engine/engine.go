@@ -1,0 +1,103 @@
+// Package engine is the contract between the platform and a plugin that runs scripts.
+//
+// A plugin author implements Engine and calls Serve. The host starts one process for each app and engine, loads the
+// app's bundles into it and sends invocations over one stream; protobuf and gRPC stay inside this package.
+package engine
+
+import (
+	"context"
+	"time"
+
+	"github.com/picloud/picloud/sdk/event"
+)
+
+// Engine runs scripts. The host calls Load before the first Invoke of a bundle; calls may overlap.
+type Engine interface {
+	// Info says what the engine is. It is called before anything else and must not block.
+	Info() Info
+	// Load compiles a bundle and keeps it ready to run, replacing nothing: old bundles stay until Unload. The script's
+	// initialisers run here, so Load must end when ctx ends. A *fault.Fault of kind fault.Compile says that the source
+	// is wrong; Loaded.Diagnostics then holds where. Loading a loaded bundle is a no-op.
+	Load(ctx context.Context, b Bundle) (Loaded, error)
+	// Unload forgets a bundle. Runs in progress end normally. Unknown hashes are ignored.
+	Unload(hash string)
+	// Invoke runs a loaded bundle once and answers through out. It returns when nothing of the run is left, at the
+	// latest a moment after ctx ends (its deadline is the run's). nil means the answer is complete. A *fault.Fault
+	// says what failed and whose fault it was; any other error counts as the engine's.
+	Invoke(ctx context.Context, inv *Invocation, out Reply) error
+}
+
+// Info describes an engine.
+type Info struct {
+	Name       string   // "yaegi": the second half of the plugin's name
+	Version    string   // of the engine
+	SDKVersion string   // what ctx.SDKVersion says in its scripts
+	Extensions []string // file names that belong to it, such as ".go"
+}
+
+// Bundle is what an engine loads: the files of one script version.
+type Bundle struct {
+	Hash   string // identifies files, limits and SDK version
+	Script string // name, for messages
+	Files  []File // the first is the entry point
+	Limits Limits
+}
+
+// File is one source file.
+type File struct {
+	Name string
+	Data []byte
+}
+
+// Limits bound one run. Zero means the engine's default.
+type Limits struct {
+	Pool      int // invocations of this bundle that may run at one time
+	LogLines  int
+	LogBytes  int
+	BodyBytes int // the largest answer
+}
+
+// Loaded tells the outcome of Load.
+type Loaded struct{ Diagnostics []Diagnostic }
+
+// Diagnostic is one finding in a script's source. Line and Column are 1-based, zero where unknown.
+type Diagnostic struct {
+	File    string
+	Line    int
+	Column  int
+	Message string
+	Warning bool
+}
+
+// Invocation is one run of a bundle.
+type Invocation struct {
+	Bundle      string // hash
+	ExecutionID string
+	Attempt     int
+	Event       *event.Envelope
+	Body        []byte // the event's data
+	Log         func(Log)
+	// Call asks a service of the host and waits for its answer. Errors are faults.
+	Call func(ctx context.Context, service, method string, args []byte) ([]byte, error)
+}
+
+// Log is one line that a script logged. Level is trace, debug, info, warn or error.
+type Log struct {
+	Time    time.Time
+	Level   string
+	Message string
+	Data    []byte // JSON; may be empty
+}
+
+// Reply takes the answer of a run: a head, then any number of chunks. Returning from Invoke ends it. The calls block
+// while the receiver is behind and fail once the run is over. Not safe for concurrent use.
+type Reply interface {
+	Head(Head) error
+	Write(chunk []byte) (int, error)
+}
+
+// Head is the beginning of an answer.
+type Head struct {
+	Status  int
+	Headers []event.Header
+}
