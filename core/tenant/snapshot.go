@@ -1,0 +1,157 @@
+package tenant
+
+import (
+	"strings"
+
+	"github.com/google/uuid"
+)
+
+// Snapshot is the configuration of all apps at one version, arranged for look-ups. It never changes, so any number of
+// goroutines may read it, and what it returns must not be written to.
+type Snapshot struct {
+	Version int64
+
+	apps     map[uuid.UUID]*App
+	slugs    map[string]*App
+	scripts  map[uuid.UUID]*Script
+	routes   map[uuid.UUID]*Route
+	hosts    hostTable[*App]
+	matchers map[uuid.UUID]*hostTable[*node]
+}
+
+// NewSnapshot arranges apps, which it keeps. A route whose pattern does not parse or whose script is not the app's is
+// left out: it could not have been stored by this version.
+func NewSnapshot(version int64, apps []*App) *Snapshot {
+	s := &Snapshot{
+		Version:  version,
+		apps:     make(map[uuid.UUID]*App, len(apps)),
+		slugs:    make(map[string]*App, len(apps)),
+		scripts:  make(map[uuid.UUID]*Script),
+		routes:   make(map[uuid.UUID]*Route),
+		matchers: make(map[uuid.UUID]*hostTable[*node], len(apps)),
+	}
+	for _, app := range apps {
+		s.apps[app.ID] = app
+		s.slugs[app.Slug] = app
+		for _, host := range app.Domains {
+			s.hosts.set(host, app)
+		}
+		for i := range app.Scripts {
+			s.scripts[app.Scripts[i].ID] = &app.Scripts[i]
+		}
+		s.matchers[app.ID] = s.newMatcher(app)
+	}
+	return s
+}
+
+func (s *Snapshot) newMatcher(app *App) *hostTable[*node] {
+	matcher := &hostTable[*node]{}
+	for i := range app.Routes {
+		route := &app.Routes[i]
+		script := s.scripts[route.Script]
+		pattern, err := ParsePattern(route.Pattern)
+		if err != nil || script == nil || script.App != app.ID {
+			continue
+		}
+		s.routes[route.ID] = route
+		host := route.Host
+		if host == "" {
+			host = "*"
+		}
+		root := matcher.exactly(host)
+		if root == nil {
+			root = &node{}
+			matcher.set(host, root)
+		}
+		root.add(pattern, target{method: route.Method, names: pattern.names(), route: route, script: script})
+	}
+	return matcher
+}
+
+// App returns an app by its id, or nil.
+func (s *Snapshot) App(id uuid.UUID) *App { return s.apps[id] }
+
+// AppBySlug returns an app by its slug, or nil.
+func (s *Snapshot) AppBySlug(slug string) *App { return s.slugs[slug] }
+
+// Script returns a script of any app, or nil.
+func (s *Snapshot) Script(id uuid.UUID) *Script { return s.scripts[id] }
+
+// Route returns a route of any app, or nil.
+func (s *Snapshot) Route(id uuid.UUID) *Route { return s.routes[id] }
+
+// AppForHost returns the app that claims the host of a request, in any case, with or without a port; or nil. A literal
+// claim wins over the longest "*.suffix", and that over "*".
+func (s *Snapshot) AppForHost(host string) *App {
+	var found *App
+	s.hosts.walk(NormalizeHost(host), func(app *App) bool {
+		found = app
+		return false
+	})
+	return found
+}
+
+// Match finds the route of app for a request. path is decoded; a method is compared as it is. Routes for the host
+// itself come first, then those for the longest suffix, then those for every host; where one group has no answer the
+// next is asked.
+func (s *Snapshot) Match(app *App, host, method, path string) Match {
+	matcher := s.matchers[app.ID]
+	if matcher == nil || path == "" || path[0] != '/' || reserved(path) {
+		return Match{}
+	}
+	w := walk{method: method}
+	matcher.walk(NormalizeHost(host), func(root *node) bool { return !w.down(root, path[1:]) })
+	return w.result()
+}
+
+// hostTable maps hosts, suffixes and the catch-all to T.
+type hostTable[T comparable] struct {
+	literals map[string]T
+	suffixes map[string]T // ".example.com" stands for "*.example.com"
+	every    T
+}
+
+func (h *hostTable[T]) set(host string, v T) {
+	if host == "*" {
+		h.every = v
+		return
+	}
+	if h.literals == nil {
+		h.literals, h.suffixes = make(map[string]T), make(map[string]T)
+	}
+	if suffix, ok := strings.CutPrefix(host, "*"); ok {
+		h.suffixes[suffix] = v
+		return
+	}
+	h.literals[host] = v
+}
+
+func (h *hostTable[T]) exactly(host string) T {
+	if host == "*" {
+		return h.every
+	}
+	if suffix, ok := strings.CutPrefix(host, "*"); ok {
+		return h.suffixes[suffix]
+	}
+	return h.literals[host]
+}
+
+// walk calls yield with what a normalised host has, most specific first, until yield returns false.
+func (h *hostTable[T]) walk(host string, yield func(T) bool) {
+	var none T
+	if v := h.literals[host]; v != none && !yield(v) {
+		return
+	}
+	if len(h.suffixes) > 0 {
+		for i := 1; i < len(host); i++ {
+			if host[i] == '.' {
+				if v := h.suffixes[host[i:]]; v != none && !yield(v) {
+					return
+				}
+			}
+		}
+	}
+	if h.every != none {
+		yield(h.every)
+	}
+}
