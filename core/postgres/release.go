@@ -1,0 +1,209 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/picloud/picloud/core/tenant"
+)
+
+// ReleaseStore keeps the states that an app went through and brings one back.
+type ReleaseStore struct{ pool *pgxpool.Pool }
+
+// NewReleaseStore makes a store over pool.
+func NewReleaseStore(pool *pgxpool.Pool) *ReleaseStore { return &ReleaseStore{pool} }
+
+// Deploy stores a new version, makes it active and sees to its routes, all or nothing.
+func (s *ReleaseStore) Deploy(ctx context.Context, by, app uuid.UUID, d tenant.Deployment) (tenant.Deployed, error) {
+	var out tenant.Deployed
+	c := &change{
+		by: by, app: app, action: "deploy", object: d.Script,
+		detail: map[string]any{"hash": d.Version.Hash, "routes": len(d.Routes)}, released: true,
+	}
+	release, err := apply(ctx, s.pool, c, func(tx pgx.Tx) error {
+		script, err := deployScript(ctx, tx, app, &d)
+		if err != nil {
+			return err
+		}
+		out.Version = d.Version
+		out.Version.Script, out.Version.CreatedBy = script, by
+		if err := insertVersion(ctx, tx, app, &out.Version); err != nil {
+			return err
+		}
+		if err := activateVersion(ctx, tx, app, script, out.Version.Number); err != nil {
+			return err
+		}
+		for i, r := range d.Routes {
+			r.App, r.Script = app, script
+			made, err := putRoute(ctx, tx, r)
+			if invalid := (*tenant.Invalid)(nil); errors.As(err, &invalid) {
+				return &tenant.Invalid{Field: fmt.Sprintf("routes[%d].%s", i, invalid.Field), Message: invalid.Message}
+			}
+			if err != nil {
+				return err
+			}
+			out.Routes = append(out.Routes, made)
+		}
+		rows, _ := tx.Query(ctx, sqlScriptGet, app, "", script)
+		out.Script, err = pgx.CollectExactlyOneRow(rows, scanScript)
+		return missing("read script", err)
+	})
+	out.Release = release
+	return out, err
+}
+
+func deployScript(ctx context.Context, tx pgx.Tx, app uuid.UUID, d *tenant.Deployment) (uuid.UUID, error) {
+	rows, _ := tx.Query(ctx, sqlScriptGet, app, d.Script, uuid.Nil)
+	script, err := pgx.CollectExactlyOneRow(rows, scanScript)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		script = tenant.ScriptRecord{Script: tenant.Script{
+			App: app, Name: d.Script, Kind: tenant.KindEndpoint, Engine: d.Engine, Timeout: d.Timeout, MaxAttempts: d.MaxAttempts,
+		}}
+		if script.ID, err = uuid.NewV7(); err != nil {
+			return uuid.Nil, fmt.Errorf("make script id: %w", err)
+		}
+		return script.ID, insertScript(ctx, tx, &script)
+	case err != nil:
+		return uuid.Nil, fmt.Errorf("read script: %w", err)
+	case script.Engine != d.Engine:
+		return uuid.Nil, &tenant.Conflict{
+			Message: fmt.Sprintf("the script %q runs on the engine %q; a script keeps its engine", script.Name, script.Engine),
+			With:    script.ID,
+		}
+	}
+	var timeout, attempts *int
+	if d.Timeout > 0 {
+		timeout = new(int(d.Timeout.Milliseconds()))
+	}
+	if d.MaxAttempts > 0 {
+		attempts = &d.MaxAttempts
+	}
+	if _, err := tx.Exec(ctx, sqlScriptUpdate, app, script.ID, timeout, attempts, nil); err != nil {
+		return uuid.Nil, fmt.Errorf("update script: %w", err)
+	}
+	return script.ID, nil
+}
+
+const sqlReleaseGet = `
+SELECT r.number, r.action, r.manifest, r.created_by, r.created_at FROM releases r
+JOIN apps a ON a.id = r.app AND a.deleted_at IS NULL WHERE r.app = $1 AND r.number = $2`
+
+func scanRelease(row pgx.CollectableRow) (r tenant.Release, err error) {
+	var by *uuid.UUID
+	err = row.Scan(&r.Number, &r.Action, &r.Manifest, &by, &r.CreatedAt)
+	r.CreatedBy = orNil(by)
+	return r, err
+}
+
+// Get returns a release or tenant.ErrNotFound.
+func (s *ReleaseStore) Get(ctx context.Context, app uuid.UUID, number int64) (tenant.Release, error) {
+	rows, _ := s.pool.Query(ctx, sqlReleaseGet, app, number)
+	r, err := pgx.CollectExactlyOneRow(rows, scanRelease)
+	return r, missing("read release", err)
+}
+
+const sqlReleaseList = `
+SELECT r.number, r.action, 'null'::jsonb, r.created_by, r.created_at FROM releases r
+JOIN apps a ON a.id = r.app AND a.deleted_at IS NULL WHERE r.app = $1 AND r.number < $2 ORDER BY r.number DESC LIMIT $3`
+
+// List returns up to limit releases, newest first, from cursor on, without their manifests, and the cursor of the next
+// page.
+func (s *ReleaseStore) List(ctx context.Context, app uuid.UUID, cursor string, limit int) ([]tenant.Release, string, error) {
+	before := int64(math.MaxInt64)
+	if err := decodeCursor(cursor, &before); err != nil {
+		return nil, "", err
+	}
+	rows, _ := s.pool.Query(ctx, sqlReleaseList, app, before, limit+1)
+	releases, err := pgx.CollectRows(rows, scanRelease)
+	if err != nil {
+		return nil, "", fmt.Errorf("list releases: %w", err)
+	}
+	releases, next := page(releases, limit, func(r *tenant.Release) []any { return []any{r.Number} })
+	return releases, next, nil
+}
+
+// A release can come back only while every script that it runs exists.
+const sqlReleaseLost = `
+SELECT m->>'name' FROM releases r, jsonb_array_elements(r.manifest->'scripts') m
+WHERE r.app = $1 AND r.number = $2
+    AND NOT EXISTS (SELECT 1 FROM scripts s WHERE s.app = r.app AND s.id = (m->>'id')::uuid)
+ORDER BY 1`
+
+// Scripts that came after the release stay, but are not active.
+const sqlReleaseScripts = `
+UPDATE scripts s SET active_version = coalesce(m.version, 0), timeout_ms = coalesce(m.timeout_ms, s.timeout_ms),
+    max_attempts = coalesce(m.max_attempts, s.max_attempts), updated_at = now()
+FROM scripts o LEFT JOIN (
+    SELECT m.* FROM releases r,
+        jsonb_to_recordset(r.manifest->'scripts') AS m (id uuid, version integer, timeout_ms integer, max_attempts smallint)
+    WHERE r.app = $1 AND r.number = $2) m ON m.id = o.id
+WHERE s.id = o.id AND s.app = $1`
+
+const sqlReleaseClear = `DELETE FROM routes WHERE app = $1`
+
+const sqlReleaseRoutes = `
+SELECT m.id, m.script, m.method, m.host, m.pattern, m.mode FROM releases r,
+    jsonb_to_recordset(r.manifest->'routes') AS m (id uuid, script uuid, method text, host text, pattern text, mode text)
+WHERE r.app = $1 AND r.number = $2`
+
+const sqlReleaseRoute = `
+INSERT INTO routes (id, app, script, method, host, pattern, shape, mode)
+SELECT $1, s.app, s.id, $4, $5, $6, $7, $8 FROM scripts s WHERE s.app = $2 AND s.id = $3`
+
+// Activate makes the app what it was in a release, as a new release, and returns the new number. It is a
+// *tenant.Conflict if a script of the release was deleted meanwhile.
+func (s *ReleaseStore) Activate(ctx context.Context, by, app uuid.UUID, number int64) (int64, error) {
+	c := &change{
+		by: by, app: app, action: "release.activate", object: fmt.Sprint(number), released: true,
+	}
+	return apply(ctx, s.pool, c, func(tx pgx.Tx) error {
+		rows, _ := tx.Query(ctx, sqlReleaseGet, app, number)
+		if _, err := pgx.CollectExactlyOneRow(rows, scanRelease); err != nil {
+			return missing("read release", err)
+		}
+		rows, _ = tx.Query(ctx, sqlReleaseLost, app, number)
+		lost, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		if err != nil {
+			return fmt.Errorf("compare release: %w", err)
+		}
+		if len(lost) > 0 {
+			return &tenant.Conflict{Message: fmt.Sprintf("release %d runs scripts that were deleted since: %q", number, lost)}
+		}
+		if _, err := tx.Exec(ctx, sqlReleaseScripts, app, number); err != nil {
+			return fmt.Errorf("restore scripts: %w", err)
+		}
+		return restoreRoutes(ctx, tx, app, number)
+	})
+}
+
+func restoreRoutes(ctx context.Context, tx pgx.Tx, app uuid.UUID, number int64) error {
+	rows, _ := tx.Query(ctx, sqlReleaseRoutes, app, number)
+	routes, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (r tenant.Route, err error) {
+		err = row.Scan(&r.ID, &r.Script, &r.Method, &r.Host, &r.Pattern, &r.Mode)
+		return r, err
+	})
+	if err != nil {
+		return fmt.Errorf("read released routes: %w", err)
+	}
+	if _, err := tx.Exec(ctx, sqlReleaseClear, app); err != nil {
+		return fmt.Errorf("clear routes: %w", err)
+	}
+	for _, r := range routes {
+		pattern, err := tenant.ParsePattern(r.Pattern)
+		if err != nil {
+			return fmt.Errorf("read released routes: %w", err)
+		}
+		_, err = tx.Exec(ctx, sqlReleaseRoute, r.ID, app, r.Script, r.Method, r.Host, r.Pattern, pattern.Shape(), r.Mode)
+		if err != nil {
+			return fmt.Errorf("restore route: %w", err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,76 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/picloud/picloud/core/tenant"
+)
+
+// SnapshotStore reads the configuration of all apps at one point in time.
+type SnapshotStore struct{ pool *pgxpool.Pool }
+
+// NewSnapshotStore makes a store over pool.
+func NewSnapshotStore(pool *pgxpool.Pool) *SnapshotStore { return &SnapshotStore{pool} }
+
+const sqlSnapshotVersion = `SELECT version FROM config`
+
+const sqlSnapshotApps = `
+SELECT a.id, a.slug, a.name, a.release,
+    ARRAY(SELECT d.host FROM app_domains d WHERE d.app = a.id ORDER BY d.host)
+FROM apps a WHERE a.deleted_at IS NULL`
+
+const sqlSnapshotScripts = `SELECT ` + scriptColumns + scriptTables
+
+const sqlSnapshotRoutes = `SELECT ` + routeColumns + routeTables
+
+// Load reads everything in one transaction, so that what it returns is the state of exactly one version.
+func (s *SnapshotStore) Load(ctx context.Context) (*tenant.Snapshot, error) {
+	var version int64
+	var apps []*tenant.App
+	options := pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
+	err := pgx.BeginTxFunc(ctx, s.pool, options, func(tx pgx.Tx) error {
+		if err := tx.QueryRow(ctx, sqlSnapshotVersion).Scan(&version); err != nil {
+			return fmt.Errorf("read config version: %w", err)
+		}
+		byID := make(map[uuid.UUID]*tenant.App)
+		rows, _ := tx.Query(ctx, sqlSnapshotApps)
+		var err error
+		apps, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (*tenant.App, error) {
+			a := &tenant.App{}
+			err := row.Scan(&a.ID, &a.Slug, &a.Name, &a.Release, &a.Domains)
+			byID[a.ID] = a
+			return a, err
+		})
+		if err != nil {
+			return fmt.Errorf("read apps: %w", err)
+		}
+		rows, _ = tx.Query(ctx, sqlSnapshotScripts)
+		scripts, err := pgx.CollectRows(rows, scanScript)
+		if err != nil {
+			return fmt.Errorf("read scripts: %w", err)
+		}
+		for i := range scripts {
+			app := byID[scripts[i].App]
+			app.Scripts = append(app.Scripts, scripts[i].Script)
+		}
+		rows, _ = tx.Query(ctx, sqlSnapshotRoutes)
+		routes, err := pgx.CollectRows(rows, scanRoute)
+		if err != nil {
+			return fmt.Errorf("read routes: %w", err)
+		}
+		for i := range routes {
+			app := byID[routes[i].App]
+			app.Routes = append(app.Routes, routes[i].Route)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("load snapshot: %w", err)
+	}
+	return tenant.NewSnapshot(version, apps), nil
+}
