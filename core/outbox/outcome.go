@@ -1,0 +1,56 @@
+package outbox
+
+import "time"
+
+// Outcome says how one attempt ended.
+type Outcome int16
+
+// The outcomes. All but Retried are final states of the entry.
+const (
+	Succeeded     Outcome = 1
+	Retried       Outcome = 2 // this attempt failed, another follows
+	DeadLettered  Outcome = 3
+	Cancelled     Outcome = 4
+	Expired       Outcome = 5
+	Stopped       Outcome = 6
+	HandlerFailed Outcome = 7
+	Abandoned     Outcome = 8 // sync: nobody waited for the answer any more
+	Failed        Outcome = 9 // sync: the caller was given an error
+)
+
+// Reasons of a dead letter.
+const (
+	ReasonExhausted   = "exhausted"   // out of attempts
+	ReasonFatal       = "fatal"       // trying again cannot help
+	ReasonPoison      = "poison"      // it ended its engine process too often
+	ReasonUndecodable = "undecodable" // the envelope cannot be read
+	ReasonTargetGone  = "target_gone" // the script was deleted or has no active version
+	ReasonNodeLost    = "node_lost"   // its node died too often
+)
+
+// Settlement is what becomes of a running entry after one attempt. It applies only while the entry still belongs to the
+// same owner and attempt; otherwise somebody else has taken it over and the settlement is dropped.
+type Settlement struct {
+	Entry   *Entry
+	Outcome Outcome
+	Reason  string
+
+	// RetryIn is how long after the settlement a Retried entry is due again.
+	RetryIn time.Duration
+	// Uncharged gives the attempt of a Retried entry back: nothing was started.
+	Uncharged bool
+	// EngineLost counts a process that died under the attempt.
+	EngineLost bool
+
+	Version  int // of the script that ran; zero: none did
+	Status   int // of the answer; zero: none
+	Started  time.Time
+	Duration time.Duration
+	Error    string
+	Fault    string // origin
+
+	Logs     []byte // JSON array; nil: none
+	Response []byte // kept only for failures
+	// KeepInput stores envelope and payload with the record.
+	KeepInput bool
+}

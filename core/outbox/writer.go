@@ -1,0 +1,203 @@
+package outbox
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+)
+
+// Limits of one INSERT. 500 rows are where the gain of a larger batch ends; 4 MiB bounds what one failure repeats.
+const (
+	batchRows  = 500
+	batchBytes = 4 << 20
+	aloneBytes = 256 << 10 // a payload this large goes alone, so that it holds up nobody's flush
+)
+
+// Inserter writes entries in one statement. It returns how many rows were written: none when the owner's epoch is no
+// longer live. again says that an earlier try may have been committed, so rows that exist are touched, not refused.
+type Inserter interface {
+	Insert(ctx context.Context, owner int64, entries []*Entry, again bool) (int64, error)
+}
+
+// Rejected is an error of the database that is the fault of a row in the batch, not of the connection: repeating the
+// same batch cannot help.
+type Rejected struct{ Err error }
+
+func (r *Rejected) Error() string { return r.Err.Error() }
+func (r *Rejected) Unwrap() error { return r.Err }
+
+// Lease is a node's right to write. Core/dispatcher keeps it.
+type Lease interface {
+	// Epoch is the life that owns what is written now.
+	Epoch() int64
+	// Valid reports whether the last good heartbeat is recent enough that no other node can have taken over.
+	Valid() bool
+}
+
+// pending is one entry on its way, and who wants to know.
+type pending struct {
+	entry *Entry
+	done  func(error)
+}
+
+// Writer is a group-committing writer: it takes whatever is queued, never waiting for more, and sends it in one
+// statement. 64 waiting callers share one flush; the batch adapts to the disk by itself. All methods are safe for
+// concurrent use.
+type Writer struct {
+	store Inserter
+	lease Lease
+	log   hclog.Logger
+	queue chan pending
+
+	mu     sync.RWMutex // guards closed against sends on queue
+	closed bool
+	ended  chan struct{}
+}
+
+// NewWriter starts a writer. Close ends it.
+func NewWriter(store Inserter, lease Lease, log hclog.Logger) *Writer {
+	w := &Writer{store: store, lease: lease, log: log, queue: make(chan pending, 2*batchRows), ended: make(chan struct{})}
+	go w.loop()
+	return w
+}
+
+// Append queues e. done is called once, on the writer's goroutine, so it must not block: with nil after the commit, or
+// with why nothing was accepted. Append blocks only while two batches are queued.
+func (w *Writer) Append(e *Entry, done func(error)) {
+	if e.Depth > MaxDepth {
+		done(ErrTooDeep)
+		return
+	}
+	w.mu.RLock()
+	defer w.mu.RUnlock()
+	if w.closed {
+		done(ErrClosed)
+		return
+	}
+	w.queue <- pending{e, done}
+}
+
+// Close writes what is queued, refuses what comes after, and waits for the end.
+func (w *Writer) Close() {
+	w.mu.Lock()
+	if !w.closed {
+		w.closed = true
+		close(w.queue)
+	}
+	w.mu.Unlock()
+	<-w.ended
+}
+
+func (w *Writer) loop() {
+	defer close(w.ended)
+	var carry pending // taken from the queue, but too much for the batch before
+	batch := make([]pending, 0, batchRows)
+	for {
+		first := carry
+		carry = pending{}
+		if first.entry == nil {
+			var ok bool
+			if first, ok = <-w.queue; !ok {
+				return
+			}
+		}
+		batch, carry = w.fill(batch[:0], first)
+		w.write(batch, false)
+	}
+}
+
+// fill takes what is queued behind first, up to the limits of a batch.
+func (w *Writer) fill(batch []pending, first pending) (_ []pending, carry pending) {
+	batch = append(batch, first)
+	size := len(first.entry.Payload)
+	if size >= aloneBytes {
+		return batch, pending{}
+	}
+	for len(batch) < batchRows {
+		select {
+		case next, ok := <-w.queue:
+			if !ok {
+				return batch, pending{}
+			}
+			n := len(next.entry.Payload) + len(next.entry.Envelope)
+			if n >= aloneBytes || size+n > batchBytes {
+				return batch, next
+			}
+			size += n
+			batch = append(batch, next)
+		default:
+			return batch, pending{}
+		}
+	}
+	return batch, pending{}
+}
+
+// write sends a batch until it is committed, refused, or the lease is in doubt. A batch that the database rejects for
+// its content is halved until only the culprit fails.
+func (w *Writer) write(batch []pending, again bool) {
+	entries := make([]*Entry, len(batch))
+	for i := range batch {
+		entries[i] = batch[i].entry
+	}
+	for {
+		if !w.lease.Valid() {
+			settleAll(batch, ErrFenced)
+			return
+		}
+		n, err := w.insert(entries, again)
+		var rejected *Rejected
+		switch {
+		case err == nil && n == int64(len(batch)):
+			settleAll(batch, nil)
+			return
+		case err == nil && n == 0:
+			settleAll(batch, ErrFenced)
+			return
+		case err == nil:
+			// A row was there already under another owner: it cannot happen with ids of our own, so trust none of them.
+			settleAll(batch, errors.New("the database took only a part of the batch"))
+			return
+		case errors.As(err, &rejected) && len(batch) == 1:
+			settleAll(batch, err)
+			return
+		case errors.As(err, &rejected):
+			half := len(batch) / 2
+			w.write(batch[:half], again)
+			w.write(batch[half:], again)
+			return
+		}
+		// Unknown: the commit may have happened. Repeating with the same ids is safe while the lease holds, since
+		// nobody can have taken the rows over, run them and deleted them.
+		w.log.Warn("entries not written yet", "count", len(batch), "error", err)
+		again = true
+		pause(retryPause)
+	}
+}
+
+// retryPause lies between two tries of a statement whose connection broke.
+const retryPause = 50 * time.Millisecond
+
+// insertTimeout bounds one try, so that a black hole is noticed within the fence window.
+const insertTimeout = 2 * time.Second
+
+func (w *Writer) insert(entries []*Entry, again bool) (int64, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), insertTimeout)
+	defer cancel()
+	return w.store.Insert(ctx, w.lease.Epoch(), entries, again)
+}
+
+func settleAll(batch []pending, err error) {
+	for i := range batch {
+		batch[i].done(err)
+		batch[i] = pending{}
+	}
+}
+
+func pause(d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	<-t.C
+}
