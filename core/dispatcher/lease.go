@@ -1,0 +1,66 @@
+package dispatcher
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+)
+
+// Timing of a node's life. The fence closes strictly before anybody may take over (core/postgres: 5 s with a free lock,
+// 10 s without), so that what a fenced node lets through is never later than its successor's first start.
+const (
+	beatEvery  = time.Second
+	fenceAfter = 3 * time.Second
+	beatLimit  = 2 * time.Second // bounds one heartbeat statement
+)
+
+// Node describes this process to the others.
+type Node struct {
+	Name    string
+	Address string
+	Version string
+	Kinds   []int16
+}
+
+// Pulse is what one heartbeat brings back.
+type Pulse struct {
+	Alive         bool          // the epoch is still live
+	ConfigVersion int64         // of the configuration in the database
+	Late          bool          // another node's heartbeat is overdue
+	Ready         bool          // entries may be claimed
+	Scheduled     bool          // entries are due later
+	NextDue       time.Duration // until the first of those
+	Strangers     bool          // running entries belong to no live epoch
+}
+
+// NodeStore keeps epochs in the database. Its methods are called from one goroutine.
+type NodeStore interface {
+	// Join begins a new epoch for the node and ends those of its former life.
+	Join(ctx context.Context, n Node) (epoch int64, err error)
+	// Pulse beats for the epoch.
+	Pulse(ctx context.Context, epoch int64) (Pulse, error)
+	// Evict ends the epochs of other nodes that are gone.
+	Evict(ctx context.Context, epoch int64) (int, error)
+	// Leave ends the epoch.
+	Leave(ctx context.Context, epoch int64) error
+}
+
+// lease is this node's right to write, as the last heartbeat left it. Safe for concurrent use.
+type lease struct {
+	epoch atomic.Int64
+	good  atomic.Int64 // boot-time nanoseconds at which the last good heartbeat was sent
+}
+
+func (l *lease) Epoch() int64 { return l.epoch.Load() }
+
+// Valid reports whether no other node can have taken over yet. The clock counts the time a machine was suspended.
+func (l *lease) Valid() bool {
+	return l.epoch.Load() != 0 && bootTime()-l.good.Load() < int64(fenceAfter)
+}
+
+func (l *lease) renew(epoch, sent int64) {
+	l.good.Store(sent)
+	l.epoch.Store(epoch)
+}
+
+func (l *lease) lose() { l.epoch.Store(0) }

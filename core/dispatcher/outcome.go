@@ -1,0 +1,76 @@
+package dispatcher
+
+import (
+	"time"
+
+	"github.com/picloud/picloud/core/execution"
+	"github.com/picloud/picloud/core/outbox"
+	"github.com/picloud/picloud/core/retry"
+	"github.com/picloud/picloud/sdk/fault"
+)
+
+// Bounds on losses, which have counters of their own: a script must not pay for a node, nor the platform for a script.
+const loneLosses = 3 // of an engine process that ran nothing else: the entry is poison
+
+// unavailablePause is how long an entry waits whose target could not be started.
+const unavailablePause = time.Second
+
+// decide says what becomes of an entry after an attempt. Pure; random draws the jitter as rand.Int64N does.
+func decide(e *outbox.Entry, res execution.Result, random func(int64) int64) *outbox.Settlement {
+	s := &outbox.Settlement{
+		Entry: e, Version: res.Version, Status: res.Status, Started: res.Started, Duration: res.Duration,
+		Logs: res.Logs, Response: res.Response,
+	}
+	f := res.Fault
+	if f == nil {
+		s.Outcome = outbox.Succeeded
+		if res.Absent {
+			s.Outcome, s.Reason = outbox.Abandoned, "caller_gone"
+		}
+		return s
+	}
+	s.Reason, s.Error, s.Fault, s.KeepInput = string(f.Kind), f.Message, string(f.Origin), true
+	if f.Detail != "" {
+		s.Error += "\n" + f.Detail
+	}
+	if e.Sync() { // a caller waits, so it is never run again
+		s.Outcome = outbox.Failed
+		if res.Absent {
+			s.Outcome = outbox.Abandoned
+		}
+		return s
+	}
+	switch f.Kind {
+	case fault.Unavailable: // nothing was started
+		s.Outcome, s.Uncharged, s.RetryIn = outbox.Retried, true, max(f.RetryAfter, unavailablePause)
+		return s
+	case fault.Cancelled: // the node gives it back
+		s.Outcome, s.Uncharged = outbox.Retried, true
+		return s
+	}
+	s.EngineLost = f.Kind == fault.EngineLost
+	switch {
+	case res.Gone:
+		s.Outcome, s.Reason = outbox.DeadLettered, outbox.ReasonTargetGone
+	case s.EngineLost && e.EngineLosses >= loneLosses: // the first loss was in company, these were not
+		s.Outcome, s.Reason = outbox.DeadLettered, outbox.ReasonPoison
+	case f.Fatal || f.Kind == fault.Invalid:
+		s.Outcome, s.Reason = outbox.DeadLettered, outbox.ReasonFatal
+	case e.Attempt >= e.MaxAttempts:
+		s.Outcome, s.Reason = outbox.DeadLettered, outbox.ReasonExhausted
+	default:
+		s.Outcome, s.RetryIn = outbox.Retried, delay(e, f, random)
+	}
+	return s
+}
+
+func delay(e *outbox.Entry, f *fault.Fault, random func(int64) int64) time.Duration {
+	if f.RetryAfter > 0 {
+		return f.RetryAfter
+	}
+	policy := retry.Default
+	if e.Backoff != nil {
+		policy = *e.Backoff
+	}
+	return policy.Delay(e.Attempt, random)
+}

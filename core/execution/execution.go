@@ -1,0 +1,167 @@
+// Package execution is one run of a script: its deadline, what it logs, whom it answers, and the result that the
+// dispatcher settles. It stands between core/dispatcher, which decides when, and core/engine, which knows where.
+package execution
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/picloud/picloud/core/inbox"
+	"github.com/picloud/picloud/core/outbox"
+	"github.com/picloud/picloud/core/tenant"
+	"github.com/picloud/picloud/sdk/engine"
+	"github.com/picloud/picloud/sdk/fault"
+)
+
+// Engines runs scripts in engine processes.
+type Engines interface {
+	// Invoke runs the active version of script once. lone asks for a process that runs nothing else meanwhile.
+	Invoke(ctx context.Context, script *tenant.Script, lone bool, r *engine.Request, out engine.Reply) error
+}
+
+// Scripts finds what an entry's target names now; nil when it is gone.
+type Scripts interface {
+	Script(id uuid.UUID) *tenant.Script
+}
+
+// Result is how one attempt went.
+type Result struct {
+	Version  int // of the script; zero when none ran
+	Status   int // of the answer; zero when there was none
+	Started  time.Time
+	Duration time.Duration
+	Fault    *fault.Fault // nil: it succeeded
+	Gone     bool         // the target does not exist
+	Absent   bool         // sync: nobody waited for the answer
+	Logs     []byte       // JSON array; nil: none
+	Response []byte       // of a failed attempt, as far as it came
+}
+
+// Runner runs entries.
+type Runner struct {
+	engines Engines
+	scripts Scripts
+	inbox   *inbox.Inbox
+}
+
+// New makes a runner.
+func New(engines Engines, scripts Scripts, in *inbox.Inbox) *Runner {
+	return &Runner{engines: engines, scripts: scripts, inbox: in}
+}
+
+// Run starts the entry's target once and returns when nothing of the run is left, at the latest a moment after the
+// deadline. ctx ends early when the node must not go on; the cause says why. A sync entry is answered before Run returns.
+func (r *Runner) Run(ctx context.Context, e *outbox.Entry) Result {
+	res := Result{Started: time.Now()}
+	deadline := res.Started.Add(e.Timeout)
+	if e.Sync() {
+		deadline = e.AcceptedAt.Add(e.Timeout) // the caller's wait began at acceptance
+	}
+	ctx, cancel := context.WithDeadline(ctx, deadline)
+	defer cancel()
+
+	var reply *inbox.Reply
+	out := engine.Reply(&collector{})
+	if e.Sync() {
+		var err error
+		// The answer may take a moment past the deadline to be handed over: its own limit is the caller's patience.
+		if reply, err = r.inbox.Reply(context.WithoutCancel(ctx), e.ReplyTo); err != nil {
+			res.Absent = true
+			return res
+		}
+		out = reply
+		// A caller that leaves ends the run: nobody else wants its answer.
+		var leave context.CancelCauseFunc
+		ctx, leave = context.WithCancelCause(ctx)
+		defer leave(nil)
+		reply.OnGone(func() { leave(inbox.ErrGone) })
+	}
+
+	script := r.scripts.Script(e.Target)
+	if script == nil || script.App != e.App || script.Version == 0 {
+		res.Gone = true
+		res.Fault = fault.New(fault.NotFound, fault.Caller, "the script does not exist or has no active version")
+		res.Fault.Fatal = true
+		return finish(res, reply)
+	}
+	res.Version = script.Version
+	logs := &logBook{}
+	head := &headWatch{Reply: out}
+	err := r.engines.Invoke(ctx, script, e.EngineLosses > 0, &engine.Request{
+		ExecutionID: e.ID.String(),
+		Attempt:     e.Attempt,
+		Envelope:    e.Envelope,
+		Body:        e.Payload,
+		Log:         logs.add,
+		Call:        noService,
+	}, head)
+	res.Duration = time.Since(res.Started)
+	res.Status, res.Logs = head.status, logs.encode()
+	if err != nil {
+		res.Fault = explain(ctx, err, e, script)
+		if c, ok := out.(*collector); ok {
+			res.Response = c.data
+		}
+	}
+	return finish(res, reply)
+}
+
+// explain says what ended a run: the engine's fault, or the reason why the run was given up.
+func explain(ctx context.Context, err error, e *outbox.Entry, script *tenant.Script) *fault.Fault {
+	switch cause := context.Cause(ctx); {
+	case errors.Is(cause, context.DeadlineExceeded):
+		return fault.New(fault.Deadline, fault.Script, "the script %q did not finish within %s", script.Name, e.Timeout)
+	case errors.Is(cause, inbox.ErrGone) || errors.Is(err, inbox.ErrGone):
+		return fault.New(fault.Cancelled, fault.Caller, "the caller left before the answer")
+	case cause != nil:
+		return fault.From(cause)
+	}
+	return fault.From(err)
+}
+
+// finish answers the caller, if there is one.
+func finish(res Result, reply *inbox.Reply) Result {
+	if reply == nil {
+		return res
+	}
+	if err := reply.End(res.Fault); err != nil {
+		res.Absent = true
+	}
+	if res.Fault != nil && res.Status == 0 {
+		res.Status = Status(res.Fault)
+	}
+	return res
+}
+
+// noService answers every host call until services exist.
+func noService(_ context.Context, service, method string, _ []byte) ([]byte, error) {
+	return nil, fault.New(fault.NotFound, fault.Script, "there is no service %s.%s", service, method)
+}
+
+// headWatch remembers the status of the answer that passes through.
+type headWatch struct {
+	engine.Reply
+	status int
+}
+
+func (h *headWatch) Head(head engine.Head) error {
+	h.status = head.Status
+	return h.Reply.Head(head)
+}
+
+// collector keeps the beginning of an answer that nobody waits for, for the record of a failure.
+type collector struct{ data []byte }
+
+const collected = 64 << 10
+
+func (c *collector) Head(engine.Head) error { return nil }
+
+func (c *collector) Write(p []byte) (int, error) {
+	if room := collected - len(c.data); room > 0 {
+		c.data = append(c.data, p[:min(room, len(p))]...)
+	}
+	return len(p), nil
+}

@@ -1,0 +1,74 @@
+package execution
+
+import (
+	"encoding/json"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/picloud/picloud/sdk/engine"
+)
+
+// Limits of what one run may leave in its log. The engine keeps them too; a plugin is not trusted to.
+const (
+	logLines   = 1000
+	logBytes   = 256 << 10
+	logMessage = 10_000
+)
+
+// logBook gathers the lines of one run.
+type logBook struct {
+	mu      sync.Mutex
+	lines   []logLine
+	bytes   int
+	dropped int
+}
+
+type logLine struct {
+	Time    time.Time       `json:"time"`
+	Level   string          `json:"level"`
+	Message string          `json:"message"`
+	Data    json.RawMessage `json:"data,omitempty"`
+}
+
+func (b *logBook) add(lines []engine.Log) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, l := range lines {
+		message := l.Message
+		if len(message) > logMessage {
+			message = message[:logMessage] + "…"
+		}
+		size := len(message) + len(l.Data)
+		if len(b.lines) >= logLines || b.bytes+size > logBytes {
+			b.dropped++
+			continue
+		}
+		b.bytes += size
+		line := logLine{Time: l.Time, Level: l.Level, Message: strings.ToValidUTF8(message, "�")}
+		if json.Valid(l.Data) {
+			line.Data = l.Data
+		}
+		b.lines = append(b.lines, line)
+	}
+}
+
+// encode returns the lines as a JSON array, nil when there are none.
+func (b *logBook) encode() []byte {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.lines) == 0 && b.dropped == 0 {
+		return nil
+	}
+	if b.dropped > 0 {
+		data, _ := json.Marshal(map[string]int{"dropped": b.dropped})
+		b.lines = append(b.lines, logLine{
+			Time: time.Now(), Level: "warn", Message: "log lines were dropped: the run is over its limit", Data: data,
+		})
+	}
+	out, err := json.Marshal(b.lines)
+	if err != nil { // every part was checked when it was added
+		return nil
+	}
+	return out
+}

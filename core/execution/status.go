@@ -1,0 +1,28 @@
+package execution
+
+import (
+	"net/http"
+
+	"github.com/picloud/picloud/sdk/fault"
+)
+
+// Status is the HTTP status that tells a caller about a fault.
+func Status(f *fault.Fault) int {
+	switch f.Kind {
+	case fault.ScriptError, fault.ScriptPanic, fault.InvalidResponse, fault.EngineLost:
+		return http.StatusBadGateway
+	case fault.Compile:
+		return http.StatusUnprocessableEntity
+	case fault.Deadline:
+		return http.StatusGatewayTimeout
+	case fault.Limit:
+		return http.StatusInsufficientStorage
+	case fault.Unavailable, fault.Cancelled:
+		return http.StatusServiceUnavailable
+	case fault.NotFound:
+		return http.StatusNotFound
+	case fault.Invalid:
+		return http.StatusBadRequest
+	}
+	return http.StatusInternalServerError
+}

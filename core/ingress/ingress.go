@@ -1,0 +1,213 @@
+// Package ingress takes HTTP in on the public listener: host → app → route → entry, and the answer back. It stands at the
+// beginning of the line and at its end: what it accepts goes to core/dispatcher, and what comes back arrives in
+// core/inbox.
+package ingress
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/picloud/picloud/core/dispatcher"
+	"github.com/picloud/picloud/core/inbox"
+	"github.com/picloud/picloud/core/outbox"
+	"github.com/picloud/picloud/core/tenant"
+	"github.com/picloud/picloud/sdk/event"
+	"github.com/picloud/picloud/sdk/fault"
+)
+
+// Dispatcher takes entries in.
+type Dispatcher interface {
+	// Call takes a sync entry in; its reply comes to the inbox.
+	Call(ctx context.Context, e *outbox.Entry) error
+	// Append writes an async entry and returns after the commit.
+	Append(ctx context.Context, e *outbox.Entry) error
+}
+
+// Config is what an ingress is made of.
+type Config struct {
+	Snapshot   func() *tenant.Snapshot // the configuration as it is now
+	Dispatcher Dispatcher
+	Inbox      *inbox.Inbox
+	MaxBody    int64 // bytes of a request body
+	// Verbose tells callers what a failed script said. Otherwise they learn only that it failed, and the id under
+	// which the author finds the rest.
+	Verbose bool
+	Log     hclog.Logger
+}
+
+// Ingress is the handler of the public listener. Safe for concurrent use.
+type Ingress struct {
+	cfg Config
+	log hclog.Logger
+}
+
+// New makes an ingress.
+func New(cfg Config) *Ingress { return &Ingress{cfg: cfg, log: cfg.Log.Named("ingress")} }
+
+// ExecutionHeader names the execution that an answer comes from.
+const ExecutionHeader = "Picloud-Execution-Id"
+
+// ServeHTTP answers a request from a script, or with a problem.
+func (in *Ingress) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	snapshot := in.cfg.Snapshot()
+	app := snapshot.AppForHost(r.Host)
+	if app == nil {
+		problem{Status: http.StatusNotFound, Kind: "no_app", Detail: "no app claims the host " + r.Host}.write(w)
+		return
+	}
+	m := snapshot.Match(app, r.Host, r.Method, r.URL.Path)
+	switch {
+	case m.Route != nil:
+	case len(m.Allow) > 0:
+		w.Header().Set("Allow", strings.Join(m.Allow, ", "))
+		problem{Status: http.StatusMethodNotAllowed, Kind: "method_not_allowed",
+			Detail: "the route takes " + strings.Join(m.Allow, ", ")}.write(w)
+		return
+	default:
+		problem{Status: http.StatusNotFound, Kind: "no_route", Detail: "no route matches " + r.Method + " " + r.URL.Path}.write(w)
+		return
+	}
+	body, err := in.readBody(w, r)
+	if err != nil {
+		bodyProblem(err, in.cfg.MaxBody).write(w)
+		return
+	}
+	e, err := in.entry(m, r, body)
+	if err != nil {
+		problem{Status: http.StatusBadRequest, Kind: "bad_request", Detail: err.Error()}.write(w)
+		return
+	}
+	w.Header().Set(ExecutionHeader, e.ID.String())
+	if m.Route.Mode == tenant.ModeAsync {
+		in.accept(w, r, e)
+		return
+	}
+	in.answer(w, r, e)
+}
+
+// readBody reads the whole body, at most MaxBody bytes.
+func (in *Ingress) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	if r.ContentLength == 0 {
+		return nil, nil
+	}
+	if r.ContentLength > in.cfg.MaxBody {
+		return nil, &http.MaxBytesError{Limit: in.cfg.MaxBody}
+	}
+	limited := http.MaxBytesReader(w, r.Body, in.cfg.MaxBody)
+	if r.ContentLength < 0 {
+		return io.ReadAll(limited)
+	}
+	body := make([]byte, r.ContentLength)
+	_, err := io.ReadFull(limited, body)
+	return body, err
+}
+
+func bodyProblem(err error, limit int64) problem {
+	var tooLarge *http.MaxBytesError
+	if errors.As(err, &tooLarge) {
+		return problem{Status: http.StatusRequestEntityTooLarge, Kind: "body_too_large",
+			Detail: "the body is larger than " + strconv.FormatInt(limit, 10) + " bytes"}
+	}
+	return problem{Status: http.StatusBadRequest, Kind: "bad_request", Detail: "the body cannot be read to its end"}
+}
+
+// entry makes the entry for a request that matched a route.
+func (in *Ingress) entry(m tenant.Match, r *http.Request, body []byte) (*outbox.Entry, error) {
+	head := &event.HTTP{
+		Method: r.Method, Host: r.Host, Path: r.URL.Path, Query: r.URL.RawQuery, RemoteAddr: r.RemoteAddr,
+		Headers: headers(r.Header), Params: m.Params, Rest: m.Rest,
+	}
+	e, err := NewEntry(m.Script, outbox.KindHTTP, head, body)
+	if err != nil {
+		return nil, err
+	}
+	e.Trigger = m.Route.ID
+	if m.Route.Mode != tenant.ModeAsync {
+		e.ReplyTo = uuid.New() // 128 random bits: whoever can reply was told the id
+	}
+	return e, nil
+}
+
+// NewEntry makes an async entry that runs script for an HTTP request.
+func NewEntry(script *tenant.Script, kind outbox.Kind, head *event.HTTP, body []byte) (*outbox.Entry, error) {
+	id, err := uuid.NewV7()
+	if err != nil {
+		return nil, err
+	}
+	now := time.Now()
+	env := event.Envelope{
+		ID: id.String(), Source: kind.String(), Type: "http.request", Subject: head.Path, Time: now, HTTP: head,
+	}
+	for _, h := range head.Headers {
+		switch h.Name {
+		case "Content-Type":
+			env.ContentType = h.Value
+		case "Traceparent":
+			env.TraceParent = h.Value
+		}
+	}
+	encoded, err := env.Marshal()
+	if err != nil {
+		return nil, err
+	}
+	return &outbox.Entry{
+		ID: id, EventID: id, RootID: id, App: script.App, Lane: script.ID, Target: script.ID,
+		TargetKind: outbox.TargetScript, Kind: kind, AcceptedAt: now, Timeout: script.Timeout,
+		MaxAttempts: script.MaxAttempts, Envelope: encoded, Payload: body,
+	}, nil
+}
+
+// hopByHop are headers of one connection, not of the request or answer.
+var hopByHop = map[string]bool{
+	"Connection": true, "Keep-Alive": true, "Proxy-Authenticate": true, "Proxy-Authorization": true,
+	"Proxy-Connection": true, "Te": true, "Trailer": true, "Transfer-Encoding": true, "Upgrade": true,
+}
+
+func headers(h http.Header) []event.Header {
+	out := make([]event.Header, 0, len(h))
+	for name, values := range h {
+		if hopByHop[name] {
+			continue
+		}
+		for _, v := range values {
+			out = append(out, event.Header{Name: name, Value: v})
+		}
+	}
+	return out
+}
+
+// accept writes an async entry and tells the caller under which id it will be found.
+func (in *Ingress) accept(w http.ResponseWriter, r *http.Request, e *outbox.Entry) {
+	if err := in.cfg.Dispatcher.Append(r.Context(), e); err != nil {
+		in.refused(err, e).write(w)
+		return
+	}
+	writeJSON(w, http.StatusAccepted, map[string]any{"execution_id": e.ID, "accepted_at": e.AcceptedAt.UTC()})
+}
+
+// refused explains why an entry was not accepted.
+func (in *Ingress) refused(err error, e *outbox.Entry) problem {
+	p := problem{Execution: e.ID}
+	var rejected *outbox.Rejected
+	switch {
+	case errors.Is(err, dispatcher.ErrBusy):
+		p.Status, p.Kind, p.Detail, p.RetryAfter = http.StatusServiceUnavailable, "busy", "every slot is taken", time.Second
+	case errors.As(err, &rejected):
+		p.Status, p.Kind, p.Detail = http.StatusBadRequest, "bad_request", "the request cannot be stored"
+	case errors.Is(err, outbox.ErrTooDeep):
+		p.Status, p.Kind, p.Detail = http.StatusBadRequest, "loop_depth", err.Error()
+	default:
+		in.log.Warn("entry not accepted", "entry_id", e.ID, "error", err)
+		p.Status, p.Kind, p.RetryAfter = http.StatusServiceUnavailable, string(fault.Unavailable), time.Second
+		p.Detail = "the request was not accepted; try again"
+	}
+	return p
+}

@@ -1,0 +1,82 @@
+package ingress
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/picloud/picloud/core/dispatcher"
+	"github.com/picloud/picloud/core/inbox"
+	"github.com/picloud/picloud/core/outbox"
+	"github.com/picloud/picloud/sdk/event"
+	"github.com/picloud/picloud/sdk/fault"
+)
+
+// Invoker calls scripts by name instead of by route: the same entry, the same line.
+type Invoker struct {
+	dispatcher Dispatcher
+	inbox      *inbox.Inbox
+}
+
+// NewInvoker makes an invoker.
+func NewInvoker(d Dispatcher, in *inbox.Inbox) *Invoker { return &Invoker{d, in} }
+
+// Answer is what a script answered.
+type Answer struct {
+	Status  int
+	Headers []event.Header
+	Body    []byte
+}
+
+// Append takes an entry in that nobody waits for and returns after the commit. The error is a *fault.Fault.
+func (i *Invoker) Append(ctx context.Context, e *outbox.Entry) error {
+	return accepted(i.dispatcher.Append(ctx, e))
+}
+
+// Call takes an entry in and waits for its whole answer, at most a moment past its deadline. The error is a
+// *fault.Fault; what came of the answer before it is returned with it.
+func (i *Invoker) Call(ctx context.Context, e *outbox.Entry) (Answer, error) {
+	e.ReplyTo = uuid.New()
+	waiter := i.inbox.Register(e.ReplyTo)
+	defer waiter.Close()
+	if err := accepted(i.dispatcher.Call(ctx, e)); err != nil {
+		return Answer{}, err
+	}
+	ctx, cancel := context.WithDeadline(ctx, e.AcceptedAt.Add(e.Timeout+grace))
+	defer cancel()
+	var out Answer
+	for {
+		part, err := waiter.Next(ctx)
+		if err != nil {
+			return out, fault.New(fault.Deadline, fault.Platform, "no answer within %s", e.Timeout)
+		}
+		if part.Head != nil {
+			out.Status, out.Headers = part.Head.Status, part.Head.Headers
+		}
+		out.Body = append(out.Body, part.Data...)
+		switch {
+		case part.Fault != nil:
+			return out, part.Fault
+		case part.End:
+			return out, nil
+		}
+	}
+}
+
+// accepted turns why an entry was not accepted into a fault.
+func accepted(err error) error {
+	var rejected *outbox.Rejected
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &rejected):
+		return fault.New(fault.Invalid, fault.Caller, "the call cannot be stored: %v", err)
+	case errors.Is(err, dispatcher.ErrBusy):
+		f := fault.New(fault.Unavailable, fault.Platform, "every slot is taken")
+		f.RetryAfter = time.Second
+		return f
+	}
+	return fault.New(fault.Unavailable, fault.Platform, "the call was not accepted: %v", err)
+}

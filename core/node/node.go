@@ -1,0 +1,298 @@
+// Package node wires every part of the platform into one process and owns the order in which they start and stop.
+package node
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/hashicorp/go-hclog"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/picloud/picloud/core/auth"
+	"github.com/picloud/picloud/core/config"
+	"github.com/picloud/picloud/core/dispatcher"
+	"github.com/picloud/picloud/core/engine"
+	"github.com/picloud/picloud/core/execution"
+	"github.com/picloud/picloud/core/inbox"
+	"github.com/picloud/picloud/core/ingress"
+	"github.com/picloud/picloud/core/outbox"
+	"github.com/picloud/picloud/core/pluginhost"
+	"github.com/picloud/picloud/core/postgres"
+	"github.com/picloud/picloud/core/postgres/embedded"
+	"github.com/picloud/picloud/core/tenant"
+)
+
+// Node is one running platform process. Start once, Stop once.
+type Node struct {
+	cfg config.Config
+	log hclog.Logger
+
+	closers    []func(ctx context.Context) error // in the order of starting
+	snapshot   atomic.Pointer[tenant.Snapshot]
+	snapshots  *postgres.SnapshotStore
+	reloads    chan struct{}
+	engines    *engine.Manager
+	dispatcher *dispatcher.Dispatcher
+	public     net.Listener
+	admin      net.Listener
+	ownerToken string
+	failed     chan struct{}
+	err        atomic.Pointer[error]
+}
+
+// New makes a node.
+func New(cfg config.Config, log hclog.Logger) *Node {
+	return &Node{cfg: cfg, log: log, reloads: make(chan struct{}, 1), failed: make(chan struct{})}
+}
+
+// PublicAddr is where routes are served, once started.
+func (n *Node) PublicAddr() string { return n.public.Addr().String() }
+
+// AdminAddr is where the control API is served, once started.
+func (n *Node) AdminAddr() string { return n.admin.Addr().String() }
+
+// OwnerToken is the key of the owner, if this start created it; else empty. It cannot be read again.
+func (n *Node) OwnerToken() string { return n.ownerToken }
+
+// Done is closed when the node cannot go on; Err says why.
+func (n *Node) Done() <-chan struct{} { return n.failed }
+
+// Err is why Done is closed.
+func (n *Node) Err() error {
+	if err := n.err.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+func (n *Node) fail(err error) {
+	if n.err.CompareAndSwap(nil, &err) {
+		close(n.failed)
+	}
+}
+
+// Start brings everything up in order and returns when both listeners serve. On failure it leaves nothing running.
+func (n *Node) Start(ctx context.Context) (err error) {
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, n.Stop(context.WithoutCancel(ctx)))
+		}
+	}()
+	uuid.EnableRandPool() // one system call for many ids; they are no secrets but random all the same
+
+	// Ports first: a taken one is the likeliest mistake, and should cost nobody the start of a database.
+	if n.public, err = net.Listen("tcp", n.cfg.Listen); err != nil {
+		return fmt.Errorf("public listener: %w", err)
+	}
+	n.onStop(closing(n.public))
+	if n.admin, err = net.Listen("tcp", n.cfg.AdminListen); err != nil {
+		return fmt.Errorf("admin listener: %w", err)
+	}
+	n.onStop(closing(n.admin))
+
+	url, err := n.startDatabase(ctx)
+	if err != nil {
+		return err
+	}
+	pools, err := n.openPools(ctx, url)
+	if err != nil {
+		return err
+	}
+	users := postgres.NewUserStore(pools.general)
+	if n.ownerToken, _, err = auth.Bootstrap(ctx, users); err != nil {
+		return fmt.Errorf("create owner: %w", err)
+	}
+	if err := n.seed(ctx, pools.general); err != nil {
+		return err
+	}
+	n.snapshots = postgres.NewSnapshotStore(pools.general)
+	if err := n.reload(ctx); err != nil {
+		return err
+	}
+
+	host, err := pluginhost.New(pluginhost.Config{Dir: n.runDir(), Command: n.cfg.PluginCommand, Log: n.log})
+	if err != nil {
+		return fmt.Errorf("plugin host: %w", err)
+	}
+	n.onStop(func(context.Context) error { host.Close(); return nil })
+	launch := func(ctx context.Context, name string) (engine.Process, error) { return host.Launch(ctx, name) }
+	n.engines = engine.New(launch, bundles{postgres.NewVersionStore(pools.general)}, n.log)
+	n.onStop(func(context.Context) error { n.engines.Close(); return nil })
+
+	in := &inbox.Inbox{}
+	if err := n.startDispatcher(ctx, url, pools, in); err != nil {
+		return err
+	}
+	bus := postgres.NewBus(url, pools.general, n.log)
+	n.background(func(ctx context.Context) { bus.Listen(ctx, n.requestReload) })
+	n.background(n.reloadLoop)
+	n.background(func(ctx context.Context) { n.maintain(ctx, postgres.NewExecutionStore(pools.general)) })
+
+	n.serve(n.public, n.publicServer(in))
+	n.serve(n.admin, n.adminServer(pools.general, users, bus, in))
+	return nil
+}
+
+// Stop drains and ends everything in the reverse order of starting. What still runs when ctx ends is given back.
+func (n *Node) Stop(ctx context.Context) error {
+	var errs []error
+	for i := len(n.closers) - 1; i >= 0; i-- {
+		errs = append(errs, n.closers[i](ctx))
+	}
+	n.closers = nil
+	return errors.Join(errs...)
+}
+
+func (n *Node) onStop(f func(ctx context.Context) error) { n.closers = append(n.closers, f) }
+
+func closing(l net.Listener) func(context.Context) error {
+	return func(context.Context) error {
+		if err := l.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+			return err
+		}
+		return nil
+	}
+}
+
+// background runs f until Stop reaches it.
+func (n *Node) background(f func(ctx context.Context)) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { defer close(done); f(ctx) }()
+	n.onStop(func(context.Context) error { cancel(); <-done; return nil })
+}
+
+// startDatabase returns the URL of a migrated database: the user's, or that of a server of our own.
+func (n *Node) startDatabase(ctx context.Context) (string, error) {
+	url := n.cfg.DatabaseURL
+	if url == "" {
+		server, err := embedded.Start(ctx, embedded.Config{Dir: filepath.Join(n.cfg.DataDir, "postgres"), Log: n.log})
+		if err != nil {
+			return "", err
+		}
+		n.onStop(server.Stop)
+		url = server.URL()
+	}
+	if err := postgres.Migrate(ctx, url, n.log); err != nil {
+		return "", fmt.Errorf("migrate: %w", err)
+	}
+	return url, nil
+}
+
+// pools divide the node's connections by what must not wait for what.
+type pools struct {
+	general *pgxpool.Pool // the API, claims, maintenance
+	durable *pgxpool.Pool // the writer and the settler of async entries
+	fast    *pgxpool.Pool // those of sync calls: synchronous_commit off
+}
+
+func (n *Node) openPools(ctx context.Context, url string) (p pools, err error) {
+	for _, o := range []struct {
+		pool     **pgxpool.Pool
+		conns    int32
+		settings map[string]string
+	}{
+		{&p.general, 10, map[string]string{"plan_cache_mode": "force_custom_plan"}},
+		{&p.durable, 2, nil},
+		{&p.fast, 2, map[string]string{"synchronous_commit": "off"}},
+	} {
+		pool, err := postgres.Open(ctx, postgres.Config{URL: url, MaxConns: o.conns, Settings: o.settings}, n.log)
+		if err != nil {
+			return p, err
+		}
+		n.onStop(func(context.Context) error { pool.Close(); return nil })
+		*o.pool = pool
+	}
+	return p, nil
+}
+
+// runDir is where plugin sockets live: short, since a socket's path is, and ours alone.
+func (n *Node) runDir() string {
+	sum := sha256.Sum256([]byte(n.cfg.DataDir + n.cfg.Listen))
+	return filepath.Join(os.TempDir(), "picloud-"+hex.EncodeToString(sum[:6]))
+}
+
+func (n *Node) startDispatcher(ctx context.Context, url string, p pools, in *inbox.Inbox) error {
+	nodes, err := postgres.NewNodeStore(url)
+	if err != nil {
+		return err
+	}
+	var kinds []int16
+	for _, k := range outbox.Kinds {
+		kinds = append(kinds, int16(k))
+	}
+	d := dispatcher.New(dispatcher.Config{
+		Node:    dispatcher.Node{Name: n.cfg.NodeName, Address: n.PublicAddr(), Version: Version, Kinds: kinds},
+		Nodes:   nodes,
+		Claims:  postgres.NewOutboxStore(p.general),
+		Durable: postgres.NewOutboxStore(p.durable),
+		Fast:    postgres.NewOutboxStore(p.fast),
+		Runner:  execution.New(n.engines, current{n}, in),
+		Inbox:   in,
+		Configured: func(version int64) {
+			if version > n.snapshot.Load().Version {
+				n.requestReload()
+			}
+		},
+		Slots: n.cfg.Slots, SyncWaiting: n.cfg.SyncWaiting, Log: n.log,
+	})
+	if err := d.Start(ctx); err != nil {
+		return fmt.Errorf("start dispatcher: %w", err)
+	}
+	n.dispatcher = d
+	n.onStop(d.Stop)
+	return nil
+}
+
+// current finds scripts in the configuration as it is now.
+type current struct{ n *Node }
+
+func (c current) Script(id uuid.UUID) *tenant.Script { return c.n.snapshot.Load().Script(id) }
+
+func (n *Node) publicServer(in *inbox.Inbox) *http.Server {
+	return &http.Server{
+		Handler: ingress.New(ingress.Config{
+			Snapshot: n.snapshot.Load, Dispatcher: n.dispatcher, Inbox: in, MaxBody: n.cfg.MaxBody, Verbose: n.cfg.Dev,
+			Log: n.log,
+		}),
+		ReadHeaderTimeout: 5 * time.Second,
+		IdleTimeout:       time.Minute,
+		MaxHeaderBytes:    32 << 10,
+		ErrorLog:          n.log.Named("public").StandardLogger(&hclog.StandardLoggerOptions{ForceLevel: hclog.Debug}),
+	}
+}
+
+func (n *Node) adminServer(pool *pgxpool.Pool, users *postgres.UserStore, bus *postgres.Bus, in *inbox.Inbox) *http.Server {
+	return &http.Server{
+		Handler:           n.apiHandler(pool, users, bus, in),
+		ReadHeaderTimeout: 5 * time.Second,
+		IdleTimeout:       time.Minute,
+		MaxHeaderBytes:    32 << 10,
+		ErrorLog:          n.log.Named("admin").StandardLogger(&hclog.StandardLoggerOptions{ForceLevel: hclog.Debug}),
+	}
+}
+
+// serve runs a server until Stop, which lets requests in progress end.
+func (n *Node) serve(l net.Listener, s *http.Server) {
+	go func() {
+		if err := s.Serve(l); err != nil && !errors.Is(err, http.ErrServerClosed) {
+			n.fail(fmt.Errorf("serve %s: %w", l.Addr(), err))
+		}
+	}()
+	n.onStop(func(ctx context.Context) error {
+		if err := s.Shutdown(ctx); err != nil {
+			return errors.Join(s.Close(), err)
+		}
+		return nil
+	})
+}

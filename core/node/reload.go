@@ -1,0 +1,83 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/picloud/picloud/core/postgres"
+	"github.com/picloud/picloud/core/tenant"
+	"github.com/picloud/picloud/sdk/engine"
+)
+
+// reload reads the configuration and makes it current.
+func (n *Node) reload(ctx context.Context) error {
+	next, err := n.snapshots.Load(ctx)
+	if err != nil {
+		return fmt.Errorf("load configuration: %w", err)
+	}
+	for {
+		now := n.snapshot.Load()
+		if now != nil && now.Version >= next.Version {
+			return nil // somebody else was faster
+		}
+		if n.snapshot.CompareAndSwap(now, next) {
+			break
+		}
+	}
+	if n.engines != nil {
+		n.engines.Keep(next)
+	}
+	return nil
+}
+
+// requestReload has the configuration read again soon. It never blocks.
+func (n *Node) requestReload() {
+	select {
+	case n.reloads <- struct{}{}:
+	default:
+	}
+}
+
+func (n *Node) reloadLoop(ctx context.Context) {
+	for {
+		select {
+		case <-n.reloads:
+		case <-ctx.Done():
+			return
+		}
+		if err := n.reload(ctx); err != nil && ctx.Err() == nil {
+			n.log.Warn("the configuration may be old", "error", err) // the next pulse asks again
+		}
+	}
+}
+
+// bundles reads what engines load.
+type bundles struct{ versions *postgres.VersionStore }
+
+func (b bundles) Bundle(ctx context.Context, s *tenant.Script) (engine.Bundle, error) {
+	v, err := b.versions.Get(ctx, s.App, s.ID, s.Version)
+	if err != nil {
+		return engine.Bundle{}, fmt.Errorf("read version %d of script %q: %w", s.Version, s.Name, err)
+	}
+	return engine.Bundle{Hash: v.Hash, Script: s.Name, Files: v.Files}, nil
+}
+
+// maintainEvery is how often the node looks after the tables.
+const maintainEvery = time.Hour
+
+// maintain keeps partitions ahead of time.
+func (n *Node) maintain(ctx context.Context, executions *postgres.ExecutionStore) {
+	tick := time.NewTicker(maintainEvery)
+	defer tick.Stop()
+	for {
+		if err := executions.Extend(ctx); err != nil && ctx.Err() == nil {
+			n.log.Warn("cannot make partitions", "error", err)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}

@@ -1,0 +1,234 @@
+package postgres
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/picloud/picloud/core/outbox"
+	"github.com/picloud/picloud/core/retry"
+)
+
+// What every settlement begins with: the attempts to end, and the fence. A row is touched only while it belongs to the
+// same attempt of the same epoch and that epoch is live.
+const (
+	settleInput = `
+WITH x AS (
+    SELECT * FROM unnest($2::uuid[], $3::smallint[], $4::smallint[], $5::int[], $6::smallint[], $7::timestamptz[],
+        $8::bigint[], $9::text[], $10::text[], $11::text[])
+        AS x (id, attempt, outcome, version, status, started, duration, reason, error, fault)
+)`
+	settleFence = `o.id = x.id AND o.attempt = x.attempt AND o.owner = $1 AND o.state = 2
+        AND EXISTS (SELECT 1 FROM nodes WHERE epoch = $1)`
+	settleRecord = `
+INSERT INTO executions (id, attempt, finished_at, app, script, version, trigger, kind, outcome, reason, status, depth,
+    event_id, root_id, accepted_at, started_at, duration_us, node, error, fault)
+SELECT g.id, x.attempt, now(), g.app, g.target, x.version, g.trigger, g.kind, x.outcome, x.reason, x.status, g.depth,
+    g.event_id, g.root_id, g.accepted_at, x.started, x.duration, $1, x.error, x.fault
+FROM g JOIN x USING (id)`
+	settleBodies = `, y AS (
+    SELECT * FROM unnest($2::uuid[], $12::boolean[], $13::bytea[], $14::bytea[], $15::bytea[])
+        AS y (id, keep, payload, response, logs)
+), b AS (
+    INSERT INTO execution_bodies (id, attempt, finished_at, app, envelope, payload, response, logs)
+    SELECT g.id, x.attempt, now(), g.app, CASE WHEN y.keep THEN g.envelope END, CASE WHEN y.keep THEN y.payload END,
+        y.response, y.logs
+    FROM g JOIN x USING (id) JOIN y USING (id) WHERE y.keep OR y.logs IS NOT NULL OR y.response IS NOT NULL
+)`
+)
+
+// sqlSettlePlain ends attempts that leave nothing but their record: one index look-up, one delete and one insert a row.
+const sqlSettlePlain = settleInput + `, g AS (
+    DELETE FROM outbox o USING x WHERE ` + settleFence + `
+    RETURNING o.id, o.app, o.target, o.trigger, o.kind, o.depth, o.event_id, o.root_id, o.accepted_at
+)` + settleRecord
+
+// sqlSettleBodies ends attempts that leave logs, or their input and answer.
+const sqlSettleBodies = settleInput + `, g AS (
+    DELETE FROM outbox o USING x WHERE ` + settleFence + `
+    RETURNING o.*
+)` + settleBodies + settleRecord
+
+// sqlSettleDead moves entries to the dead letters.
+const sqlSettleDead = settleInput + `, g AS (
+    DELETE FROM outbox o USING x WHERE ` + settleFence + `
+    RETURNING o.*
+), d AS (
+    INSERT INTO dead_letters (id, event_id, app, lane, target, target_kind, trigger, root_id, replay_of, principal, kind,
+        priority, attempts, max_attempts, depth, timeout_ms, backoff, gates, reason, error, fault, version, envelope, payload,
+        accepted_at)
+    SELECT g.id, g.event_id, g.app, g.lane, g.target, g.target_kind, g.trigger, g.root_id, g.replay_of, g.principal, g.kind,
+        g.priority, g.attempt, g.max_attempts, g.depth, g.timeout_ms, g.backoff, g.gates, x.reason, x.error, x.fault,
+        x.version, g.envelope, g.payload, g.accepted_at
+    FROM g JOIN x USING (id)
+)` + settleBodies + settleRecord
+
+// sqlSettleRetry puts entries back for another attempt.
+const sqlSettleRetry = settleInput + `, r AS (
+    SELECT * FROM unnest($2::uuid[], $16::bigint[], $17::boolean[]) AS r (id, delay, lost)
+), g AS (
+    UPDATE outbox o SET state = CASE WHEN r.delay <= 0 THEN 1 ELSE 0 END, owner = NULL,
+        run_at = clock_timestamp() + r.delay * interval '1 millisecond',
+        engine_losses = o.engine_losses + CASE WHEN r.lost THEN 1 ELSE 0 END, last_error = x.error
+    FROM x JOIN r USING (id) WHERE ` + settleFence + `
+    RETURNING o.*
+)` + settleBodies + settleRecord
+
+// sqlSettleRelease gives entries back that were not started: their attempt is not charged and leaves no record.
+const sqlSettleRelease = `
+UPDATE outbox o SET state = CASE WHEN x.delay <= 0 THEN 1 ELSE 0 END, owner = NULL, attempt = o.attempt - 1,
+    run_at = clock_timestamp() + x.delay * interval '1 millisecond', last_error = nullif(x.error, '')
+FROM unnest($2::uuid[], $3::smallint[], $4::bigint[], $5::text[]) AS x (id, attempt, delay, error)
+WHERE ` + settleFence
+
+// Settle ends a batch of attempts in one transaction and returns how many still belonged to owner.
+func (s *OutboxStore) Settle(ctx context.Context, owner int64, batch []*outbox.Settlement) (int64, error) {
+	var plain, bodies, dead, again, release []*outbox.Settlement
+	for _, x := range batch {
+		switch {
+		case x.Outcome == outbox.DeadLettered:
+			dead = append(dead, x)
+		case x.Uncharged:
+			release = append(release, x)
+		case x.Outcome == outbox.Retried:
+			again = append(again, x)
+		case x.Logs != nil || x.Response != nil || x.KeepInput:
+			bodies = append(bodies, x)
+		default:
+			plain = append(plain, x)
+		}
+	}
+	if len(plain) == len(batch) { // the hot path needs no pipeline
+		tag, err := s.pool.Exec(ctx, sqlSettlePlain, settleArgs(owner, plain)...)
+		if err != nil {
+			return 0, fmt.Errorf("settle entries: %w", rejected(err))
+		}
+		return tag.RowsAffected(), nil
+	}
+	var q pgx.Batch
+	if len(plain) > 0 {
+		q.Queue(sqlSettlePlain, settleArgs(owner, plain)...)
+	}
+	if len(bodies) > 0 {
+		q.Queue(sqlSettleBodies, append(settleArgs(owner, bodies), bodyArgs(bodies)...)...)
+	}
+	if len(dead) > 0 {
+		q.Queue(sqlSettleDead, append(settleArgs(owner, dead), bodyArgs(dead)...)...)
+	}
+	if len(again) > 0 {
+		q.Queue(sqlSettleRetry, append(append(settleArgs(owner, again), bodyArgs(again)...), retryArgs(again)...)...)
+	}
+	if len(release) > 0 {
+		q.Queue(sqlSettleRelease, releaseArgs(owner, release)...)
+	}
+	results := s.pool.SendBatch(ctx, &q)
+	defer results.Close()
+	var applied int64
+	for range q.Len() {
+		tag, err := results.Exec()
+		if err != nil {
+			return 0, fmt.Errorf("settle entries: %w", rejected(err))
+		}
+		applied += tag.RowsAffected()
+	}
+	if err := results.Close(); err != nil {
+		return 0, fmt.Errorf("settle entries: %w", rejected(err))
+	}
+	return applied, nil
+}
+
+func settleArgs(owner int64, batch []*outbox.Settlement) []any {
+	n := len(batch)
+	ids := make([][16]byte, n)
+	small := make([]int16, 3*n)
+	attempts, outcomes, statuses := small[:n:n], small[n:2*n:2*n], small[2*n:]
+	versions, started, durations := make([]int32, n), make([]time.Time, n), make([]int64, n)
+	text := make([]string, 3*n)
+	reasons, errs, faults := text[:n:n], text[n:2*n:2*n], text[2*n:]
+	for i, x := range batch {
+		ids[i], attempts[i], outcomes[i], statuses[i] = x.Entry.ID, int16(x.Entry.Attempt), int16(x.Outcome), int16(x.Status)
+		versions[i], started[i], durations[i] = int32(x.Version), x.Started, x.Duration.Microseconds()
+		reasons[i], errs[i], faults[i] = x.Reason, clean(x.Error), x.Fault
+	}
+	return []any{owner, ids, attempts, outcomes, versions, statuses, started, durations, reasons, errs, faults}
+}
+
+// keptBytes bounds what a record keeps of an input or an answer. A dead letter keeps its whole input for the replay.
+const keptBytes = 256 << 10
+
+func bodyArgs(batch []*outbox.Settlement) []any {
+	n := len(batch)
+	keep := make([]bool, n)
+	payloads, responses, logs := make([][]byte, n), make([][]byte, n), make([][]byte, n)
+	for i, x := range batch {
+		keep[i], logs[i] = x.KeepInput, x.Logs
+		if x.KeepInput && len(x.Entry.Payload) <= keptBytes {
+			payloads[i] = x.Entry.Payload
+		}
+		if len(x.Response) <= keptBytes {
+			responses[i] = x.Response
+		}
+	}
+	return []any{keep, payloads, responses, logs}
+}
+
+func retryArgs(batch []*outbox.Settlement) []any {
+	delays, lost := make([]int64, len(batch)), make([]bool, len(batch))
+	for i, x := range batch {
+		delays[i], lost[i] = x.RetryIn.Milliseconds(), x.EngineLost
+	}
+	return []any{delays, lost}
+}
+
+func releaseArgs(owner int64, batch []*outbox.Settlement) []any {
+	n := len(batch)
+	ids, attempts, delays, errs := make([][16]byte, n), make([]int16, n), make([]int64, n), make([]string, n)
+	for i, x := range batch {
+		ids[i], attempts[i], delays[i], errs[i] = x.Entry.ID, int16(x.Entry.Attempt), x.RetryIn.Milliseconds(), clean(x.Error)
+	}
+	return []any{owner, ids, attempts, delays, errs}
+}
+
+// clean makes text that came from a script storable: Postgres text holds no NUL and no invalid UTF-8.
+func clean(s string) string {
+	if s == "" {
+		return s
+	}
+	return strings.ToValidUTF8(strings.ReplaceAll(s, "\x00", "�"), "�")
+}
+
+func optionalTime(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}
+
+func backoffText(p *retry.Policy) (*string, error) {
+	if p == nil {
+		return nil, nil
+	}
+	b, err := json.Marshal(p)
+	if err != nil {
+		return nil, fmt.Errorf("encode backoff: %w", err)
+	}
+	s := string(b)
+	return &s, nil
+}
+
+// textArray writes a text[] as one text value: unnest takes arrays of text, not arrays of arrays of different lengths.
+func textArray(items []string) *string {
+	if items == nil {
+		return nil
+	}
+	quoted := make([]string, len(items))
+	for i, s := range items {
+		quoted[i] = `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s) + `"`
+	}
+	s := "{" + strings.Join(quoted, ",") + "}"
+	return &s
+}
