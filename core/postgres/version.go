@@ -126,6 +126,15 @@ func (s *VersionStore) Get(ctx context.Context, app, script uuid.UUID, number in
 	return v, err
 }
 
+// Bundle returns what an engine loads for the version of script that is active there, or tenant.ErrNotFound.
+func (s *VersionStore) Bundle(ctx context.Context, script *tenant.Script) (engine.Bundle, error) {
+	v, err := s.Get(ctx, script.App, script.ID, script.Version)
+	if err != nil {
+		return engine.Bundle{}, err
+	}
+	return engine.Bundle{Hash: v.Hash, Script: script.Name, Files: v.Files}, nil
+}
+
 const sqlVersionList = `
 SELECT v.script, v.number, v.hash, v.sdk_version, v.note, v.created_by, v.created_at FROM script_versions v
 JOIN apps a ON a.id = v.app AND a.deleted_at IS NULL

@@ -1,0 +1,176 @@
+// Package api is the control API: everything that people, the command line and the dashboard do to apps. It is served on
+// the admin listener, describes itself as OpenAPI, and stands beside the line: it changes what ingress and dispatcher
+// read, and reads what they wrote.
+package api
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/picloud/picloud/core/auth"
+)
+
+// Config is what the API works on. All fields are needed.
+type Config struct {
+	Apps        AppStore
+	Scripts     ScriptStore
+	Versions    VersionStore
+	Routes      RouteStore
+	Releases    ReleaseStore
+	Snapshots   SnapshotStore
+	Executions  ExecutionStore
+	DeadLetters DeadLetterStore
+	Auth        Authenticator
+	Checker     Checker
+	Invoker     Invoker
+	Replayer    Replayer
+
+	// Changed is called after each change of configuration, so that this node need not wait to notice. It must not block.
+	Changed func()
+	// Ready says why the node cannot serve, or nil.
+	Ready   func() error
+	Version string // of the product
+	Log     hclog.Logger
+}
+
+type api struct {
+	Config
+	log hclog.Logger
+}
+
+// New returns the handler of the admin listener.
+func New(c Config) http.Handler {
+	mux := http.NewServeMux()
+	doc := build(c, mux)
+	serveDocs(mux, doc.OpenAPI())
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { plain(w, http.StatusOK, "ok") })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		if err := c.Ready(); err != nil {
+			plain(w, http.StatusServiceUnavailable, err.Error())
+			return
+		}
+		plain(w, http.StatusOK, "ok")
+	})
+	return secure(fallback(mux))
+}
+
+func plain(w http.ResponseWriter, status int, text string) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.WriteHeader(status)
+	_, _ = w.Write([]byte(text + "\n"))
+}
+
+// Spec returns the OpenAPI document as YAML. It needs nothing but this binary, and is the same each time.
+func Spec() ([]byte, error) {
+	return build(Config{Log: hclog.NewNullLogger()}, http.NewServeMux()).OpenAPI().YAML()
+}
+
+func build(c Config, mux *http.ServeMux) huma.API {
+	a := &api{Config: c, log: c.Log.Named("api")}
+	doc := humago.New(mux, huma.Config{
+		OpenAPI: &huma.OpenAPI{
+			OpenAPI: "3.1.0",
+			Info: &huma.Info{
+				Title:       "PiCloud control API",
+				Version:     "1",
+				Description: description + problemTable(),
+			},
+			Components: &huma.Components{
+				Schemas: huma.NewMapRegistry("#/components/schemas/", huma.DefaultSchemaNamer),
+				SecuritySchemes: map[string]*huma.SecurityScheme{
+					"token": {Type: "http", Scheme: "bearer", BearerFormat: "pic_…", Description: "An API key."},
+				},
+			},
+			Tags: tags,
+		},
+		OpenAPIPath:                  "/openapi",
+		Formats:                      map[string]huma.Format{"application/json": strictJSON, "json": strictJSON},
+		DefaultFormat:                "application/json",
+		RejectUnknownQueryParameters: true,
+	})
+	doc.UseMiddleware(a.authorize(doc))
+	a.registerSystem(doc)
+	a.registerApps(doc)
+	a.registerDomains(doc)
+	a.registerScripts(doc)
+	a.registerVersions(doc)
+	a.registerDeploy(doc)
+	a.registerInvoke(doc)
+	a.registerRoutes(doc)
+	a.registerReleases(doc)
+	a.registerExecutions(doc)
+	a.registerDeadLetters(doc)
+	a.registerEntries(doc)
+	return doc
+}
+
+const description = `Everything that can be done to apps, their scripts and routes, and everything that can be known of their
+executions.
+
+- ` + "`{app}`" + ` is the slug or the id of an app, ` + "`{script}`" + ` the name or the id of a script.
+- Times are RFC 3339 in UTC. Lists are ` + "`{items, next_cursor}`" + `: pass the cursor back to continue; it is absent on the last page.
+- What is not yours does not exist: the answer is the same 404.
+- Unknown fields, and fields in another case than documented, are refused.
+- Errors are ` + "`application/problem+json`" + ` (RFC 9457) of these types:
+
+`
+
+var tags = []*huma.Tag{
+	{Name: "apps", Description: "Apps and the hosts they claim"},
+	{Name: "scripts", Description: "Scripts, their immutable versions, and calling them"},
+	{Name: "routes", Description: "Which requests lead to which script"},
+	{Name: "releases", Description: "The states an app went through, and going back"},
+	{Name: "executions", Description: "What ran, how it ended, and what waits"},
+	{Name: "dead-letters", Description: "Events whose script failed for good"},
+	{Name: "system", Description: "This server"},
+}
+
+// The limits of requests.
+const (
+	maxBody        = 1 << 20
+	maxSourceBody  = 4 << 20
+	uploadPatience = time.Minute
+)
+
+// operation is what distinguishes one operation from another.
+type operation struct {
+	id         string
+	method     string
+	path       string
+	tag        string
+	summary    string
+	text       string
+	capability auth.Capability // empty: no credential is needed
+	status     int             // zero: 200, or 204 without an answer
+	maxBody    int64           // zero: maxBody
+}
+
+// capabilityKey is where the document carries an operation's capability.
+const capabilityKey = "x-capability"
+
+// register adds an operation. Errors of handler are answered as problemOf says.
+func register[I, O any](a *api, doc huma.API, o operation, handler func(context.Context, *I) (*O, error)) {
+	op := huma.Operation{
+		OperationID: o.id, Method: o.method, Path: o.path, Tags: []string{o.tag}, Summary: o.summary, Description: o.text,
+		DefaultStatus: o.status, MaxBodyBytes: maxBody, Extensions: map[string]any{},
+	}
+	if o.maxBody > 0 {
+		op.MaxBodyBytes, op.BodyReadTimeout = o.maxBody, uploadPatience
+	}
+	if o.capability != "" {
+		op.Extensions[capabilityKey] = string(o.capability)
+		op.Security = []map[string][]string{{"token": {}}}
+	}
+	huma.Register(doc, op, func(ctx context.Context, in *I) (*O, error) {
+		out, err := handler(ctx, in)
+		if err != nil {
+			return nil, a.problemOf(ctx, o.id, err)
+		}
+		return out, nil
+	})
+}

@@ -1,0 +1,515 @@
+package api_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/uuid"
+
+	"github.com/picloud/picloud/core/api"
+	"github.com/picloud/picloud/core/postgres"
+	"github.com/picloud/picloud/core/tenant"
+)
+
+func (s *server) snapshot(t *testing.T) *tenant.Snapshot {
+	t.Helper()
+	snapshot, err := postgres.NewSnapshotStore(s.pool).Load(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return snapshot
+}
+
+func (s *server) count(t *testing.T, sql string, args ...any) (n int) {
+	t.Helper()
+	if err := s.pool.QueryRow(t.Context(), sql, args...).Scan(&n); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func TestDeployReachesTheSnapshot(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	before := s.snapshot(t).Version
+	script, route := s.app(t, "shop")
+	now := s.snapshot(t)
+	app := now.AppForHost("shop.example.com:8080")
+	if app == nil || app.Slug != "shop" || app.Release != 1 || now.Version != before+3 || s.changes.Load() != 3 {
+		t.Fatalf("after three changes of version %d the snapshot %d has %+v", before, now.Version, app)
+	}
+	m := now.Match(app, "shop.example.com", "GET", "/hello/ada")
+	if m.Route == nil || m.Route.ID.String() != route.ID || m.Script.ID.String() != script.ID || m.Params[0].Value != "ada" {
+		t.Fatalf("the request goes to %+v", m)
+	}
+	if m.Script.Version != 1 || m.Script.Hash == "" || m.Script.Timeout.Seconds() != 30 || m.Script.MaxAttempts != 5 {
+		t.Errorf("the script is %+v", m.Script)
+	}
+	bundle, err := postgres.NewVersionStore(s.pool).Bundle(t.Context(), m.Script)
+	if err != nil || bundle.Hash != m.Script.Hash || string(bundle.Files[0].Data) != "package main" {
+		t.Errorf("the bundle is %+v, %v", bundle, err)
+	}
+	if n := s.count(t, "SELECT count(*) FROM audit_log WHERE app = $1 AND actor IS NOT NULL", app.ID); n != 3 {
+		t.Errorf("three changes left %d rows in the audit log", n)
+	}
+
+	var again api.Deployed
+	s.want(t, 200, "POST", "/api/v1/apps/shop/deploy", object{
+		"script": "hello", "files": []object{{"name": "main.go", "content": "package main // two"}}, "timeout_ms": 1000,
+		"routes": []object{{"method": "GET", "pattern": "/hello/{who}", "mode": "async"}},
+	}, &again)
+	if again.Script.ID != script.ID || again.Version.Number != 2 || again.Release != 2 || again.Script.TimeoutMS != 1000 ||
+		again.Script.MaxAttempts != 5 || again.Routes[0].ID != route.ID || again.Routes[0].Pattern != "/hello/{who}" ||
+		again.Routes[0].Mode != "async" {
+		t.Errorf("the second deployment made %+v", again)
+	}
+	p := s.problem(t, 409, "POST", "/api/v1/apps/shop/deploy", object{
+		"script": "other", "files": []object{{"name": "main.go", "content": "package main"}},
+		"routes": []object{{"method": "GET", "pattern": "/hello/{x}"}},
+	})
+	if !strings.Contains(p.Detail, "/hello/{who}") || p.Errors[0].Value != route.ID {
+		t.Errorf("the conflict is %+v", p)
+	}
+	s.problem(t, 404, "GET", "/api/v1/apps/shop/scripts/other", nil) // all or nothing
+}
+
+func TestVersionsAndReleases(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	s.app(t, "a")
+	upload := func(content string, activate bool) (v api.Version) {
+		s.want(t, 201, "POST", "/api/v1/apps/a/scripts/hello/versions", object{
+			"files": []object{{"name": "main.go", "content": content}}, "activate": activate, "note": "why",
+		}, &v)
+		return v
+	}
+	active := func() (script api.Script) {
+		s.want(t, 200, "GET", "/api/v1/apps/a/scripts/hello", nil, &script)
+		return script
+	}
+	if v := upload("two", false); v.Number != 2 || active().ActiveVersion != 1 {
+		t.Errorf("version %d without activation leaves %d active", v.Number, active().ActiveVersion)
+	}
+	if v := upload("three", true); v.Number != 3 || active().ActiveVersion != 3 {
+		t.Errorf("version %d with activation leaves %d active", v.Number, active().ActiveVersion)
+	}
+	s.want(t, 200, "POST", "/api/v1/apps/a/scripts/hello/versions/2/activate", nil, nil)
+	s.problem(t, 404, "POST", "/api/v1/apps/a/scripts/hello/versions/9/activate", nil)
+	var withFiles api.VersionWithFiles
+	s.want(t, 200, "GET", "/api/v1/apps/a/scripts/hello/versions/2", nil, &withFiles)
+	if withFiles.Files[0].Content != "two" || withFiles.Note != "why" || withFiles.CreatedBy == "" {
+		t.Errorf("version 2 is %+v", withFiles)
+	}
+
+	s.want(t, 201, "POST", "/api/v1/apps/a/routes", object{"pattern": "/later", "script": "hello"}, nil)
+	s.want(t, 201, "POST", "/api/v1/apps/a/scripts", object{"name": "newer"}, nil)
+	s.want(t, 201, "POST", "/api/v1/apps/a/scripts/newer/versions", object{
+		"files": []object{{"name": "main.go", "content": "x"}},
+	}, nil)
+	var back api.ReleaseWithManifest
+	s.want(t, 200, "POST", "/api/v1/apps/a/releases/1/activate", nil, &back)
+	if back.Number != 6 || len(back.Manifest.Routes) != 1 || active().ActiveVersion != 1 {
+		t.Errorf("going back makes %+v with version %d", back, active().ActiveVersion)
+	}
+	snapshot := s.snapshot(t)
+	app := snapshot.AppBySlug("a")
+	if m := snapshot.Match(app, "", "GET", "/later"); m.Route != nil || app.Release != 6 {
+		t.Error("the route that came later answers")
+	}
+	for _, script := range app.Scripts {
+		if want := map[string]int{"hello": 1, "newer": 0}[script.Name]; script.Version != want {
+			t.Errorf("%s runs version %d", script.Name, script.Version)
+		}
+	}
+	s.want(t, 200, "POST", "/api/v1/apps/a/releases/5/activate", nil, nil)
+	if m := s.snapshot(t).Match(app, "", "GET", "/later"); m.Route == nil {
+		t.Error("the route did not come back")
+	}
+	s.problem(t, 404, "POST", "/api/v1/apps/a/releases/99/activate", nil)
+	s.want(t, 204, "DELETE", "/api/v1/apps/a/scripts/newer", nil, nil)
+	if p := s.problem(t, 409, "POST", "/api/v1/apps/a/releases/5/activate", nil); !strings.Contains(p.Detail, "newer") {
+		t.Errorf("activating a release without its script gives %q", p.Detail)
+	}
+	var list api.Page[api.Release]
+	s.want(t, 200, "GET", "/api/v1/apps/a/releases", nil, &list)
+	if n := list.Items[0].Number; n != 8 || len(list.Items) != 8 || list.Items[0].Action != "script.delete" {
+		t.Errorf("the releases are %+v", list.Items)
+	}
+}
+
+func TestSourceIsChecked(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	s.app(t, "a")
+	deploy := func(status int, files ...object) api.Problem {
+		return s.problem(t, status, "POST", "/api/v1/apps/a/deploy", object{"script": "x", "files": files})
+	}
+	p := deploy(422, object{"name": "main.go", "content": "syntax error"})
+	if p.Type != "urn:picloud:problem:compile_error" || p.Errors[0].Location != "main.go:3:7" || p.Errors[0].Message != "expected ';'" {
+		t.Errorf("a compile error is %+v", p)
+	}
+	if p := deploy(422, object{"name": "main.py", "content": ""}); !strings.Contains(p.Detail, "yaegi (.go)") {
+		t.Errorf("an unknown extension gives %q", p.Detail)
+	}
+	for _, name := range []string{"../main.go", "/main.go", "a//main.go", `a\main.go`, "."} {
+		if p := deploy(422, object{"name": name, "content": ""}); p.Type != "urn:picloud:problem:invalid" {
+			t.Errorf("the file name %q gives %+v", name, p)
+		}
+	}
+	deploy(422, object{"name": "main.go", "content": ""}, object{"name": "main.go", "content": ""})
+	deploy(413, object{"name": "main.go", "content": strings.Repeat("x", 2<<20+1)})
+	deploy(413, object{"name": "main.go", "content": strings.Repeat("x", 5<<20)})
+	if n := s.count(t, "SELECT count(*) FROM scripts"); n != 1 {
+		t.Errorf("refused sources left %d scripts", n)
+	}
+}
+
+func TestAppsAndDomains(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	s.app(t, "one")
+	s.app(t, "two")
+	s.problem(t, 409, "POST", "/api/v1/apps", object{"slug": "one"})
+	s.problem(t, 422, "POST", "/api/v1/apps", object{"slug": "One"})
+	s.problem(t, 409, "PATCH", "/api/v1/apps/one", object{"slug": "two"})
+	var app api.App
+	s.want(t, 200, "PATCH", "/api/v1/apps/one", object{"slug": "uno", "name": "Número uno"}, &app)
+	s.problem(t, 404, "GET", "/api/v1/apps/one", nil)
+	var byID api.App
+	s.want(t, 200, "GET", "/api/v1/apps/"+app.ID, nil, &byID)
+	if byID != app || app.Name != "Número uno" || app.Release != 1 || app.CreatedAt.Location().String() != "UTC" {
+		t.Errorf("by id the app is %+v, by slug %+v", byID, app)
+	}
+
+	s.problem(t, 409, "POST", "/api/v1/apps/two/domains", object{"host": "ONE.example.com."})
+	s.problem(t, 422, "POST", "/api/v1/apps/two/domains", object{"host": "http://x"})
+	for _, host := range []string{"[::1]", "*.wild.example.com", "*"} {
+		s.want(t, 201, "POST", "/api/v1/apps/two/domains", object{"host": host}, nil)
+	}
+	for host, want := range map[string]string{"[::1]:8080": "two", "a.wild.example.com": "two", "elsewhere": "two", "one.example.com": "uno"} {
+		if got := s.snapshot(t).AppForHost(host); got == nil || got.Slug != want {
+			t.Errorf("%s goes to %v", host, got)
+		}
+	}
+	s.want(t, 204, "DELETE", "/api/v1/apps/two/domains/[::1]", nil, nil)
+	s.problem(t, 404, "DELETE", "/api/v1/apps/two/domains/[::1]", nil)
+	s.problem(t, 404, "DELETE", "/api/v1/apps/two/domains/one.example.com", nil)
+	var domains api.Page[api.Domain]
+	s.want(t, 200, "GET", "/api/v1/apps/two/domains", nil, &domains)
+	if len(domains.Items) != 3 || domains.Items[0].Host != "*" {
+		t.Errorf("the domains are %+v", domains)
+	}
+}
+
+func TestDeletingAnApp(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	script, _ := s.app(t, "gone")
+	s.app(t, "kept")
+	app := s.snapshot(t).AppBySlug("gone")
+	kept := s.snapshot(t).AppBySlug("kept")
+	for state, app := range map[int]uuid.UUID{0: app.ID, 1: app.ID, 2: app.ID, 3: kept.ID} {
+		if _, err := s.pool.Exec(t.Context(), `INSERT INTO outbox (id, event_id, app, lane, target, root_id, run_at, accepted_at,
+			timeout_ms, kind, state, max_attempts, envelope) VALUES ($1, $1, $2, $3, $3, $1, now(), now(), 1, 1, $4, 5, '')`,
+			uuid.New(), app, script.ID, state); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.want(t, 204, "DELETE", "/api/v1/apps/gone", nil, nil)
+	s.problem(t, 404, "GET", "/api/v1/apps/gone", nil)
+	s.problem(t, 404, "GET", "/api/v1/apps/"+app.ID.String()+"/scripts/hello", nil)
+	s.problem(t, 404, "DELETE", "/api/v1/apps/gone", nil)
+	snapshot := s.snapshot(t)
+	if snapshot.App(app.ID) != nil || snapshot.AppForHost("gone.example.com") != nil || len(snapshot.App(kept.ID).Scripts) != 1 {
+		t.Error("the deleted app is in the snapshot, or another is not")
+	}
+	if n := s.count(t, "SELECT count(*) FROM outbox WHERE app = $1 AND state = 2", app.ID); n != 1 {
+		t.Errorf("%d running entries are left", n)
+	}
+	if n := s.count(t, "SELECT count(*) FROM outbox"); n != 2 {
+		t.Errorf("%d entries are left", n)
+	}
+	if n := s.count(t, "SELECT count(*) FROM executions WHERE app = $1 AND outcome = 4 AND reason = 'app_deleted'", app.ID); n != 2 {
+		t.Errorf("%d entries were cancelled", n)
+	}
+	s.app(t, "gone") // slug and host are free
+}
+
+func TestRoutes(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	s.app(t, "a")
+	s.app(t, "b")
+	create := func(in object) (r api.Route) {
+		s.want(t, 201, "POST", "/api/v1/apps/a/routes", in, &r)
+		return r
+	}
+	r := create(object{"pattern": "/users/{id}", "script": "hello"})
+	if r.Method != "ANY" || r.Mode != "sync" || r.Script != "hello" {
+		t.Errorf("the route is %+v", r)
+	}
+	p := s.problem(t, 409, "POST", "/api/v1/apps/a/routes", object{"pattern": "/users/{user}", "script": "hello"})
+	if p.Errors[0].Value != r.ID {
+		t.Errorf("the conflict is %+v", p)
+	}
+	create(object{"pattern": "/users/{user}", "method": "post", "script": "hello", "mode": "async"})
+	create(object{"pattern": "/users/{user}", "host": "a.example.com", "script": "hello"})
+	s.want(t, 201, "POST", "/api/v1/apps/a/scripts", object{"name": "lib", "kind": "module"}, nil)
+	for field, in := range map[string]object{
+		"body.pattern": {"pattern": "/x{", "script": "hello"},
+		"body.method":  {"pattern": "/x", "method": "A B", "script": "hello"},
+		"body.host":    {"pattern": "/x", "host": "b.example.com", "script": "hello"},
+		"body.script":  {"pattern": "/x", "script": "nobody"},
+	} {
+		if p := s.problem(t, 422, "POST", "/api/v1/apps/a/routes", in); p.Errors[0].Location != field {
+			t.Errorf("a wrong %s gives %+v", field, p)
+		}
+	}
+	s.problem(t, 422, "POST", "/api/v1/apps/a/routes", object{"pattern": "/x", "script": "lib"})
+	s.problem(t, 422, "POST", "/api/v1/apps/a/routes", object{"pattern": "/.picloud/x", "script": "hello"})
+
+	var verdict api.RouteVerdict
+	s.want(t, 200, "POST", "/api/v1/apps/a/routes/check", object{"pattern": "/users/{x}"}, &verdict)
+	if verdict.OK || verdict.Conflict != r.ID {
+		t.Errorf("check says %+v", verdict)
+	}
+	verdict = api.RouteVerdict{}
+	s.want(t, 200, "POST", "/api/v1/apps/a/routes/check", object{"pattern": "/users/{x}/y"}, &verdict)
+	if !verdict.OK || verdict.Conflict != "" {
+		t.Errorf("check says %+v", verdict)
+	}
+	var m api.MatchAnswer
+	s.want(t, 200, "POST", "/api/v1/apps/a/routes/match", object{"method": "get", "path": "/users/a%20b?x=1"}, &m)
+	if m.RouteID != r.ID || m.Script != "hello" || !slices.Equal(m.Params, []api.Param{{Name: "id", Value: "a b"}}) {
+		t.Errorf("match says %+v", m)
+	}
+	m = api.MatchAnswer{}
+	s.want(t, 200, "POST", "/api/v1/apps/a/routes/match", object{"method": "PUT", "path": "/hello/x"}, &m)
+	if m.Matched || !slices.Equal(m.Allow, []string{"GET", "HEAD"}) {
+		t.Errorf("match says %+v", m)
+	}
+	s.problem(t, 422, "POST", "/api/v1/apps/a/routes/match", object{"method": "PUT", "path": "nowhere"})
+	s.want(t, 204, "DELETE", "/api/v1/apps/a/routes/"+r.ID, nil, nil)
+	s.problem(t, 404, "GET", "/api/v1/apps/a/routes/"+r.ID, nil)
+	s.problem(t, 422, "GET", "/api/v1/apps/a/routes/none", nil)
+}
+
+func TestInvoke(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	s.app(t, "a")
+	const path = "/api/v1/apps/a/scripts/hello/invoke"
+	var out api.InvocationResult
+	s.want(t, 200, "POST", path, object{
+		"method": "put", "path": "/x", "query": "a=b", "headers": []object{{"name": "x-test", "value": "1"}}, "body": "hällo",
+	}, &out)
+	in := <-s.invoked
+	if in.Method != "PUT" || in.Path != "/x" || in.Query != "a=b" || in.Headers[0].Name != "X-Test" || string(in.Body) != "hällo" || in.Principal == uuid.Nil {
+		t.Errorf("the script is called with %+v", in)
+	}
+	if out.ExecutionID != executionID.String() || out.Status != 201 || out.Body != "hällo" || out.BodyBase64 != nil || out.Headers[0].Value != "b" {
+		t.Errorf("the answer is %+v", out)
+	}
+	s.want(t, 200, "POST", path, object{"body_base64": []byte{0xff, 0}, "async": true}, &out)
+	if in := <-s.invoked; in.Method != "POST" || in.Path != "/" || !in.Async || len(in.Body) != 2 {
+		t.Errorf("the script is called with %+v", in)
+	}
+	if out.Status != 202 || out.Body != "" || len(out.BodyBase64) != 2 {
+		t.Errorf("the answer is %+v", out)
+	}
+	for kind, status := range map[string]int{
+		"script_error": 502, "script_panic": 502, "invalid_response": 502, "engine_lost": 502, "deadline": 504,
+		"compile_error": 422, "unavailable": 503,
+	} {
+		p := s.problem(t, status, "POST", path, object{"path": "/fail/" + kind})
+		<-s.invoked
+		if p.Detail != "it failed" || kind != "unavailable" && p.ExecutionID != executionID.String() {
+			t.Errorf("%s gives %+v", kind, p)
+		}
+	}
+	if r := s.do(t, "POST", path, object{"path": "/fail/unavailable"}); r.header.Get("Retry-After") != "1" {
+		t.Errorf("Retry-After is %q", r.header.Get("Retry-After"))
+	}
+	if r := s.do(t, "POST", path, object{"path": "/defect"}); r.status != 500 || strings.Contains(string(r.body), "hunter2") {
+		t.Errorf("a defect gives %d %s", r.status, r.body)
+	}
+	s.problem(t, 422, "POST", path, object{"path": "x"})
+	s.problem(t, 422, "POST", path, object{"method": "ANY"})
+	s.problem(t, 422, "POST", path, object{"body": "a", "body_base64": []byte("b")})
+	s.want(t, 201, "POST", "/api/v1/apps/a/scripts", object{"name": "empty"}, nil)
+	s.problem(t, 409, "POST", "/api/v1/apps/a/scripts/empty/invoke", object{})
+}
+
+func TestListsContinue(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	s.app(t, "a")
+	for i := range 4 {
+		s.want(t, 201, "POST", "/api/v1/apps", object{"slug": fmt.Sprintf("more-%d", i)}, nil)
+		s.want(t, 201, "POST", "/api/v1/apps/a/domains", object{"host": fmt.Sprintf("h%d.example.com", i)}, nil)
+		s.want(t, 201, "POST", "/api/v1/apps/a/scripts", object{"name": fmt.Sprintf("s%d", i)}, nil)
+		s.want(t, 201, "POST", "/api/v1/apps/a/routes", object{"pattern": fmt.Sprintf("/p%d", i), "script": "hello"}, nil)
+		s.want(t, 201, "POST", "/api/v1/apps/a/scripts/hello/versions", object{
+			"files": []object{{"name": "main.go", "content": fmt.Sprint(i)}}, "activate": false,
+		}, nil)
+	}
+	id := s.snapshot(t).AppBySlug("a").ID
+	for i := range 5 { // of two entries, finished at the same time
+		entry := uuid.UUID{0: byte(i / 3), 15: 1}
+		s.execute(t, id, entry, i%3+1)
+		s.bury(t, id, uuid.UUID{0: byte(i), 15: 2})
+	}
+	for _, path := range []string{
+		"/api/v1/apps", "/api/v1/apps/a/domains", "/api/v1/apps/a/scripts", "/api/v1/apps/a/routes",
+		"/api/v1/apps/a/scripts/hello/versions", "/api/v1/apps/a/releases", "/api/v1/apps/a/executions", "/api/v1/apps/a/dead-letters",
+	} {
+		var seen []string
+		cursor, pages := "", 0
+		for pages == 0 || cursor != "" {
+			var page api.Page[json.RawMessage]
+			s.want(t, 200, "GET", path+"?limit=2&cursor="+cursor, nil, &page)
+			if len(page.Items) > 2 {
+				t.Fatalf("%s: a page has %d items", path, len(page.Items))
+			}
+			for _, item := range page.Items {
+				seen = append(seen, string(item))
+			}
+			cursor = page.NextCursor
+			pages++
+		}
+		var whole api.Page[json.RawMessage]
+		s.want(t, 200, "GET", path, nil, &whole)
+		if len(seen) != 5 || pages != 3 || len(whole.Items) != 5 || whole.NextCursor != "" {
+			t.Errorf("%s: %d items in %d pages, %d at once", path, len(seen), pages, len(whole.Items))
+		}
+		for i := range whole.Items {
+			if seen[i] != string(whole.Items[i]) {
+				t.Errorf("%s: item %d differs in pages", path, i)
+			}
+		}
+		for _, query := range []string{"?limit=201", "?limit=0", "?cursor=garbage", "?cursor=W10", "?cursor=WyJhIiwiYiIsImMiLCJkIl0", "?other=1"} {
+			s.problem(t, 422, "GET", path+query, nil)
+		}
+	}
+}
+
+// execute stores an execution that ended in success at its last attempt of three.
+func (s *server) execute(t *testing.T, app, id uuid.UUID, attempt int) {
+	t.Helper()
+	_, err := s.pool.Exec(t.Context(), `INSERT INTO executions (id, attempt, finished_at, app, script, kind, outcome, event_id,
+		root_id, accepted_at, started_at, duration_us, node, error)
+		SELECT $1, $2, '2026-01-01', $3, s.id, 1, $4, $1, $1, now(), now(), 1500, 1, 'why' FROM scripts s WHERE s.app = $3 AND s.name = 'hello'`,
+		id, attempt, app, map[bool]int{true: 1, false: 2}[attempt == 3])
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// bury stores a dead letter.
+func (s *server) bury(t *testing.T, app, id uuid.UUID) {
+	t.Helper()
+	_, err := s.pool.Exec(t.Context(), `INSERT INTO dead_letters (id, event_id, app, lane, target, target_kind, root_id, kind,
+		priority, attempts, max_attempts, depth, timeout_ms, reason, envelope, payload, accepted_at)
+		SELECT $1, $1, $2, s.id, s.id, 1, $1, 1, 0, 5, 5, 0, 1, 'exhausted', '', 'data', now() FROM scripts s
+		WHERE s.app = $2 AND s.name = 'hello'`, id, app)
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestExecutions(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	s.app(t, "a")
+	app := s.snapshot(t).AppBySlug("a").ID
+	id := uuid.New()
+	for attempt := range 3 {
+		s.execute(t, app, id, attempt+1)
+		if _, err := s.pool.Exec(t.Context(), `INSERT INTO execution_bodies (id, attempt, finished_at, app, logs)
+			VALUES ($1, $2, now(), $3, '[{"time":"2026-01-02T03:04:05Z","level":"info","message":"a"},{"time":"2026-01-02T03:04:05Z","level":"warn","message":"b","data":{"n":1}}]')`,
+			id, attempt+1, app); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var history api.ExecutionHistory
+	s.want(t, 200, "GET", "/api/v1/apps/a/executions/"+id.String(), nil, &history)
+	if len(history.Attempts) != 3 || history.Attempts[0].Outcome != "retried" || history.Attempts[2].Outcome != "succeeded" ||
+		history.Attempts[2].DurationMS != 1.5 || history.Attempts[2].Script != "hello" {
+		t.Errorf("the history is %+v", history)
+	}
+	for query, want := range map[string]int{"": 3, "?outcome=retried": 2, "?script=hello&outcome=succeeded": 1, "?outcome=failed": 0} {
+		var page api.Page[api.Execution]
+		s.want(t, 200, "GET", "/api/v1/apps/a/executions"+query, nil, &page)
+		if len(page.Items) != want {
+			t.Errorf("%s finds %d", query, len(page.Items))
+		}
+	}
+	s.problem(t, 422, "GET", "/api/v1/apps/a/executions?script=nobody", nil)
+	s.problem(t, 422, "GET", "/api/v1/apps/a/executions?outcome=nothing", nil)
+	var logs api.Page[api.LogLine]
+	s.want(t, 200, "GET", "/api/v1/apps/a/executions/"+id.String()+"/logs?limit=4", nil, &logs)
+	if len(logs.Items) != 4 || logs.Items[3].Attempt != 2 || string(logs.Items[3].Data) != `{"n":1}` || logs.Items[2].Data != nil {
+		t.Errorf("the logs are %+v", logs)
+	}
+	var rest api.Page[api.LogLine]
+	s.want(t, 200, "GET", "/api/v1/apps/a/executions/"+id.String()+"/logs?cursor="+logs.NextCursor, nil, &rest)
+	if len(rest.Items) != 2 || rest.NextCursor != "" || rest.Items[0].Attempt != 3 {
+		t.Errorf("the rest of the logs is %+v", rest)
+	}
+
+	var entry api.Entry
+	s.want(t, 200, "GET", "/api/v1/apps/a/entries/"+id.String(), nil, &entry)
+	if entry.State != "succeeded" || entry.Attempt != 3 || entry.Last == nil || entry.Last.Error != "why" {
+		t.Errorf("the ended entry is %+v", entry)
+	}
+	waiting := uuid.New()
+	if _, err := s.pool.Exec(t.Context(), `INSERT INTO outbox (id, event_id, app, lane, target, root_id, run_at, accepted_at,
+		timeout_ms, kind, state, attempt, max_attempts, envelope, last_error)
+		VALUES ($1, $1, $2, $1, $1, $1, now(), now(), 1, 2, 0, 2, 5, '', 'not yet')`, waiting, app); err != nil {
+		t.Fatal(err)
+	}
+	entry = api.Entry{}
+	s.want(t, 200, "GET", "/api/v1/apps/a/entries/"+waiting.String(), nil, &entry)
+	if entry.State != "scheduled" || entry.Kind != "invoke" || entry.Attempt != 2 || entry.MaxAttempts != 5 ||
+		entry.LastError != "not yet" || entry.RunAt.IsZero() || entry.Last != nil {
+		t.Errorf("the waiting entry is %+v", entry)
+	}
+}
+
+func TestDeadLetters(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	s.app(t, "a")
+	app := s.snapshot(t).AppBySlug("a").ID
+	first, second := uuid.New(), uuid.New()
+	s.bury(t, app, first)
+	s.bury(t, app, second)
+	path := "/api/v1/apps/a/dead-letters"
+	var letter api.DeadLetterWithBody
+	s.want(t, 200, "GET", path+"/"+first.String(), nil, &letter)
+	if letter.Script != "hello" || letter.Reason != "exhausted" || letter.Body != "data" || !letter.ResolvedAt.IsZero() {
+		t.Errorf("the dead letter is %+v", letter)
+	}
+	s.problem(t, 422, "POST", path+"/"+first.String()+"/resolve", object{"resolution": "replayed"})
+	s.want(t, 200, "POST", path+"/"+first.String()+"/resolve", object{"resolution": "ignored"}, &letter)
+	if letter.Resolution != "ignored" || letter.ResolvedAt.IsZero() {
+		t.Errorf("the resolved dead letter is %+v", letter)
+	}
+	s.problem(t, 409, "POST", path+"/"+first.String()+"/resolve", object{"resolution": "ignored"})
+	var open api.Page[api.DeadLetter]
+	s.want(t, 200, "GET", path+"?unresolved=true", nil, &open)
+	if len(open.Items) != 1 || open.Items[0].ID != second.String() {
+		t.Errorf("the open dead letters are %+v", open)
+	}
+	var replayed api.Replayed
+	s.want(t, 202, "POST", path+"/"+second.String()+"/replay", nil, &replayed)
+	if replayed.ExecutionID != executionID.String() {
+		t.Errorf("the replay is %+v", replayed)
+	}
+	if n := s.count(t, "SELECT count(*) FROM audit_log WHERE action = 'dead_letter.resolve' AND object = $1", first.String()); n != 1 {
+		t.Errorf("%d rows in the audit log", n)
+	}
+}

@@ -1,0 +1,145 @@
+package api
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/picloud/picloud/core/auth"
+	"github.com/picloud/picloud/core/tenant"
+)
+
+// Script is a user's program.
+type Script struct {
+	ID            string    `json:"id" format:"uuid"`
+	Name          string    `json:"name" example:"hello"`
+	Kind          string    `json:"kind" enum:"endpoint,module" doc:"An endpoint may be the target of a route, a module is imported by other scripts"`
+	Engine        string    `json:"engine" example:"yaegi"`
+	Description   string    `json:"description"`
+	ActiveVersion int       `json:"active_version" example:"3" doc:"The version that runs; 0 if none does"`
+	TimeoutMS     int64     `json:"timeout_ms" example:"30000" doc:"A run is stopped after this"`
+	MaxAttempts   int       `json:"max_attempts" example:"5" doc:"How often an asynchronous event is tried"`
+	CreatedAt     time.Time `json:"created_at"`
+	UpdatedAt     time.Time `json:"updated_at"`
+}
+
+func viewScript(s *tenant.ScriptRecord) Script {
+	return Script{
+		ID: s.ID.String(), Name: s.Name, Kind: s.Kind, Engine: s.Engine, Description: s.Description,
+		ActiveVersion: s.Version, TimeoutMS: s.Timeout.Milliseconds(), MaxAttempts: s.MaxAttempts,
+		CreatedAt: s.CreatedAt.UTC(), UpdatedAt: s.UpdatedAt.UTC(),
+	}
+}
+
+// NewScript is what makes a script, which has no version yet.
+type NewScript struct {
+	Name        string `json:"name" minLength:"1" maxLength:"63" example:"hello" doc:"Lower-case letters, digits, dashes and underscores; unique in the app"`
+	Kind        string `json:"kind,omitempty" enum:"endpoint,module" default:"endpoint"`
+	Engine      string `json:"engine,omitempty" maxLength:"63" default:"yaegi" doc:"What runs it; it never changes"`
+	Description string `json:"description,omitempty" maxLength:"2000"`
+	TimeoutMS   int64  `json:"timeout_ms,omitempty" minimum:"1" maximum:"300000" default:"30000"`
+	MaxAttempts int    `json:"max_attempts,omitempty" minimum:"1" maximum:"25" default:"5"`
+}
+
+// ScriptChange is what may change in a script. What is absent stays.
+type ScriptChange struct {
+	Description *string `json:"description,omitempty" maxLength:"2000"`
+	TimeoutMS   *int    `json:"timeout_ms,omitempty" minimum:"1" maximum:"300000"`
+	MaxAttempts *int    `json:"max_attempts,omitempty" minimum:"1" maximum:"25"`
+}
+
+const (
+	scriptsPath = appPath + "/scripts"
+	scriptPath  = scriptsPath + "/{script}"
+)
+
+func (a *api) registerScripts(doc huma.API) {
+	register(a, doc, operation{
+		id: "list-scripts", method: http.MethodGet, path: scriptsPath, tag: "scripts", capability: auth.AppRead,
+		summary: "List the scripts of an app, by name",
+	}, func(ctx context.Context, in *struct {
+		AppPath
+		PageQuery
+	},
+	) (*body[Page[Script]], error) {
+		scripts, next, err := a.Scripts.List(ctx, app(ctx), in.Cursor, in.Limit)
+		return listed(scripts, next, viewScript), err
+	})
+	register(a, doc, operation{
+		id: "create-script", method: http.MethodPost, path: scriptsPath, tag: "scripts", capability: auth.AppWriteScript,
+		summary: "Make a script", text: "It runs once it has an active version.", status: http.StatusCreated,
+	}, a.createScript)
+	register(a, doc, operation{
+		id: "get-script", method: http.MethodGet, path: scriptPath, tag: "scripts", capability: auth.AppRead,
+		summary: "Get a script",
+	}, func(ctx context.Context, in *ScriptPath) (*body[Script], error) {
+		s, err := a.Scripts.Get(ctx, app(ctx), in.Script)
+		return answer(viewScript(&s)), err
+	})
+	register(a, doc, operation{
+		id: "update-script", method: http.MethodPatch, path: scriptPath, tag: "scripts", capability: auth.AppWriteScript,
+		summary: "Change a script", text: "A change of its limits is a release.",
+	}, a.updateScript)
+	register(a, doc, operation{
+		id: "delete-script", method: http.MethodDelete, path: scriptPath, tag: "scripts", capability: auth.AppWriteScript,
+		summary: "Delete a script with its versions and routes",
+		text:    "This is a release. Older releases that run the script cannot be activated again.",
+	}, func(ctx context.Context, in *ScriptPath) (*struct{}, error) {
+		s, err := a.Scripts.Get(ctx, app(ctx), in.Script)
+		if err != nil {
+			return nil, err
+		}
+		if err := a.Scripts.Delete(ctx, by(ctx), app(ctx), s.ID); err != nil {
+			return nil, err
+		}
+		a.Changed()
+		return nil, nil
+	})
+}
+
+func (a *api) createScript(ctx context.Context, in *struct {
+	AppPath
+	Body NewScript
+},
+) (*body[Script], error) {
+	if err := tenant.CheckName(in.Body.Name); err != nil {
+		return nil, wrong("body.name", err.Error())
+	}
+	engineName, err := engineOf(in.Body.Engine, "")
+	if err != nil {
+		return nil, err
+	}
+	s, err := a.Scripts.Create(ctx, by(ctx), tenant.ScriptRecord{
+		Script: tenant.Script{
+			App: app(ctx), Name: in.Body.Name, Kind: in.Body.Kind, Engine: engineName,
+			Timeout: time.Duration(in.Body.TimeoutMS) * time.Millisecond, MaxAttempts: in.Body.MaxAttempts,
+		},
+		Description: in.Body.Description,
+	})
+	if err != nil {
+		return nil, err
+	}
+	a.Changed()
+	return answer(viewScript(&s)), nil
+}
+
+func (a *api) updateScript(ctx context.Context, in *struct {
+	ScriptPath
+	Body ScriptChange
+},
+) (*body[Script], error) {
+	s, err := a.Scripts.Get(ctx, app(ctx), in.Script)
+	if err != nil {
+		return nil, err
+	}
+	s, err = a.Scripts.Update(ctx, by(ctx), app(ctx), s.ID, tenant.ScriptUpdate{
+		TimeoutMS: in.Body.TimeoutMS, MaxAttempts: in.Body.MaxAttempts, Description: in.Body.Description,
+	})
+	if err != nil {
+		return nil, err
+	}
+	a.Changed()
+	return answer(viewScript(&s)), nil
+}

@@ -1,0 +1,127 @@
+package api
+
+import (
+	"context"
+
+	"github.com/google/uuid"
+
+	"github.com/picloud/picloud/core/auth"
+	"github.com/picloud/picloud/core/record"
+	"github.com/picloud/picloud/core/tenant"
+	"github.com/picloud/picloud/sdk/engine"
+	"github.com/picloud/picloud/sdk/event"
+)
+
+// The stores below share their rules. by is the user who asks for a change, for the audit log. Whatever the app does not
+// have is tenant.ErrNotFound, also if another app has it; what does not fit is a *tenant.Conflict or *tenant.Invalid.
+// Lists return up to limit items and the cursor of the next page, which is empty on the last.
+
+// AppStore keeps apps and the hosts they claim.
+type AppStore interface {
+	Resolve(ctx context.Context, ref string) (uuid.UUID, error)
+	Create(ctx context.Context, by uuid.UUID, a tenant.AppRecord) (tenant.AppRecord, error)
+	Get(ctx context.Context, id uuid.UUID) (tenant.AppRecord, error)
+	List(ctx context.Context, only uuid.UUID, cursor string, limit int) ([]tenant.AppRecord, string, error)
+	Update(ctx context.Context, by, id uuid.UUID, slug, name, description *string) (tenant.AppRecord, error)
+	Delete(ctx context.Context, by, id uuid.UUID) error
+
+	Domains(ctx context.Context, app uuid.UUID, cursor string, limit int) ([]tenant.Domain, string, error)
+	Claim(ctx context.Context, by, app uuid.UUID, host string) (tenant.Domain, error)
+	Release(ctx context.Context, by, app uuid.UUID, host string) error
+}
+
+// ScriptStore keeps scripts.
+type ScriptStore interface {
+	Create(ctx context.Context, by uuid.UUID, r tenant.ScriptRecord) (tenant.ScriptRecord, error)
+	Get(ctx context.Context, app uuid.UUID, ref string) (tenant.ScriptRecord, error)
+	List(ctx context.Context, app uuid.UUID, cursor string, limit int) ([]tenant.ScriptRecord, string, error)
+	Update(ctx context.Context, by, app, id uuid.UUID, u tenant.ScriptUpdate) (tenant.ScriptRecord, error)
+	Delete(ctx context.Context, by, app, id uuid.UUID) error
+}
+
+// VersionStore keeps the versions of scripts.
+type VersionStore interface {
+	Create(ctx context.Context, app uuid.UUID, v tenant.Version, activate bool) (tenant.Version, error)
+	Activate(ctx context.Context, by, app, script uuid.UUID, number int) error
+	Get(ctx context.Context, app, script uuid.UUID, number int) (tenant.Version, error)
+	List(ctx context.Context, app, script uuid.UUID, cursor string, limit int) ([]tenant.Version, string, error)
+}
+
+// RouteStore keeps routes.
+type RouteStore interface {
+	Create(ctx context.Context, by uuid.UUID, r tenant.Route) (tenant.RouteRecord, error)
+	Conflicts(ctx context.Context, r tenant.Route) error
+	Get(ctx context.Context, app, id uuid.UUID) (tenant.RouteRecord, error)
+	List(ctx context.Context, app uuid.UUID, cursor string, limit int) ([]tenant.RouteRecord, string, error)
+	Delete(ctx context.Context, by, app, id uuid.UUID) error
+}
+
+// ReleaseStore keeps releases.
+type ReleaseStore interface {
+	Deploy(ctx context.Context, by, app uuid.UUID, d tenant.Deployment) (tenant.Deployed, error)
+	Get(ctx context.Context, app uuid.UUID, number int64) (tenant.Release, error)
+	List(ctx context.Context, app uuid.UUID, cursor string, limit int) ([]tenant.Release, string, error)
+	Activate(ctx context.Context, by, app uuid.UUID, number int64) (int64, error)
+}
+
+// SnapshotStore reads the whole configuration as it is now.
+type SnapshotStore interface {
+	Load(ctx context.Context) (*tenant.Snapshot, error)
+}
+
+// ExecutionStore reads what became of entries.
+type ExecutionStore interface {
+	List(ctx context.Context, app uuid.UUID, f record.ExecutionFilter, cursor string, limit int) ([]record.Execution, string, error)
+	Get(ctx context.Context, app, id uuid.UUID) ([]record.Execution, error)
+	Logs(ctx context.Context, app, id uuid.UUID) ([]record.Log, error)
+	Entry(ctx context.Context, app, id uuid.UUID) (record.Entry, error)
+}
+
+// DeadLetterStore reads and closes dead letters.
+type DeadLetterStore interface {
+	List(ctx context.Context, app uuid.UUID, open bool, cursor string, limit int) ([]record.DeadLetter, string, error)
+	Get(ctx context.Context, app, id uuid.UUID) (record.DeadLetter, error)
+	Resolve(ctx context.Context, by, app, id uuid.UUID, resolution string) error
+}
+
+// Authenticator turns a bearer token into a principal. auth.ErrInvalid says that it is not one.
+type Authenticator interface {
+	Authenticate(ctx context.Context, token string) (*auth.Principal, error)
+}
+
+// Checker compiles sources without running anything that is deployed. A *fault.Fault of kind fault.Compile says that
+// they are wrong; the diagnostics then say where.
+type Checker interface {
+	Check(ctx context.Context, engineName, script string, files []engine.File) (engine.Loaded, error)
+}
+
+// Invoker calls a script as a request would. It returns once there is an answer, or for an asynchronous call once the
+// entry is durable. The result names the execution also where the error is a *fault.Fault of the run.
+type Invoker interface {
+	Invoke(ctx context.Context, s tenant.Script, in Invocation) (InvokeResult, error)
+}
+
+// Invocation is a call of a script through the control API.
+type Invocation struct {
+	Method    string
+	Path      string // decoded
+	Query     string // raw, without "?"
+	Headers   []event.Header
+	Body      []byte
+	Async     bool
+	Principal uuid.UUID
+}
+
+// InvokeResult is the script's answer; of an asynchronous call, only the execution's id.
+type InvokeResult struct {
+	ExecutionID uuid.UUID
+	Status      int
+	Headers     []event.Header
+	Body        []byte
+}
+
+// Replayer puts a dead letter back as a new entry and marks it replayed. A dead letter that the app does not have is
+// tenant.ErrNotFound, one that is resolved a *tenant.Conflict.
+type Replayer interface {
+	Replay(ctx context.Context, app, deadLetter, by uuid.UUID) (entry uuid.UUID, err error)
+}

@@ -1,0 +1,47 @@
+package api
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/picloud/picloud/core/auth"
+)
+
+// Whoami is who a credential stands for.
+type Whoami struct {
+	ID     string   `json:"id" format:"uuid" doc:"The user"`
+	Name   string   `json:"name" example:"owner"`
+	Role   string   `json:"role" enum:"owner,admin,member"`
+	App    string   `json:"app,omitempty" format:"uuid" doc:"The only app that the key may touch; absent if it is not bound to one"`
+	Scopes []string `json:"scopes" doc:"What the key is narrowed to" example:"[\"script:read\"]"`
+}
+
+// VersionInfo is what this server is.
+type VersionInfo struct {
+	Product string `json:"product" example:"0.1.0"`
+	API     string `json:"api" example:"1" doc:"Of this API; it is in the path"`
+	SDK     string `json:"sdk" example:"1.0" doc:"Of what scripts see"`
+}
+
+func (a *api) registerSystem(doc huma.API) {
+	register(a, doc, operation{
+		id: "whoami", method: http.MethodGet, path: "/api/v1/whoami", tag: "system", capability: auth.InstanceRead,
+		summary: "Who the credential stands for",
+	}, func(ctx context.Context, _ *struct{}) (*body[Whoami], error) {
+		p := callerOf(ctx).principal
+		scopes := make([]string, len(p.Scopes))
+		for i, s := range p.Scopes {
+			scopes[i] = string(s)
+		}
+		return answer(Whoami{
+			ID: p.User.String(), Name: p.Name, Role: string(p.Role), App: optional(p.App), Scopes: scopes,
+		}), nil
+	})
+	register(a, doc, operation{
+		id: "get-version", method: http.MethodGet, path: "/version", tag: "system", summary: "What this server is",
+	}, func(context.Context, *struct{}) (*body[VersionInfo], error) {
+		return answer(VersionInfo{Product: a.Version, API: "1", SDK: sdkVersion}), nil
+	})
+}
