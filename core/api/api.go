@@ -30,7 +30,8 @@ type Config struct {
 	Invoker     Invoker
 	Replayer    Replayer
 
-	// Changed is called after each change of configuration, so that this node need not wait to notice. It must not block.
+	// Changed is called after each change of configuration and before its answer, so that whoever made the change finds
+	// this node current.
 	Changed func()
 	// Ready says why the node cannot serve, or nil.
 	Ready   func() error
