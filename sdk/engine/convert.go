@@ -1,0 +1,128 @@
+package engine
+
+import (
+	"time"
+
+	"github.com/picloud/picloud/sdk/event"
+	"github.com/picloud/picloud/sdk/fault"
+	enginev1 "github.com/picloud/picloud/sdk/proto/engine/v1"
+)
+
+// Generated types end here: each pair below turns one of them into what the rest of the code uses, and back.
+
+func infoToWire(i Info, window int) *enginev1.DescribeResponse {
+	return &enginev1.DescribeResponse{
+		Name: i.Name, Version: i.Version, SdkVersion: i.SDKVersion, Extensions: i.Extensions, Window: int64(window),
+	}
+}
+
+func infoFromWire(m *enginev1.DescribeResponse) Info {
+	return Info{
+		Name: m.GetName(), Version: m.GetVersion(), SDKVersion: m.GetSdkVersion(), Extensions: m.GetExtensions(),
+	}
+}
+
+func bundleToWire(b Bundle) *enginev1.LoadRequest {
+	m := &enginev1.LoadRequest{Hash: b.Hash, Script: b.Script, Limits: &enginev1.Limits{
+		Pool: int64(b.Limits.Pool), LogLines: int64(b.Limits.LogLines), LogBytes: int64(b.Limits.LogBytes),
+		BodyBytes: int64(b.Limits.BodyBytes),
+	}}
+	for _, f := range b.Files {
+		m.Files = append(m.Files, &enginev1.File{Name: f.Name, Data: f.Data})
+	}
+	return m
+}
+
+func bundleFromWire(m *enginev1.LoadRequest) Bundle {
+	l := m.GetLimits()
+	b := Bundle{Hash: m.GetHash(), Script: m.GetScript(), Limits: Limits{
+		Pool: int(l.GetPool()), LogLines: int(l.GetLogLines()), LogBytes: int(l.GetLogBytes()), BodyBytes: int(l.GetBodyBytes()),
+	}}
+	for _, f := range m.GetFiles() {
+		b.Files = append(b.Files, File{Name: f.GetName(), Data: f.GetData()})
+	}
+	return b
+}
+
+func loadedToWire(l Loaded, err error) *enginev1.LoadResponse {
+	m := &enginev1.LoadResponse{Fault: faultToWire(err)}
+	for _, d := range l.Diagnostics {
+		m.Diagnostics = append(m.Diagnostics, &enginev1.Diagnostic{
+			File: d.File, Line: int64(d.Line), Column: int64(d.Column), Message: d.Message, Warning: d.Warning,
+		})
+	}
+	return m
+}
+
+func loadedFromWire(m *enginev1.LoadResponse) (Loaded, error) {
+	var l Loaded
+	for _, d := range m.GetDiagnostics() {
+		l.Diagnostics = append(l.Diagnostics, Diagnostic{
+			File: d.GetFile(), Line: int(d.GetLine()), Column: int(d.GetColumn()), Message: d.GetMessage(), Warning: d.GetWarning(),
+		})
+	}
+	if f := faultFromWire(m.GetFault()); f != nil {
+		return l, f
+	}
+	return l, nil
+}
+
+func faultToWire(err error) *enginev1.Fault {
+	f := fault.From(err)
+	if f == nil {
+		return nil
+	}
+	return &enginev1.Fault{
+		Kind: string(f.Kind), Origin: string(f.Origin), Message: []byte(f.Message), Detail: []byte(f.Detail),
+		RetryAfterMs: f.RetryAfter.Milliseconds(), Fatal: f.Fatal,
+	}
+}
+
+func faultFromWire(m *enginev1.Fault) *fault.Fault {
+	if m == nil {
+		return nil
+	}
+	return &fault.Fault{
+		Kind: fault.Kind(m.GetKind()), Origin: fault.Origin(m.GetOrigin()), Message: string(m.GetMessage()),
+		Detail: string(m.GetDetail()), RetryAfter: time.Duration(m.GetRetryAfterMs()) * time.Millisecond, Fatal: m.GetFatal(),
+	}
+}
+
+func headToWire(h *Head) *enginev1.Head {
+	if h == nil {
+		return nil
+	}
+	m := &enginev1.Head{Status: int64(h.Status), Headers: make([]*enginev1.Header, len(h.Headers))}
+	for i, x := range h.Headers {
+		m.Headers[i] = &enginev1.Header{Name: []byte(x.Name), Value: []byte(x.Value)}
+	}
+	return m
+}
+
+func headFromWire(m *enginev1.Head) Head {
+	h := Head{Status: int(m.GetStatus())}
+	for _, x := range m.GetHeaders() {
+		h.Headers = append(h.Headers, event.Header{Name: string(x.GetName()), Value: string(x.GetValue())})
+	}
+	return h
+}
+
+func logsToWire(lines []Log) *enginev1.Logs {
+	m := &enginev1.Logs{Lines: make([]*enginev1.Log, len(lines))}
+	for i, l := range lines {
+		m.Lines[i] = &enginev1.Log{
+			TimeUnixNano: l.Time.UnixNano(), Level: l.Level, Message: []byte(l.Message), Data: l.Data,
+		}
+	}
+	return m
+}
+
+func logsFromWire(m *enginev1.Logs) []Log {
+	lines := make([]Log, len(m.GetLines()))
+	for i, l := range m.GetLines() {
+		lines[i] = Log{
+			Time: time.Unix(0, l.GetTimeUnixNano()).UTC(), Level: l.GetLevel(), Message: string(l.GetMessage()), Data: l.GetData(),
+		}
+	}
+	return lines
+}

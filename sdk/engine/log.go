@@ -1,0 +1,68 @@
+package engine
+
+import (
+	"fmt"
+	"sync"
+	"time"
+)
+
+// What a run may log where its bundle does not say otherwise, and how many lines travel together.
+const (
+	defaultLogLines = 1000
+	defaultLogBytes = 256 << 10
+	logBatch        = 64
+)
+
+// logBuffer gathers the lines of a run and drops those over its limits. Safe for concurrent use.
+type logBuffer struct {
+	mu      sync.Mutex
+	lines   []Log
+	left    int // lines
+	room    int // bytes
+	dropped int
+}
+
+func (b *logBuffer) limit(l Limits) {
+	b.left, b.room = l.LogLines, l.LogBytes
+	if b.left == 0 {
+		b.left = defaultLogLines
+	}
+	if b.room == 0 {
+		b.room = defaultLogBytes
+	}
+}
+
+// add keeps a line, and returns a batch when there is one to send.
+func (b *logBuffer) add(l Log) []Log {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	size := len(l.Message) + len(l.Data)
+	if b.left == 0 || size > b.room {
+		b.dropped++
+		return nil
+	}
+	b.left--
+	b.room -= size
+	if b.lines = append(b.lines, l); len(b.lines) < logBatch {
+		return nil
+	}
+	return b.take()
+}
+
+func (b *logBuffer) take() []Log {
+	lines := b.lines
+	b.lines = nil
+	return lines
+}
+
+// finish returns what is left, and a line that counts what was dropped.
+func (b *logBuffer) finish() []Log {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.dropped > 0 {
+		b.lines = append(b.lines, Log{
+			Time: time.Now(), Level: "warn", Message: fmt.Sprintf("%d log lines over the limit were dropped", b.dropped),
+		})
+	}
+	return b.take()
+}

@@ -1,0 +1,364 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	goplugin "github.com/hashicorp/go-plugin"
+	"google.golang.org/grpc"
+
+	"github.com/picloud/picloud/sdk/event"
+	"github.com/picloud/picloud/sdk/fault"
+	"github.com/picloud/picloud/sdk/plugin"
+	enginev1 "github.com/picloud/picloud/sdk/proto/engine/v1"
+)
+
+// PluginName is the name under which a process serves its engine.
+const PluginName = "engine"
+
+// Versions are the protocol versions that both sides can speak, for go-plugin to negotiate.
+func Versions(e Engine) map[int]goplugin.PluginSet {
+	return map[int]goplugin.PluginSet{1: {PluginName: &adapter{engine: e}}}
+}
+
+// Serve runs an engine as a plugin process. It returns when the host ends it.
+func Serve(e Engine) {
+	goplugin.Serve(&goplugin.ServeConfig{
+		HandshakeConfig:  plugin.Handshake,
+		VersionedPlugins: Versions(e),
+		GRPCServer: func(options []grpc.ServerOption) *grpc.Server {
+			return grpc.NewServer(append(options,
+				grpc.MaxRecvMsgSize(plugin.MaxMessage), grpc.MaxSendMsgSize(plugin.MaxMessage))...)
+		},
+	})
+}
+
+// adapter makes an Engine a go-plugin. On the host's side it has no engine and gives out the connection.
+type adapter struct {
+	goplugin.NetRPCUnsupportedPlugin
+	engine Engine
+}
+
+func (a *adapter) GRPCServer(_ *goplugin.GRPCBroker, s *grpc.Server) error {
+	Register(s, a.engine)
+	return nil
+}
+
+func (a *adapter) GRPCClient(ctx context.Context, _ *goplugin.GRPCBroker, conn *grpc.ClientConn) (any, error) {
+	return Dial(ctx, conn)
+}
+
+// Register adds an engine to a gRPC server.
+func Register(s grpc.ServiceRegistrar, e Engine) {
+	enginev1.RegisterEngineServer(s, &server{engine: e, limits: map[string]Limits{}})
+}
+
+// window is how many invocations a process takes at one time; more wait at the host.
+const window = 256
+
+type server struct {
+	enginev1.UnimplementedEngineServer
+	engine Engine
+
+	mu     sync.RWMutex
+	limits map[string]Limits // by bundle
+}
+
+func (s *server) Describe(context.Context, *enginev1.DescribeRequest) (*enginev1.DescribeResponse, error) {
+	return infoToWire(s.engine.Info(), window), nil
+}
+
+func (s *server) Load(ctx context.Context, m *enginev1.LoadRequest) (*enginev1.LoadResponse, error) {
+	b := bundleFromWire(m)
+	loaded, err := s.engine.Load(ctx, b)
+	if err == nil {
+		s.mu.Lock()
+		s.limits[b.Hash] = b.Limits
+		s.mu.Unlock()
+	}
+	return loadedToWire(loaded, err), nil
+}
+
+func (s *server) Unload(_ context.Context, m *enginev1.UnloadRequest) (*enginev1.UnloadResponse, error) {
+	s.engine.Unload(m.GetHash())
+	s.mu.Lock()
+	delete(s.limits, m.GetHash())
+	s.mu.Unlock()
+	return &enginev1.UnloadResponse{}, nil
+}
+
+// Session serves one host. Its end cancels every run.
+func (s *server) Session(stream grpc.BidiStreamingServer[enginev1.Frame, enginev1.Frame]) error {
+	ctx, cancel := context.WithCancel(stream.Context())
+	h := &session{server: s, ctx: ctx, runs: map[uint64]*served{}}
+	h.sender = plugin.NewSender(func(batch []*enginev1.Message) error {
+		return stream.Send(&enginev1.Frame{Messages: batch})
+	}, messageSize)
+	defer h.sender.Close()
+	defer cancel()
+	for {
+		frame, err := stream.Recv()
+		if err != nil {
+			return nil // the host is gone or has hung up; either way this is the end
+		}
+		for _, m := range frame.GetMessages() {
+			h.handle(m)
+		}
+	}
+}
+
+// session is the engine's side of a Session.
+type session struct {
+	server *server
+	ctx    context.Context
+	sender *plugin.Sender[*enginev1.Message]
+
+	mu   sync.Mutex
+	runs map[uint64]*served
+}
+
+// served is one invocation in the engine.
+type served struct {
+	session *session
+	id      uint64
+	invoke  *enginev1.Invoke
+	body    []byte
+	begun   atomic.Bool // the run has begun, or was given up before
+	ctx     context.Context
+	cancel  context.CancelCauseFunc
+	window  *plugin.Window // of the answer
+	log     logBuffer
+
+	mu    sync.Mutex
+	calls map[uint64]chan *enginev1.CallResult
+	next  uint64
+}
+
+func (h *session) handle(m *enginev1.Message) {
+	h.mu.Lock()
+	x := h.runs[m.GetId()]
+	h.mu.Unlock()
+	if b, ok := m.GetBody().(*enginev1.Message_Invoke); ok {
+		if x == nil {
+			h.begin(m.GetId(), b.Invoke)
+		}
+		return
+	}
+	if x == nil {
+		return // it has ended
+	}
+	switch b := m.GetBody().(type) {
+	case *enginev1.Message_Cancel:
+		x.cancel(fault.New(fault.Cancelled, fault.Platform, "the run was cancelled"))
+	case *enginev1.Message_Chunk:
+		x.receive(b.Chunk.GetData())
+	case *enginev1.Message_Credit:
+		x.window.Grant(b.Credit.GetBytes())
+	case *enginev1.Message_CallResult:
+		x.mu.Lock()
+		answer := x.calls[b.CallResult.GetCall()]
+		delete(x.calls, b.CallResult.GetCall())
+		x.mu.Unlock()
+		if answer != nil {
+			answer <- b.CallResult
+		}
+	}
+}
+
+func (h *session) forget(x *served) {
+	h.mu.Lock()
+	delete(h.runs, x.id)
+	h.mu.Unlock()
+}
+
+func (h *session) begin(id uint64, m *enginev1.Invoke) {
+	x := &served{session: h, id: id, invoke: m, window: plugin.NewWindow(), body: m.GetBody()}
+	h.server.mu.RLock()
+	x.log.limit(h.server.limits[m.GetBundle()])
+	h.server.mu.RUnlock()
+	ctx, cancel := context.WithCancelCause(h.ctx)
+	if ms := m.GetTimeoutMs(); ms > 0 {
+		var stop context.CancelFunc
+		ctx, stop = context.WithTimeout(ctx, time.Duration(ms)*time.Millisecond)
+		x.cancel = func(cause error) { cancel(cause); stop() }
+	} else {
+		x.cancel = cancel
+	}
+	x.ctx = ctx
+	h.mu.Lock()
+	h.runs[id] = x
+	h.mu.Unlock()
+	if int64(len(x.body)) >= m.GetBodyBytes() {
+		x.begun.Store(true)
+		go x.run()
+		return
+	}
+	x.body = make([]byte, 0, min(m.GetBodyBytes(), plugin.MaxMessage))
+	context.AfterFunc(ctx, x.giveUp)
+}
+
+// receive adds a chunk to the body; the run begins when it is whole.
+func (x *served) receive(chunk []byte) {
+	if x.begun.Load() {
+		return // given up, or more than announced: the rest is nobody's
+	}
+	x.body = append(x.body, chunk...)
+	if int64(len(x.body)) >= x.invoke.GetBodyBytes() {
+		if x.begun.CompareAndSwap(false, true) {
+			go x.run()
+		}
+		return
+	}
+	x.send(&enginev1.Message{Body: &enginev1.Message_Credit{Credit: &enginev1.Credit{Bytes: int64(len(chunk))}}})
+}
+
+// giveUp ends a run whose body did not arrive in time.
+func (x *served) giveUp() {
+	if !x.begun.CompareAndSwap(false, true) {
+		return
+	}
+	x.session.forget(x)
+	x.end(nil, nil, fault.New(fault.Deadline, fault.Platform, "the request's body did not arrive in time"))
+}
+
+func (x *served) run() {
+	out := &reply{run: x}
+	err := x.invoked(out)
+	x.cancel(nil)
+	x.session.forget(x)
+	if lines := x.log.finish(); len(lines) > 0 {
+		x.send(&enginev1.Message{Body: &enginev1.Message_Logs{Logs: logsToWire(lines)}})
+	}
+	x.end(out.head, out.held, err)
+}
+
+func (x *served) invoked(out *reply) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fault.New(fault.Internal, fault.Plugin, "the engine panicked: %v", p)
+		}
+	}()
+	m := x.invoke
+	env, err := event.Unmarshal(m.GetEnvelope())
+	if err != nil {
+		f := fault.New(fault.Invalid, fault.Platform, "%v", err)
+		f.Fatal = true
+		return f
+	}
+	return x.session.server.engine.Invoke(x.ctx, &Invocation{
+		Bundle: m.GetBundle(), ExecutionID: m.GetExecutionId(), Attempt: int(m.GetAttempt()), Event: env, Body: x.body,
+		Log: x.logged, Call: x.call,
+	}, out)
+}
+
+func (x *served) send(m *enginev1.Message) {
+	m.Id = x.id
+	_ = x.session.sender.Send(m) // a session that has ended has cancelled the run
+}
+
+// end sends the last message of the run, with what the answer still holds.
+func (x *served) end(head *Head, data []byte, err error) {
+	x.send(&enginev1.Message{Body: &enginev1.Message_Output{Output: &enginev1.Output{
+		Head: headToWire(head), Data: data, End: true, Fault: faultToWire(err),
+	}}})
+}
+
+func (x *served) logged(l Log) {
+	if l.Time.IsZero() {
+		l.Time = time.Now()
+	}
+	if lines := x.log.add(l); len(lines) > 0 {
+		x.send(&enginev1.Message{Body: &enginev1.Message_Logs{Logs: logsToWire(lines)}})
+	}
+}
+
+// call asks the host's service and waits.
+func (x *served) call(ctx context.Context, service, method string, args []byte) ([]byte, error) {
+	answer := make(chan *enginev1.CallResult, 1)
+	x.mu.Lock()
+	if x.calls == nil {
+		x.calls = map[uint64]chan *enginev1.CallResult{}
+	}
+	x.next++
+	id := x.next
+	x.calls[id] = answer
+	x.mu.Unlock()
+	x.send(&enginev1.Message{Body: &enginev1.Message_Call{Call: &enginev1.Call{
+		Call: id, Service: service, Method: method, Args: args,
+	}}})
+	for {
+		select {
+		case m := <-answer:
+			if f := faultFromWire(m.GetFault()); f != nil {
+				return nil, f
+			}
+			return m.GetResult(), nil
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-x.ctx.Done():
+			return nil, context.Cause(x.ctx)
+		}
+	}
+}
+
+// reply holds the beginning of an answer back, so that a small one leaves as one message.
+type reply struct {
+	run  *served
+	head *Head // not sent yet
+	held []byte
+	sent bool
+}
+
+func (r *reply) Head(h Head) error {
+	if r.head != nil || r.sent {
+		return fmt.Errorf("the answer has a head already")
+	}
+	r.head = &h
+	return nil
+}
+
+func (r *reply) Write(p []byte) (int, error) {
+	if r.head == nil && !r.sent {
+		return 0, fmt.Errorf("an answer begins with its head")
+	}
+	if !r.sent && r.held == nil && len(p) <= plugin.ChunkBytes {
+		n, err := r.run.window.Take(r.run.ctx, len(p))
+		if err != nil {
+			return 0, err
+		}
+		r.held = p[:n:n] // the window is full-sized at the beginning, so this is all of p
+		return n, nil
+	}
+	if err := r.flush(); err != nil {
+		return 0, err
+	}
+	written := 0
+	for written < len(p) {
+		n, err := r.run.window.Take(r.run.ctx, min(len(p)-written, plugin.ChunkBytes))
+		if err != nil {
+			return written, err
+		}
+		r.output(p[written : written+n])
+		written += n
+	}
+	return written, nil
+}
+
+func (r *reply) flush() error {
+	if r.head == nil && r.held == nil {
+		return nil
+	}
+	r.output(r.held)
+	r.held = nil
+	return nil
+}
+
+func (r *reply) output(data []byte) {
+	r.run.send(&enginev1.Message{Body: &enginev1.Message_Output{Output: &enginev1.Output{
+		Head: headToWire(r.head), Data: data,
+	}}})
+	r.head, r.sent = nil, true
+}
