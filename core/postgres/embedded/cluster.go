@@ -221,7 +221,7 @@ func (c *cluster) start(ctx context.Context) (*process, error) {
 		args = append(args, "-c", setting)
 	}
 	if c.noSync {
-		args = append(args, "-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off")
+		args = append(args, "-c", "fsync=off", "-c", "full_page_writes=off")
 	}
 	for {
 		p, err := startProcess(bin, args, c.account, c.log)

@@ -13,6 +13,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -30,7 +31,8 @@ type Config struct {
 	// wrote it.
 	BinDir string
 
-	// NoSync gives up durability for speed. Only for tests.
+	// NoSync leaves writing to the disk to the system: what is committed outlives the server, but not the machine. Only
+	// for tests.
 	NoSync bool
 
 	// Log takes the words of the supervisor and of the server. Nil: nobody hears them.
@@ -108,6 +110,7 @@ func (s *Server) Stop(ctx context.Context) error {
 		<-s.done
 		if s.process != nil {
 			s.stopErr = s.process.stop(ctx)
+			_ = os.Remove(s.cluster.socket) // it may be in a folder that others use
 		}
 		s.stopErr = errors.Join(s.stopErr, s.lock.close())
 	})

@@ -92,7 +92,7 @@ func (p *process) stop(ctx context.Context) error {
 }
 
 // follow passes the server's log on until the pipe ends, and returns the last lines. Errors of statements and refused
-// connections are told to the client, who knows what they mean, so they count as details here.
+// connections are told to the client, who knows what they mean; here they are the finest detail.
 func follow(read *os.File, log hclog.Logger) string {
 	const kept = 10
 	var last []string
@@ -109,12 +109,14 @@ func follow(read *os.File, log hclog.Logger) string {
 		if last = append(last, text); len(last) > kept {
 			last = last[1:]
 		}
-		level := hclog.Debug
+		level := hclog.Trace
 		switch severity, _, _ := strings.Cut(text, ":"); severity {
 		case "PANIC":
 			level = hclog.Error
 		case "WARNING":
 			level = hclog.Warn
+		case "LOG":
+			level = hclog.Debug
 		}
 		log.Log(level, "server says", "line", text)
 	}

@@ -1,0 +1,113 @@
+// Package coretest is the test kit of the core: a real database for each test, a logger, waiting without sleeping,
+// and child processes made of the test binary itself. A package that uses it has
+//
+//	func TestMain(m *testing.M) { coretest.Main(m) }
+package coretest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+// childEnv names what the test binary is to be instead of a run of tests. stdinEnv says that it was started by Command,
+// and must end when its standard input does.
+const (
+	childEnv = "PICLOUD_TEST_CHILD"
+	stdinEnv = "PICLOUD_TEST_STDIN"
+)
+
+// Option changes what Main does.
+type Option func(*options)
+
+type options struct {
+	children map[string]func() error
+	leaks    []goleak.Option
+}
+
+// Child makes the test binary run a function, and no test, when PICLOUD_TEST_CHILD in its environment is name: as
+// Command sets it, or a test that starts it in its own way. An error is printed, and the exit status is 1.
+func Child(name string, run func() error) Option {
+	return func(o *options) { o.children[name] = run }
+}
+
+// Ignore names goroutines that may be left at the end.
+func Ignore(leaks ...goleak.Option) Option {
+	return func(o *options) { o.leaks = append(o.leaks, leaks...) }
+}
+
+// Main runs the tests of a package, stops the test server if one was started, and fails when goroutines are left. It
+// does not return.
+func Main(m *testing.M, with ...Option) {
+	o := options{children: map[string]func() error{}}
+	for _, option := range with {
+		option(&o)
+	}
+	if name, is := os.LookupEnv(childEnv); is {
+		os.Exit(runChild(name, o.children[name]))
+	}
+	code := m.Run()
+	if err := stopServer(); err != nil {
+		fmt.Fprintln(os.Stderr, "stop test server:", err)
+		code = max(code, 1)
+	}
+	if code == 0 {
+		if err := goleak.Find(o.leaks...); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+	}
+	os.Exit(code)
+}
+
+func runChild(name string, run func() error) int {
+	if run == nil {
+		fmt.Fprintf(os.Stderr, "test child %q is unknown\n", name)
+		return 1
+	}
+	if os.Getenv(stdinEnv) != "" {
+		go func() {
+			_, _ = io.Copy(io.Discard, os.Stdin)
+			os.Exit(1) // the test that started us is gone
+		}()
+	}
+	if err := run(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return 0
+}
+
+// Command returns the test binary as the child of that name, not started yet. Standard input is taken: by it the child
+// ends with this process, even when that is killed. A child that still runs at the end of the test is killed.
+func Command(t testing.TB, name string, args ...string) *exec.Cmd {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, kill := context.WithCancel(context.Background())
+	cmd := exec.CommandContext(ctx, self, args...)
+	cmd.Env = append(os.Environ(), childEnv+"="+name, stdinEnv+"=1")
+	cmd.WaitDelay = 5 * time.Second
+	if _, err := cmd.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		kill()
+		var exit *exec.ExitError
+		if cmd.Process != nil && cmd.ProcessState == nil {
+			if err := cmd.Wait(); err != nil && !errors.As(err, &exit) && !errors.Is(err, context.Canceled) {
+				t.Errorf("wait for child %s: %v", name, err)
+			}
+		}
+	})
+	return cmd
+}
