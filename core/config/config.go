@@ -1,0 +1,168 @@
+// Package config holds the settings of a node: what they mean, their defaults, and where they come from. It stands beside
+// the line: cmd loads it, node hands the values to the parts.
+//
+// A setting has one name in three spellings: max_body in the file, PICLOUD_MAX_BODY in the environment, --max-body on the
+// command line. A wrong value stops the start: a node that runs with other settings than it was given is worse than none.
+package config
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+)
+
+// Config is what a node runs with. The tag is the name of the setting; fields without one are set by the program.
+type Config struct {
+	// DataDir is the folder for what the node keeps beside the database, and for the local database itself where no
+	// DatabaseURL is given. It is made if it is missing. Empty: the command chooses one.
+	DataDir string `koanf:"data"`
+
+	// Listen is host:port of the public listener, which serves the routes of scripts. Without a host: all addresses.
+	Listen string `koanf:"listen"`
+
+	// AdminListen is host:port of the admin listener, which serves the control API. Whoever reaches it still needs a token.
+	AdminListen string `koanf:"admin_listen"`
+
+	// DatabaseURL is a connection string as libpq takes it. It may contain a password, so it comes from the environment,
+	// from a file named by the environment, or from the configuration file, but never from a flag: every user of the
+	// machine can read those. Empty: the node runs a server of its own in DataDir.
+	DatabaseURL string `koanf:"database_url"`
+
+	// NodeName is what people call this node, in logs and lists. Default: the machine's host name.
+	NodeName string `koanf:"node_name"`
+
+	// CatchAll has the app "default" answer for every host that no other app claims. Once claimed, a host stays claimed
+	// until the claim is deleted. Default: the app answers for this machine's own names.
+	CatchAll bool `koanf:"catch_all"`
+
+	// Slots is how many runs of scripts may be in progress at a time. Default 32; 1 to 4096.
+	Slots int `koanf:"slots"`
+
+	// SyncWaiting is how many callers may wait for a slot, each for a second at most; more are turned away at once.
+	// Default 1024; 0 to 65536.
+	SyncWaiting int `koanf:"sync_waiting"`
+
+	// MaxBody is how many bytes the body of a request may have. Default and most: 6291456 (6 MiB).
+	MaxBody int64 `koanf:"max_body"`
+
+	// Drain is how long a node that was told to stop lets runs in progress go on. Default 30s; 0 to 10m.
+	Drain time.Duration `koanf:"drain"`
+
+	// LogLevel is the least important level that is logged: trace, debug, info, warn, error or off. Default info.
+	LogLevel string `koanf:"log_level"`
+
+	// LogFormat is text, for people, or json, one object a line. Default text.
+	LogFormat string `koanf:"log_format"`
+
+	// Dev has the node explain itself: a script that greets on /, and the words of a failed script in the answer to its
+	// caller.
+	Dev bool
+
+	// PluginCommand starts a built-in plugin, whose name is appended. The program is a setting of the caller's since in
+	// tests the running executable is not picloud.
+	PluginCommand []string
+}
+
+// MaxBodyLimit is the largest MaxBody: what an event may carry.
+const MaxBodyLimit = 6 << 20
+
+// Default returns the settings that hold where nothing else is said.
+func Default() Config {
+	name, err := os.Hostname()
+	if err != nil || name == "" {
+		name = "picloud"
+	}
+	return Config{
+		Listen:      ":8080",
+		AdminListen: "127.0.0.1:8081",
+		NodeName:    name,
+		Slots:       32,
+		SyncWaiting: 1024,
+		MaxBody:     MaxBodyLimit,
+		Drain:       30 * time.Second,
+		LogLevel:    "info",
+		LogFormat:   "text",
+	}
+}
+
+// invalid is a value that a setting cannot have.
+type invalid struct{ key, message string }
+
+func (e *invalid) Error() string { return e.message }
+
+// validate returns *invalid for the first setting whose value makes no sense.
+func (c *Config) validate() error {
+	checks := []struct {
+		key string
+		err error
+	}{
+		{"listen", checkAddress(c.Listen)},
+		{"admin_listen", checkAddress(c.AdminListen)},
+		{"node_name", checkName(c.NodeName)},
+		{"slots", checkRange(int64(c.Slots), 1, 4096)},
+		{"sync_waiting", checkRange(int64(c.SyncWaiting), 0, 65536)},
+		{"max_body", checkRange(c.MaxBody, 1, MaxBodyLimit)},
+		{"drain", checkDuration(c.Drain, 10*time.Minute)},
+		{"log_level", checkLevel(c.LogLevel)},
+		{"log_format", checkOneOf(c.LogFormat, "text", "json")},
+	}
+	for _, check := range checks {
+		if check.err != nil {
+			return &invalid{check.key, check.err.Error()}
+		}
+	}
+	return nil
+}
+
+func checkAddress(address string) error {
+	_, port, err := net.SplitHostPort(address)
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
+	if err != nil {
+		return fmt.Errorf("%q is not host:port, such as 127.0.0.1:8080 or :8080", address)
+	}
+	return nil
+}
+
+func checkName(name string) error {
+	if name == "" || len(name) > 253 || strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
+		return fmt.Errorf("%q is not 1 to 253 bytes without spaces", name)
+	}
+	return nil
+}
+
+func checkRange(n, least, most int64) error {
+	if n < least || n > most {
+		return fmt.Errorf("%d is not between %d and %d", n, least, most)
+	}
+	return nil
+}
+
+func checkDuration(d, most time.Duration) error {
+	if d < 0 || d > most {
+		return fmt.Errorf("%s is not between 0s and %s", d, most)
+	}
+	return nil
+}
+
+func checkLevel(level string) error {
+	if hclog.LevelFromString(level) == hclog.NoLevel {
+		return checkOneOf(level, "trace", "debug", "info", "warn", "error", "off")
+	}
+	return nil
+}
+
+func checkOneOf(value string, words ...string) error {
+	for _, word := range words {
+		if value == word {
+			return nil
+		}
+	}
+	return fmt.Errorf("%q is none of %s", value, strings.Join(words, ", "))
+}
