@@ -1,0 +1,37 @@
+// Package plugins lists the plugins that are part of the program. Each runs as a process of its own all the same: the
+// program starts itself with the plugin's name.
+package plugins
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/picloud/picloud/plugins/engine/yaegi"
+	"github.com/picloud/picloud/sdk/engine"
+)
+
+// builtin maps a plugin's name to what serves it until the host ends the process.
+var builtin = map[string]func(){
+	"engine/yaegi": func() { engine.Serve(yaegi.New()) },
+}
+
+// Names returns the names of all built-in plugins, sorted.
+func Names() []string {
+	var names []string
+	for name := range builtin {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// Run serves a built-in plugin and returns when the host ends it.
+func Run(name string) error {
+	serve := builtin[name]
+	if serve == nil {
+		return fmt.Errorf("there is no plugin %q; there are: %s", name, strings.Join(Names(), ", "))
+	}
+	serve()
+	return nil
+}

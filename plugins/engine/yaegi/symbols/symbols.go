@@ -1,0 +1,43 @@
+// Package symbols is what scripts may import: the generated tables of the packages and symbols in allowed.txt. Whatever
+// is not in them does not exist for a script.
+package symbols
+
+import (
+	"reflect"
+	"slices"
+	"sync"
+)
+
+// Table holds the symbols of one package by name, in yaegi's form.
+type Table = map[string]reflect.Value
+
+var (
+	mu    sync.Mutex
+	built = map[string]Table{}
+)
+
+// For returns the table of a package, nil if scripts may not import it. Tables are built when they are first asked for
+// and must not be changed. Safe for concurrent use.
+func For(pkg string) Table {
+	mu.Lock()
+	defer mu.Unlock()
+	if t, ok := built[pkg]; ok {
+		return t
+	}
+	f := tables[pkg]
+	if f == nil {
+		return nil
+	}
+	built[pkg] = f()
+	return built[pkg]
+}
+
+// Packages returns the import paths of all packages that scripts may import, sorted.
+func Packages() []string {
+	var names []string
+	for name := range tables {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}

@@ -1,0 +1,113 @@
+// Package yaegi is the engine for scripts in Go: they are interpreted, each call in an interpreter that serves nobody
+// else meanwhile. The interpreter is no sandbox; what a script can reach is bounded by the symbols it may import, and
+// what it can do to others by its process, which belongs to one app.
+package yaegi
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"github.com/picloud/picloud/sdk/engine"
+	"github.com/picloud/picloud/sdk/fault"
+	"github.com/picloud/picloud/sdk/picloud"
+)
+
+//go:generate go run ./internal/gensymbols
+
+// New makes the engine.
+func New() engine.Engine { return &scripts{bundles: map[string]*pool{}} }
+
+// scripts holds the loaded bundles of one process.
+type scripts struct {
+	mu      sync.RWMutex
+	bundles map[string]*pool
+}
+
+// Info describes the engine.
+func (s *scripts) Info() engine.Info {
+	return engine.Info{Name: "yaegi", Version: "0.16.1", SDKVersion: picloud.Version, Extensions: []string{".go"}}
+}
+
+// Load checks a script and builds its first interpreter, which runs its initialisers.
+func (s *scripts) Load(ctx context.Context, b engine.Bundle) (engine.Loaded, error) {
+	s.mu.RLock()
+	_, loaded := s.bundles[b.Hash]
+	s.mu.RUnlock()
+	if loaded {
+		return engine.Loaded{}, nil
+	}
+	src, found := check(b.Files)
+	if len(found) > 0 {
+		return engine.Loaded{Diagnostics: found}, compileFault(found[0])
+	}
+	first, err := src.build(ctx)
+	if err != nil {
+		d := src.diagnose(err)
+		return engine.Loaded{Diagnostics: []engine.Diagnostic{d}}, compileFault(d)
+	}
+	p := newPool(src, b.Limits.Pool, first)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, loaded := s.bundles[b.Hash]; loaded {
+		p.close()
+		return engine.Loaded{}, nil
+	}
+	s.bundles[b.Hash] = p
+	return engine.Loaded{}, nil
+}
+
+func compileFault(d engine.Diagnostic) *fault.Fault {
+	f := fault.New(fault.Compile, fault.Script, "%s:%d:%d: %s", d.File, d.Line, d.Column, d.Message)
+	f.Fatal = true
+	return f
+}
+
+// Unload forgets a bundle.
+func (s *scripts) Unload(hash string) {
+	s.mu.Lock()
+	p := s.bundles[hash]
+	delete(s.bundles, hash)
+	s.mu.Unlock()
+	if p != nil {
+		p.close()
+	}
+}
+
+// Invoke calls the script's Handle once.
+func (s *scripts) Invoke(ctx context.Context, inv *engine.Invocation, out engine.Reply) error {
+	s.mu.RLock()
+	p := s.bundles[inv.Bundle]
+	s.mu.RUnlock()
+	if p == nil {
+		return fault.New(fault.Internal, fault.Platform, "bundle %s is not loaded", inv.Bundle)
+	}
+	in, err := p.get(ctx)
+	if err != nil {
+		return err
+	}
+	answer, err, stopped := in.call(ctx, inv)
+	if stopped {
+		p.discard(in)
+		return endOf(ctx)
+	}
+	p.put(in)
+	if err != nil {
+		return err
+	}
+	if err := out.Head(answer.head); err != nil {
+		return fmt.Errorf("send head: %w", err)
+	}
+	if _, err := out.Write(answer.body); err != nil {
+		return fmt.Errorf("send body: %w", err)
+	}
+	return nil
+}
+
+// endOf says why a run was stopped.
+func endOf(ctx context.Context) error {
+	if context.Cause(ctx) == context.DeadlineExceeded {
+		return fault.New(fault.Deadline, fault.Script, "the script did not finish in time")
+	}
+	return fault.New(fault.Cancelled, fault.Platform, "the run was cancelled")
+}

@@ -1,0 +1,138 @@
+// Package picloud is what a Go script of the platform imports. A script is one file of package main with a function
+//
+//	func Handle(ctx *picloud.Context) (any, error)
+//
+// which is called once for each request or event. What it returns becomes the answer:
+//
+//   - a Response is sent as it is;
+//   - nil is an empty answer with status 204;
+//   - anything else is sent as JSON with status 200;
+//   - an error makes the run fail: a caller has a 502, an event is tried again.
+//
+// Globals live as long as the interpreter that holds them, which serves one call at a time; there may be several, and
+// they come and go, so globals are good for caches and for nothing else.
+package picloud
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"time"
+)
+
+// Version of what scripts see.
+const Version = "1.0"
+
+// Context is one call of a script. It is valid until Handle returns.
+type Context struct {
+	// Request is the HTTP request, or what a caller by name gave in its place.
+	Request Request
+	// Event is the event that this call handles.
+	Event Event
+	// ExecutionID names the delivery of the event to this script. It stays the same over attempts, so it is good for
+	// recognising work that was done already.
+	ExecutionID string
+	// Attempt counts the starts of this delivery, this one included.
+	Attempt int
+	// SDKVersion is the version of this package that the platform runs.
+	SDKVersion string
+	// Log writes to the record of this execution.
+	Log *Logger
+
+	runtime Runtime
+}
+
+// Event is the envelope of an event.
+type Event struct {
+	ID      string
+	Source  string // who reports it, such as "http"
+	Type    string // what happened, such as "http.request"
+	Subject string // what it is about
+	Time    time.Time
+}
+
+// Headers are those of a request or an answer: Get, Set and Add take names in any case.
+type Headers = http.Header
+
+// Request is an HTTP request.
+type Request struct {
+	Method  string
+	Host    string
+	Path    string // decoded
+	Headers Headers
+	Query   url.Values
+	Params  map[string]string // of the route: "/users/{id}" gives "id"
+	Rest    string            // what {rest...} of the route matched
+	Body    []byte
+}
+
+// Header returns the first value of a header, in any case; "" if there is none.
+func (r *Request) Header(name string) string { return r.Headers.Get(name) }
+
+// Param returns a path parameter of the route, "" if there is none.
+func (r *Request) Param(name string) string { return r.Params[name] }
+
+// JSON decodes the body into v.
+func (r *Request) JSON(v any) error {
+	if err := json.Unmarshal(r.Body, v); err != nil {
+		return fmt.Errorf("the body is not the JSON that is expected: %w", err)
+	}
+	return nil
+}
+
+// Response is an answer that says more than a value can.
+type Response struct {
+	Status  int // 0 means 200
+	Headers Headers
+	// Body is sent as it is if it is a []byte or a string, else as JSON. A Content-Type is set where Headers has none.
+	Body any
+}
+
+// Sleep waits, or returns early with an error when the run is over.
+func (c *Context) Sleep(d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	done := c.runtime.Done()
+	select {
+	case <-t.C:
+		return nil
+	case <-done:
+		return context.Canceled
+	}
+}
+
+// Logger writes lines to the record of an execution. data is optional: one value, or several that become a list; it is
+// kept as JSON.
+type Logger struct{ runtime Runtime }
+
+// Trace logs what only helps to find a fault.
+func (l *Logger) Trace(message string, data ...any) { l.write("trace", message, data) }
+
+// Debug logs what helps to understand a run.
+func (l *Logger) Debug(message string, data ...any) { l.write("debug", message, data) }
+
+// Info logs what happened.
+func (l *Logger) Info(message string, data ...any) { l.write("info", message, data) }
+
+// Warn logs what should be looked at.
+func (l *Logger) Warn(message string, data ...any) { l.write("warn", message, data) }
+
+// Error logs what went wrong.
+func (l *Logger) Error(message string, data ...any) { l.write("error", message, data) }
+
+func (l *Logger) write(level, message string, data []any) {
+	var encoded []byte
+	if len(data) > 0 {
+		var value any = data
+		if len(data) == 1 {
+			value = data[0]
+		}
+		var err error
+		if encoded, err = json.Marshal(value); err != nil {
+			encoded, _ = json.Marshal(fmt.Sprint(value)) // text always encodes
+		}
+	}
+	l.runtime.Log(level, message, encoded)
+}
