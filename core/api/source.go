@@ -14,10 +14,8 @@ import (
 	"github.com/picloud/picloud/core/tenant"
 	"github.com/picloud/picloud/sdk/engine"
 	"github.com/picloud/picloud/sdk/fault"
+	"github.com/picloud/picloud/sdk/picloud"
 )
-
-// sdkVersion is the version of the contract between scripts and the platform that this binary offers.
-const sdkVersion = "1.0"
 
 // engines are what can run scripts, by the extension of the entry point.
 var engines = []struct{ extension, name string }{
@@ -95,7 +93,7 @@ func (a *api) compiled(ctx context.Context, engineName, script string, views []S
 		return tenant.Version{}, err
 	}
 	return tenant.Version{
-		Files: files, Hash: tenant.BundleHash(files, sdkVersion, engine.Limits{}), SDKVersion: sdkVersion,
+		Files: files, Hash: tenant.BundleHash(files, picloud.Version, engine.Limits{}), SDKVersion: picloud.Version,
 	}, nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/picloud/picloud/core/auth"
+	"github.com/picloud/picloud/sdk/picloud"
 )
 
 // Whoami is who a credential stands for.
@@ -42,6 +43,6 @@ func (a *api) registerSystem(doc huma.API) {
 	register(a, doc, operation{
 		id: "get-version", method: http.MethodGet, path: "/version", tag: "system", summary: "What this server is",
 	}, func(context.Context, *struct{}) (*body[VersionInfo], error) {
-		return answer(VersionInfo{Product: a.Version, API: "1", SDK: sdkVersion}), nil
+		return answer(VersionInfo{Product: a.Version, API: "1", SDK: picloud.Version}), nil
 	})
 }

@@ -239,7 +239,11 @@ func TestRetriesThenDeadLetter(t *testing.T) {
 func TestDeadOwnersAreSwept(t *testing.T) {
 	t.Parallel()
 	url := coretest.URL(t)
-	pool := coretest.Open(t, url)
+	pool, err := postgres.Open(t.Context(), postgres.Config{URL: url}, coretest.Logger(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pool.Close()
 	async, waiting := entry(), entry()
 	async.State, waiting.State = outbox.Running, outbox.Running
 	waiting.ReplyTo = uuid.New()

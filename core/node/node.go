@@ -126,7 +126,7 @@ func (n *Node) Start(ctx context.Context) (err error) {
 	}
 	n.onStop(func(context.Context) error { host.Close(); return nil })
 	launch := func(ctx context.Context, name string) (engine.Process, error) { return host.Launch(ctx, name) }
-	n.engines = engine.New(launch, bundles{postgres.NewVersionStore(pools.general)}, n.log)
+	n.engines = engine.New(launch, postgres.NewVersionStore(pools.general), n.log)
 	n.onStop(func(context.Context) error { n.engines.Close(); return nil })
 
 	in := &inbox.Inbox{}
@@ -176,7 +176,7 @@ func (n *Node) background(f func(ctx context.Context)) {
 func (n *Node) startDatabase(ctx context.Context) (string, error) {
 	url := n.cfg.DatabaseURL
 	if url == "" {
-		server, err := embedded.Start(ctx, embedded.Config{Dir: filepath.Join(n.cfg.DataDir, "postgres"), Log: n.log})
+		server, err := embedded.Start(ctx, embedded.Config{Dir: n.cfg.DataDir, Log: n.log})
 		if err != nil {
 			return "", err
 		}

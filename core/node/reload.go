@@ -6,8 +6,6 @@ import (
 	"time"
 
 	"github.com/picloud/picloud/core/postgres"
-	"github.com/picloud/picloud/core/tenant"
-	"github.com/picloud/picloud/sdk/engine"
 )
 
 // reload reads the configuration and makes it current.
@@ -50,17 +48,6 @@ func (n *Node) reloadLoop(ctx context.Context) {
 			n.log.Warn("the configuration may be old", "error", err) // the next pulse asks again
 		}
 	}
-}
-
-// bundles reads what engines load.
-type bundles struct{ versions *postgres.VersionStore }
-
-func (b bundles) Bundle(ctx context.Context, s *tenant.Script) (engine.Bundle, error) {
-	v, err := b.versions.Get(ctx, s.App, s.ID, s.Version)
-	if err != nil {
-		return engine.Bundle{}, fmt.Errorf("read version %d of script %q: %w", s.Version, s.Name, err)
-	}
-	return engine.Bundle{Hash: v.Hash, Script: s.Name, Files: v.Files}, nil
 }
 
 // maintainEvery is how often the node looks after the tables.

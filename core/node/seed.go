@@ -38,10 +38,7 @@ func (n *Node) seed(ctx context.Context, pool *pgxpool.Pool) error {
 	if !errors.Is(err, tenant.ErrNotFound) {
 		return fmt.Errorf("look for the default app: %w", err)
 	}
-	if id, err = uuid.NewV7(); err != nil {
-		return err
-	}
-	app, err := apps.Create(ctx, uuid.Nil, tenant.AppRecord{ID: id, Slug: defaultApp, Name: "Default"})
+	app, err := apps.Create(ctx, uuid.Nil, tenant.AppRecord{Slug: defaultApp, Name: "Default"})
 	if err != nil {
 		return fmt.Errorf("create the default app: %w", err)
 	}

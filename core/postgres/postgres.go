@@ -23,6 +23,9 @@ type Config struct {
 
 	// MaxConns bounds the connections of the pool. 0: 8. All pools of a node together stay within 25.
 	MaxConns int32
+
+	// Settings are of the server, for every connection of the pool. They go before those of URL and of Open.
+	Settings map[string]string
 }
 
 // limits keep one statement or one forgotten transaction from holding up everybody else: vacuum can remove no row that
@@ -44,6 +47,9 @@ func Open(ctx context.Context, config Config, log hclog.Logger) (*pgxpool.Pool, 
 		if _, set := c.ConnConfig.RuntimeParams[name]; !set {
 			c.ConnConfig.RuntimeParams[name] = value
 		}
+	}
+	for name, value := range config.Settings {
+		c.ConnConfig.RuntimeParams[name] = value
 	}
 	c.MaxConns = 8
 	if config.MaxConns > 0 {
