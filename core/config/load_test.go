@@ -93,10 +93,18 @@ func TestWrongValuesStopTheStart(t *testing.T) {
 		{"no value", "slots:", nil, nil, `: slots: one plain value is needed`},
 		{"a list", "slots: [1, 2]", nil, nil, `: slots: one plain value is needed`},
 		{"not YAML", "slots: [", nil, nil, `: yaml: `},
-		{"two places for one secret", "", map[string]string{"PICLOUD_DATABASE_URL": "x", "PICLOUD_DATABASE_URL_FILE": "y"}, nil,
-			`PICLOUD_DATABASE_URL and PICLOUD_DATABASE_URL_FILE are both set, and only one can hold`},
-		{"a secret's file is missing", "", map[string]string{"PICLOUD_DATABASE_URL_FILE": "/nowhere"}, nil,
-			`PICLOUD_DATABASE_URL_FILE: open /nowhere: no such file or directory`},
+		{
+			"two places for one secret", "",
+			map[string]string{"PICLOUD_DATABASE_URL": "x", "PICLOUD_DATABASE_URL_FILE": "y"},
+			nil,
+			`PICLOUD_DATABASE_URL and PICLOUD_DATABASE_URL_FILE are both set, and only one can hold`,
+		},
+		{
+			"a secret's file is missing", "",
+			map[string]string{"PICLOUD_DATABASE_URL_FILE": "/nowhere"},
+			nil,
+			`PICLOUD_DATABASE_URL_FILE: open /nowhere: no such file or directory`,
+		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			for name, value := range test.env {
