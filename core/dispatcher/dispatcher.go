@@ -314,12 +314,14 @@ func (d *Dispatcher) work(e *outbox.Entry) {
 func (d *Dispatcher) runInSlot(ctx context.Context, e *outbox.Entry) (res execution.Result, started bool) {
 	res.Started = time.Now()
 	if e.Sync() {
-		// The caller's wait counts from acceptance, so waiting for a slot ends with it.
-		wait, cancel := context.WithDeadline(ctx, e.AcceptedAt.Add(e.Timeout))
-		defer cancel()
-		if err := d.slots.run.Acquire(wait, 1); err != nil {
-			res.Fault = fault.New(fault.Unavailable, fault.Platform, "no slot came free before the deadline")
-			return res, false
+		if !d.slots.run.TryAcquire(1) {
+			// The caller's wait counts from acceptance, so waiting for a slot ends with it.
+			wait, cancel := context.WithDeadline(ctx, e.AcceptedAt.Add(e.Timeout))
+			defer cancel()
+			if err := d.slots.run.Acquire(wait, 1); err != nil {
+				res.Fault = fault.New(fault.Unavailable, fault.Platform, "no slot came free before the deadline")
+				return res, false
+			}
 		}
 		defer d.slots.run.Release(1)
 	} else {

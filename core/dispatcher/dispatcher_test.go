@@ -165,7 +165,7 @@ func TestCallIsAnsweredAndRecorded(t *testing.T) {
 	if err := b.Call(t.Context(), e); err != nil {
 		t.Fatal(err)
 	}
-	part, err := w.Next(t.Context())
+	part, err := w.Next(t.Context(), nil)
 	if err != nil || part.Head == nil || part.Head.Status != 200 || !part.End {
 		t.Fatalf("answer %+v, %v", part, err)
 	}

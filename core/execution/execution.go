@@ -73,11 +73,7 @@ func (r *Runner) Run(ctx context.Context, e *outbox.Entry) Result {
 			return res
 		}
 		out = reply
-		// A caller that leaves ends the run: nobody else wants its answer.
-		var leave context.CancelCauseFunc
-		ctx, leave = context.WithCancelCause(ctx)
-		defer leave(nil)
-		reply.OnGone(func() { leave(inbox.ErrGone) })
+		reply.OnGone(cancel) // nobody else wants the answer
 	}
 
 	script := r.scripts.Script(e.Target)
@@ -114,7 +110,7 @@ func explain(ctx context.Context, err error, e *outbox.Entry, script *tenant.Scr
 	switch cause := context.Cause(ctx); {
 	case errors.Is(cause, context.DeadlineExceeded):
 		return fault.New(fault.Deadline, fault.Script, "the script %q did not finish within %s", script.Name, e.Timeout)
-	case errors.Is(cause, inbox.ErrGone) || errors.Is(err, inbox.ErrGone):
+	case errors.Is(cause, context.Canceled) || errors.Is(err, inbox.ErrGone): // by the reply, without a cause
 		return fault.New(fault.Cancelled, fault.Caller, "the caller left before the answer")
 	case cause != nil:
 		return fault.From(cause)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -48,13 +49,19 @@ func (b *Inbox) Register(id uuid.UUID) *Waiter {
 	return w
 }
 
-// Next returns the next part. It fails with ctx's cause.
-func (w *Waiter) Next(ctx context.Context) (Part, error) {
+// ErrLate says that no reply came in time.
+var ErrLate = errors.New("no reply came in time")
+
+// Next returns the next part. It fails with ctx's cause, or with ErrLate when late fires: one timer for all parts of a
+// reply costs a third of a context with a deadline.
+func (w *Waiter) Next(ctx context.Context, late <-chan time.Time) (Part, error) {
 	select {
 	case p := <-w.parts:
 		return p, nil
 	case <-ctx.Done():
 		return Part{}, context.Cause(ctx)
+	case <-late:
+		return Part{}, ErrLate
 	}
 }
 

@@ -1,7 +1,6 @@
 package ingress
 
 import (
-	"context"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -29,9 +28,9 @@ func (in *Ingress) answer(w http.ResponseWriter, r *http.Request, e *outbox.Entr
 		in.refused(err, e).write(w)
 		return
 	}
-	ctx, cancel := context.WithDeadline(r.Context(), e.AcceptedAt.Add(e.Timeout+grace))
-	defer cancel()
-	part, err := waiter.Next(ctx)
+	late := time.NewTimer(time.Until(e.AcceptedAt.Add(e.Timeout + grace)))
+	defer late.Stop()
+	part, err := waiter.Next(r.Context(), late.C)
 	if err != nil {
 		problem{Status: http.StatusGatewayTimeout, Kind: string(fault.Deadline), Execution: e.ID,
 			Detail: fmt.Sprintf("no answer within %s", e.Timeout)}.write(w)
@@ -52,12 +51,12 @@ func (in *Ingress) answer(w http.ResponseWriter, r *http.Request, e *outbox.Entr
 		return
 	}
 	w.WriteHeader(part.Head.Status)
-	in.stream(ctx, w, waiter, part, e)
+	in.stream(w, part, e, func() (inbox.Part, error) { return waiter.Next(r.Context(), late.C) })
 }
 
 // stream writes an answer that comes in more than one part.
 func (in *Ingress) stream(
-	ctx context.Context, w http.ResponseWriter, waiter *inbox.Waiter, part inbox.Part, e *outbox.Entry,
+	w http.ResponseWriter, part inbox.Part, e *outbox.Entry, next func() (inbox.Part, error),
 ) {
 	flush := http.NewResponseController(w)
 	for {
@@ -77,7 +76,7 @@ func (in *Ingress) stream(
 			return
 		}
 		var err error
-		if part, err = waiter.Next(ctx); err != nil {
+		if part, err = next(); err != nil {
 			panic(http.ErrAbortHandler)
 		}
 	}

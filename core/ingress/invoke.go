@@ -44,11 +44,11 @@ func (i *Invoker) Call(ctx context.Context, e *outbox.Entry) (Answer, error) {
 	if err := accepted(i.dispatcher.Call(ctx, e)); err != nil {
 		return Answer{}, err
 	}
-	ctx, cancel := context.WithDeadline(ctx, e.AcceptedAt.Add(e.Timeout+grace))
-	defer cancel()
+	late := time.NewTimer(time.Until(e.AcceptedAt.Add(e.Timeout + grace)))
+	defer late.Stop()
 	var out Answer
 	for {
-		part, err := waiter.Next(ctx)
+		part, err := waiter.Next(ctx, late.C)
 		if err != nil {
 			return out, fault.New(fault.Deadline, fault.Platform, "no answer within %s", e.Timeout)
 		}
