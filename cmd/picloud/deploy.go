@@ -1,0 +1,146 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/picloud/picloud/cmd/picloud/internal/client"
+	"github.com/picloud/picloud/core/api"
+)
+
+type deployFlags struct {
+	name     string
+	routes   []string
+	host     string
+	async    bool
+	timeout  time.Duration
+	attempts int
+	note     string
+}
+
+func (c *cli) deployCommand() *cobra.Command {
+	var f deployFlags
+	command := &cobra.Command{
+		Use:   "deploy FILE",
+		Short: "Upload a script and route requests to it",
+		Long: `Uploads a script as a new version, which runs from then on, and makes the routes that are missing. All of it happens
+in one step: nothing changes if the script does not compile. The script, and the app, are made if they are missing.`,
+		Example: `  picloud deploy hello.go --route 'GET /hello/{name}'
+  picloud deploy order.go --app shop --route 'POST /orders' --async --max-attempts 10
+  picloud deploy hello.go --note 'greet in Latin'`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error { return c.deploy(cmd.Context(), args[0], f) },
+	}
+	flags := command.Flags()
+	flags.StringVar(&f.name, "name", "", "`name` of the script (default: that of the file)")
+	flags.StringArrayVar(&f.routes, "route", nil, "`'METHOD /path'` that leads to the script; may be repeated")
+	flags.StringVar(&f.host, "host", "", "`host` of the routes (default: every host of the app)")
+	flags.BoolVar(&f.async, "async", false, "answer 202 at once and run the script later, again if it fails")
+	flags.DurationVar(&f.timeout, "timeout", 0, "stop a run after this (default: unchanged; 30s for a new script)")
+	flags.IntVar(&f.attempts, "max-attempts", 0, "`times` that an asynchronous event is tried (default: unchanged; 5 for a new script)")
+	flags.StringVar(&f.note, "note", "", "why there is a new version")
+	return c.inApp(command)
+}
+
+func (c *cli) deploy(ctx context.Context, file string, f deployFlags) error {
+	source, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	base := filepath.Base(file)
+	request := api.NewDeployment{
+		Script: first(f.name, strings.TrimSuffix(base, filepath.Ext(base))), TimeoutMS: f.timeout.Milliseconds(),
+		MaxAttempts: f.attempts, Note: f.note, Files: []api.SourceFile{{Name: base, Content: string(source)}},
+	}
+	for _, text := range f.routes {
+		method, pattern := splitRoute(text)
+		request.Routes = append(request.Routes, api.DeployRoute{
+			Method: method, Pattern: pattern, Host: f.host, Mode: mode(f.async),
+		})
+	}
+	path := client.Path("apps", c.app, "deploy")
+	done, err := call[api.Deployed](ctx, c, http.MethodPost, path, request)
+	if client.Is(err, "not_found") {
+		if err := c.makeApp(ctx); err != nil {
+			return err
+		}
+		done, err = call[api.Deployed](ctx, c, http.MethodPost, path, request)
+	}
+	if client.Is(err, "compile_error") {
+		return c.reportDiagnostics(filepath.Dir(file), err)
+	}
+	if err != nil {
+		return err
+	}
+	return c.print(done, func() grid {
+		g := grid{rows: [][]string{
+			{"script", done.Script.Name},
+			{"version", fmt.Sprint(done.Version.Number)},
+			{"release", fmt.Sprint(done.Release)},
+		}}
+		for _, r := range done.Routes {
+			g.rows = append(g.rows, []string{"route", routeText(r)})
+		}
+		return g
+	})
+}
+
+// makeApp makes the app of a first deployment.
+func (c *cli) makeApp(ctx context.Context) error {
+	app, err := call[api.App](ctx, c, http.MethodPost, client.Path("apps"), api.NewApp{Slug: c.app})
+	if err != nil {
+		return fmt.Errorf("make app: %w", err)
+	}
+	_, err = fmt.Fprintf(c.errs, "Made the app %s. No host leads to it yet: `picloud domains add HOST --app %s`.\n", app.Slug, app.Slug)
+	return err
+}
+
+// reportDiagnostics prints where a source is wrong as compilers do, for editors to find. dir is where the source is.
+func (c *cli) reportDiagnostics(dir string, err error) error {
+	failed := (*client.Error)(nil)
+	if !errors.As(err, &failed) || len(failed.Errors) == 0 {
+		return err
+	}
+	for _, d := range failed.Errors {
+		place := d.Location
+		if dir != "." {
+			place = filepath.Join(dir, place)
+		}
+		if _, err := fmt.Fprintf(c.errs, "%s: %s\n", printable(place), printable(d.Message)); err != nil {
+			return err
+		}
+	}
+	return errReported
+}
+
+// splitRoute takes 'METHOD /path' apart. Without a method the route answers every one.
+func splitRoute(text string) (method, pattern string) {
+	method, pattern, ok := strings.Cut(strings.TrimSpace(text), " ")
+	if !ok {
+		return "", method
+	}
+	return method, strings.TrimSpace(pattern)
+}
+
+func mode(async bool) string {
+	if async {
+		return "async"
+	}
+	return "sync"
+}
+
+func routeText(r api.Route) string {
+	text := r.Method + " " + r.Host + r.Pattern
+	if r.Mode == "async" {
+		text += " (async)"
+	}
+	return text
+}

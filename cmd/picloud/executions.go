@@ -1,0 +1,123 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+
+	"github.com/spf13/cobra"
+
+	"github.com/picloud/picloud/cmd/picloud/internal/client"
+	"github.com/picloud/picloud/core/api"
+)
+
+// recent gives a command the flag for how much of a list of the newest it shows.
+func recent(command *cobra.Command, limit *int) *cobra.Command {
+	command.Flags().IntVar(limit, "limit", 50, "how many to show; 0 is all of them")
+	return command
+}
+
+func (c *cli) executionsCommand() *cobra.Command {
+	var script, outcome string
+	var limit int
+	ls := recent(&cobra.Command{
+		Use: "ls", Short: "List runs, newest first", Args: cobra.NoArgs,
+		Example: "  picloud executions ls --script hello --outcome failed",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			query := url.Values{}
+			if script != "" {
+				query.Set("script", script)
+			}
+			if outcome != "" {
+				query.Set("outcome", outcome)
+			}
+			runs, err := list[api.Execution](cmd.Context(), c, client.Path("apps", c.app, "executions"), query, limit)
+			if err != nil {
+				return absentApp(err, c.app)
+			}
+			return printList(c, runs, []string{"ID", "ATTEMPT", "SCRIPT", "OUTCOME", "STATUS", "DURATION", "FINISHED", "ERROR"},
+				func(e *api.Execution) []string {
+					return []string{
+						e.ID, fmt.Sprint(e.Attempt), e.Script, e.Outcome, number(e.Status), milliseconds(e.DurationMS),
+						clock(e.FinishedAt), e.Error,
+					}
+				})
+		},
+	}, &limit)
+	ls.Flags().StringVar(&script, "script", "", "only of the script with this `name`")
+	ls.Flags().StringVar(&outcome, "outcome", "", "only those that ended so: succeeded, retried, dead_lettered, cancelled, expired, stopped, handler_failed, abandoned or failed")
+	return c.inApp(group("executions", "See what ran and how it ended", "", ls, &cobra.Command{
+		Use: "show ID", Short: "Show all attempts of an execution and what they logged", Args: cobra.ExactArgs(1),
+		Long: "Shows the attempts that have ended. What still waits or runs is at `picloud entries show`.",
+		RunE: func(cmd *cobra.Command, args []string) error { return c.showExecution(cmd.Context(), args[0]) },
+	}))
+}
+
+func (c *cli) showExecution(ctx context.Context, id string) error {
+	history, err := call[api.ExecutionHistory](ctx, c, http.MethodGet, client.Path("apps", c.app, "executions", id), nil)
+	if err != nil {
+		return absent(err, fmt.Sprintf("ended execution %s in app %q", id, c.app), "entries show "+id+" --app "+c.app)
+	}
+	var runs []loggedRun
+	for _, attempt := range history.Attempts {
+		lines, err := c.logLines(ctx, attempt)
+		if err != nil {
+			return err
+		}
+		runs = append(runs, loggedRun{attempt, lines})
+	}
+	if c.output == "json" {
+		return c.print(items[loggedRun]{runs}, nil)
+	}
+	for _, run := range runs {
+		if err := c.printRun(run); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *cli) entriesCommand() *cobra.Command {
+	return c.inApp(group("entries", "See where an event stands", "", &cobra.Command{
+		Use: "show ID", Short: "Tell where an entry stands, or how it ended", Args: cobra.ExactArgs(1),
+		Long: "Takes the id that a 202 answer gave, and tells whether it waits, runs, or how it ended.",
+		RunE: func(cmd *cobra.Command, args []string) error { return c.showEntry(cmd.Context(), args[0]) },
+	}))
+}
+
+func (c *cli) showEntry(ctx context.Context, id string) error {
+	e, err := call[api.Entry](ctx, c, http.MethodGet, client.Path("apps", c.app, "entries", id), nil)
+	if err != nil {
+		return absent(err, fmt.Sprintf("entry %s in app %q", id, c.app), "executions ls --app "+c.app)
+	}
+	return c.print(e, func() grid {
+		g := grid{rows: [][]string{
+			{"id", e.ID},
+			{"kind", e.Kind},
+			{"state", e.State},
+			{"attempt", attempts(e.Attempt, e.MaxAttempts)},
+			{"accepted", clock(e.AcceptedAt)},
+		}}
+		if !e.RunAt.IsZero() {
+			g.rows = append(g.rows, []string{"due", clock(e.RunAt)})
+		}
+		problem := e.LastError
+		if e.Last != nil {
+			g.rows = append(g.rows, []string{"finished", clock(e.Last.FinishedAt)}, []string{"status", number(e.Last.Status)})
+			problem = e.Last.Error
+		}
+		if problem != "" {
+			g.rows = append(g.rows, []string{"error", problem})
+		}
+		return g
+	})
+}
+
+// attempts is "2 of 5", or only "2" where the most is not known any more.
+func attempts(n, most int) string {
+	if most == 0 {
+		return fmt.Sprint(n)
+	}
+	return fmt.Sprintf("%d of %d", n, most)
+}

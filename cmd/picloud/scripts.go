@@ -1,0 +1,91 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+
+	"github.com/spf13/cobra"
+
+	"github.com/picloud/picloud/cmd/picloud/internal/client"
+	"github.com/picloud/picloud/core/api"
+)
+
+func (c *cli) scriptsCommand() *cobra.Command {
+	return c.inApp(group("scripts", "List scripts and their versions, go back to one, delete",
+		"  picloud scripts ls\n  picloud scripts versions hello\n  picloud scripts activate hello 2",
+		&cobra.Command{
+			Use: "ls", Short: "List the scripts of the app", Args: cobra.NoArgs,
+			RunE: func(cmd *cobra.Command, _ []string) error {
+				scripts, err := list[api.Script](cmd.Context(), c, c.scripts(), nil, 0)
+				if err != nil {
+					return absentApp(err, c.app)
+				}
+				return printList(c, scripts, []string{"NAME", "ENGINE", "VERSION", "TIMEOUT", "ATTEMPTS", "UPDATED"},
+					func(s *api.Script) []string {
+						return []string{
+							s.Name, s.Engine, number(s.ActiveVersion), milliseconds(float64(s.TimeoutMS)), fmt.Sprint(s.MaxAttempts),
+							clock(s.UpdatedAt),
+						}
+					})
+			},
+		},
+		&cobra.Command{
+			Use: "show NAME", Short: "Show a script", Args: cobra.ExactArgs(1),
+			RunE: func(cmd *cobra.Command, args []string) error {
+				return c.printScript(cmd.Context(), http.MethodGet, args[0], c.scripts(args[0]))
+			},
+		},
+		&cobra.Command{
+			Use: "versions NAME", Short: "List the versions of a script, newest first", Args: cobra.ExactArgs(1),
+			RunE: func(cmd *cobra.Command, args []string) error { return c.listVersions(cmd.Context(), args[0]) },
+		},
+		&cobra.Command{
+			Use: "activate NAME VERSION", Short: "Make a version the one that runs, also an older one", Args: cobra.ExactArgs(2),
+			RunE: func(cmd *cobra.Command, args []string) error {
+				return c.printScript(cmd.Context(), http.MethodPost, args[0], c.scripts(args[0], "versions", args[1], "activate"))
+			},
+		},
+		&cobra.Command{
+			Use: "delete NAME", Short: "Delete a script with its versions and routes", Args: cobra.ExactArgs(1),
+			RunE: func(cmd *cobra.Command, args []string) error {
+				return c.absentScript(c.remove(cmd.Context(), c.scripts(args[0])), args[0])
+			},
+		},
+	))
+}
+
+func (c *cli) scripts(more ...string) string {
+	return client.Path(append([]string{"apps", c.app, "scripts"}, more...)...)
+}
+
+func (c *cli) printScript(ctx context.Context, method, name, path string) error {
+	s, err := call[api.Script](ctx, c, method, path, nil)
+	if err != nil {
+		return c.absentScript(err, name)
+	}
+	return c.print(s, func() grid {
+		return grid{rows: [][]string{
+			{"id", s.ID},
+			{"name", s.Name},
+			{"kind", s.Kind},
+			{"engine", s.Engine},
+			{"description", s.Description},
+			{"version", number(s.ActiveVersion)},
+			{"timeout", milliseconds(float64(s.TimeoutMS))},
+			{"max attempts", fmt.Sprint(s.MaxAttempts)},
+			{"created", clock(s.CreatedAt)},
+			{"updated", clock(s.UpdatedAt)},
+		}}
+	})
+}
+
+func (c *cli) listVersions(ctx context.Context, name string) error {
+	versions, err := list[api.Version](ctx, c, c.scripts(name, "versions"), nil, 0)
+	if err != nil {
+		return c.absentScript(err, name)
+	}
+	return printList(c, versions, []string{"VERSION", "CREATED", "SDK", "HASH", "NOTE"}, func(v *api.Version) []string {
+		return []string{fmt.Sprint(v.Number), clock(v.CreatedAt), v.SDKVersion, v.Hash[:min(12, len(v.Hash))], v.Note}
+	})
+}
