@@ -61,7 +61,7 @@ func (c *cli) invoke(ctx context.Context, name string, f invokeFlags) error {
 	}
 	result, err := call[api.InvocationResult](ctx, c, http.MethodPost, client.Path("apps", c.app, "scripts", name, "invoke"), request)
 	if err != nil {
-		return c.absentScript(err, name)
+		return fmt.Errorf("invoke %s: %w", name, c.absentScript(err, name))
 	}
 	if err := c.printResult(result, f.async); err != nil {
 		return err

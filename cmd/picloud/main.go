@@ -39,7 +39,7 @@ func run(ctx context.Context, args []string, in io.Reader, out, errs io.Writer) 
 	case errors.Is(err, context.Canceled):
 		_, _ = fmt.Fprintln(errs, "picloud: interrupted")
 	default:
-		_, _ = fmt.Fprintln(errs, "picloud:", err)
+		_, _ = fmt.Fprintln(errs, "picloud:", printableLines(err.Error()))
 	}
 	return 1
 }

@@ -123,6 +123,15 @@ func printable(text string) string {
 	return b.String()
 }
 
+// printableLines is printable for texts of several lines.
+func printableLines(text string) string {
+	lines := strings.Split(text, "\n")
+	for i, line := range lines {
+		lines[i] = printable(line)
+	}
+	return strings.Join(lines, "\n")
+}
+
 func unprintable(r rune) bool { return !unicode.IsPrint(r) }
 
 func clock(t time.Time) string {

@@ -33,7 +33,11 @@ func (c *cli) scriptsCommand() *cobra.Command {
 		&cobra.Command{
 			Use: "show NAME", Short: "Show a script", Args: cobra.ExactArgs(1),
 			RunE: func(cmd *cobra.Command, args []string) error {
-				return c.printScript(cmd.Context(), http.MethodGet, args[0], c.scripts(args[0]))
+				s, err := call[api.Script](cmd.Context(), c, http.MethodGet, c.scripts(args[0]), nil)
+				if err != nil {
+					return c.absentScript(err, args[0])
+				}
+				return c.print(s, func() grid { return scriptGrid(&s) })
 			},
 		},
 		&cobra.Command{
@@ -43,7 +47,12 @@ func (c *cli) scriptsCommand() *cobra.Command {
 		&cobra.Command{
 			Use: "activate NAME VERSION", Short: "Make a version the one that runs, also an older one", Args: cobra.ExactArgs(2),
 			RunE: func(cmd *cobra.Command, args []string) error {
-				return c.printScript(cmd.Context(), http.MethodPost, args[0], c.scripts(args[0], "versions", args[1], "activate"))
+				s, err := call[api.Script](cmd.Context(), c, http.MethodPost, c.scripts(args[0], "versions", args[1], "activate"), nil)
+				if err != nil {
+					return absent(err, fmt.Sprintf("version %s of a script %q in app %q", args[1], args[0], c.app),
+						"scripts versions "+args[0]+" --app "+c.app)
+				}
+				return c.print(s, func() grid { return scriptGrid(&s) })
 			},
 		},
 		&cobra.Command{
@@ -59,25 +68,12 @@ func (c *cli) scripts(more ...string) string {
 	return client.Path(append([]string{"apps", c.app, "scripts"}, more...)...)
 }
 
-func (c *cli) printScript(ctx context.Context, method, name, path string) error {
-	s, err := call[api.Script](ctx, c, method, path, nil)
-	if err != nil {
-		return c.absentScript(err, name)
-	}
-	return c.print(s, func() grid {
-		return grid{rows: [][]string{
-			{"id", s.ID},
-			{"name", s.Name},
-			{"kind", s.Kind},
-			{"engine", s.Engine},
-			{"description", s.Description},
-			{"version", number(s.ActiveVersion)},
-			{"timeout", milliseconds(float64(s.TimeoutMS))},
-			{"max attempts", fmt.Sprint(s.MaxAttempts)},
-			{"created", clock(s.CreatedAt)},
-			{"updated", clock(s.UpdatedAt)},
-		}}
-	})
+func scriptGrid(s *api.Script) grid {
+	return grid{rows: [][]string{
+		{"id", s.ID}, {"name", s.Name}, {"kind", s.Kind}, {"engine", s.Engine}, {"description", s.Description},
+		{"version", number(s.ActiveVersion)}, {"timeout", milliseconds(float64(s.TimeoutMS))},
+		{"max attempts", fmt.Sprint(s.MaxAttempts)}, {"created", clock(s.CreatedAt)}, {"updated", clock(s.UpdatedAt)},
+	}}
 }
 
 func (c *cli) listVersions(ctx context.Context, name string) error {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/spf13/cobra"
@@ -100,6 +101,9 @@ func (c *cli) runNode(ctx context.Context, cfg config.Config) error {
 	log := c.logger(cfg)
 	n := node.New(cfg, log)
 	if err := n.Start(ctx); err != nil {
+		if errors.Is(err, syscall.EADDRINUSE) {
+			return fmt.Errorf("%w: stop what listens there, or choose other addresses with --listen and --admin-listen", err)
+		}
 		return err
 	}
 	err = c.announce(cfg, n, log)
