@@ -203,8 +203,8 @@ func (n *Node) openPools(ctx context.Context, url string) (p pools, err error) {
 		settings map[string]string
 	}{
 		{&p.general, 10, map[string]string{"plan_cache_mode": "force_custom_plan"}},
-		{&p.durable, 2, nil},
-		{&p.fast, 2, map[string]string{"synchronous_commit": "off"}},
+		{&p.durable, 2, hotSettings(nil)},
+		{&p.fast, 2, hotSettings(map[string]string{"synchronous_commit": "off"})},
 	} {
 		pool, err := postgres.Open(ctx, postgres.Config{URL: url, MaxConns: o.conns, Settings: o.settings}, n.log)
 		if err != nil {
@@ -214,6 +214,20 @@ func (n *Node) openPools(ctx context.Context, url string) (p pools, err error) {
 		*o.pool = pool
 	}
 	return p, nil
+}
+
+// hotSettings are for connections that only insert and settle by arrays of ids. Their statements are planned once, as
+// index look-ups: planning costs more than running a batch of twenty, and a plan by statistics would scan the table while
+// it is small and go on scanning when it no longer is.
+func hotSettings(s map[string]string) map[string]string {
+	if s == nil {
+		s = map[string]string{}
+	}
+	s["plan_cache_mode"] = "force_generic_plan"
+	for _, off := range []string{"enable_seqscan", "enable_hashjoin", "enable_mergejoin"} {
+		s[off] = "off"
+	}
+	return s
 }
 
 // runDir is where plugin sockets live: short, since a socket's path is, and ours alone.

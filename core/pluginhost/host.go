@@ -217,7 +217,7 @@ func (p *Process) start(cmd *exec.Cmd) error {
 func (h *Host) command(p *Process) *exec.Cmd {
 	cmd := exec.Command(programPath(h.program), append(h.cfg.Command[1:len(h.cfg.Command):len(h.cfg.Command)], p.name)...)
 	cmd.Args[0] = h.cfg.Command[0]
-	cmd.Env = []string{"PLUGIN_UNIX_SOCKET_DIR=" + p.dir, "GOMAXPROCS=2"}
+	cmd.Env = []string{"PLUGIN_UNIX_SOCKET_DIR=" + p.dir, "GOMAXPROCS=1"}
 	cmd.SysProcAttr = processAttributes()
 	return cmd
 }

@@ -13,69 +13,80 @@ import (
 	"github.com/picloud/picloud/core/retry"
 )
 
-// What every settlement begins with: the attempts to end, and the fence. A row is touched only while it belongs to the
-// same attempt of the same epoch and that epoch is live.
+// The parts of the settlements' statements: the attempts to end, in arrays, of which some statements have more; the fence,
+// by which a row is touched only while it belongs to the same attempt of the same epoch and that epoch is live; and what
+// is kept. Everything that is needed later is returned by the one DELETE or UPDATE, so that no statement joins twice.
 const (
-	settleInput = `
-WITH x AS (
-    SELECT * FROM unnest($2::uuid[], $3::smallint[], $4::smallint[], $5::int[], $6::smallint[], $7::timestamptz[],
-        $8::bigint[], $9::text[], $10::text[], $11::text[])
-        AS x (id, attempt, outcome, version, status, started, duration, reason, error, fault)
-)`
-	settleFence = `o.id = x.id AND o.attempt = x.attempt AND o.owner = $1 AND o.state = 2
+	settleArrays = `$2::uuid[], $3::smallint[], $4::smallint[], $5::int[], $6::smallint[], $7::timestamptz[], $8::bigint[],
+        $9::text[], $10::text[], $11::text[]`
+	settleNames = `id, attempt, outcome, version, status, started, duration, reason, error, fault`
+
+	settleBodyArrays = `, $12::boolean[], $13::bytea[], $14::bytea[], $15::bytea[]`
+	settleBodyNames  = `, keep, body, response, logs`
+
+	// owner + 0 keeps the planner to the primary key: the index on owner holds every dead row of this node too.
+	settleFence = `o.id = x.id AND o.attempt = x.attempt AND o.owner + 0 = $1 AND o.state + 0 = 2
         AND EXISTS (SELECT 1 FROM nodes WHERE epoch = $1)`
+
+	settleReturns = `o.id, o.attempt, o.app, o.target, o.trigger, o.kind, o.depth, o.event_id, o.root_id, o.accepted_at,
+        x.outcome, x.version, x.status, x.started, x.duration, x.reason, x.error, x.fault`
+	settleBodyReturns = `, o.envelope, o.payload, x.keep, x.body, x.response, x.logs`
+
 	settleRecord = `
 INSERT INTO executions (id, attempt, finished_at, app, script, version, trigger, kind, outcome, reason, status, depth,
     event_id, root_id, accepted_at, started_at, duration_us, node, error, fault)
-SELECT g.id, x.attempt, now(), g.app, g.target, x.version, g.trigger, g.kind, x.outcome, x.reason, x.status, g.depth,
-    g.event_id, g.root_id, g.accepted_at, x.started, x.duration, $1, x.error, x.fault
-FROM g JOIN x USING (id)`
-	settleBodies = `, y AS (
-    SELECT * FROM unnest($2::uuid[], $12::boolean[], $13::bytea[], $14::bytea[], $15::bytea[])
-        AS y (id, keep, payload, response, logs)
-), b AS (
+SELECT id, attempt, now(), app, target, version, trigger, kind, outcome, reason, status, depth,
+    event_id, root_id, accepted_at, started, duration, $1, error, fault
+FROM g`
+	settleBodies = `, b AS (
     INSERT INTO execution_bodies (id, attempt, finished_at, app, envelope, payload, response, logs)
-    SELECT g.id, x.attempt, now(), g.app, CASE WHEN y.keep THEN g.envelope END, CASE WHEN y.keep THEN y.payload END,
-        y.response, y.logs
-    FROM g JOIN x USING (id) JOIN y USING (id) WHERE y.keep OR y.logs IS NOT NULL OR y.response IS NOT NULL
+    SELECT id, attempt, now(), app, CASE WHEN keep THEN envelope END, CASE WHEN keep THEN body END, response, logs
+    FROM g WHERE keep OR logs IS NOT NULL OR response IS NOT NULL
 )`
 )
 
 // sqlSettlePlain ends attempts that leave nothing but their record: one index look-up, one delete and one insert a row.
-const sqlSettlePlain = settleInput + `, g AS (
-    DELETE FROM outbox o USING x WHERE ` + settleFence + `
-    RETURNING o.id, o.app, o.target, o.trigger, o.kind, o.depth, o.event_id, o.root_id, o.accepted_at
+const sqlSettlePlain = `
+WITH g AS (
+    DELETE FROM outbox o USING unnest(` + settleArrays + `) AS x (` + settleNames + `)
+    WHERE ` + settleFence + `
+    RETURNING ` + settleReturns + `
 )` + settleRecord
 
 // sqlSettleBodies ends attempts that leave logs, or their input and answer.
-const sqlSettleBodies = settleInput + `, g AS (
-    DELETE FROM outbox o USING x WHERE ` + settleFence + `
-    RETURNING o.*
+const sqlSettleBodies = `
+WITH g AS (
+    DELETE FROM outbox o USING unnest(` + settleArrays + settleBodyArrays + `) AS x (` + settleNames + settleBodyNames + `)
+    WHERE ` + settleFence + `
+    RETURNING ` + settleReturns + settleBodyReturns + `
 )` + settleBodies + settleRecord
 
 // sqlSettleDead moves entries to the dead letters.
-const sqlSettleDead = settleInput + `, g AS (
-    DELETE FROM outbox o USING x WHERE ` + settleFence + `
-    RETURNING o.*
+const sqlSettleDead = `
+WITH g AS (
+    DELETE FROM outbox o USING unnest(` + settleArrays + settleBodyArrays + `) AS x (` + settleNames + settleBodyNames + `)
+    WHERE ` + settleFence + `
+    RETURNING ` + settleReturns + settleBodyReturns + `, o.lane, o.target_kind, o.replay_of, o.principal, o.priority,
+        o.max_attempts, o.timeout_ms, o.backoff, o.gates
 ), d AS (
     INSERT INTO dead_letters (id, event_id, app, lane, target, target_kind, trigger, root_id, replay_of, principal, kind,
         priority, attempts, max_attempts, depth, timeout_ms, backoff, gates, reason, error, fault, version, envelope, payload,
         accepted_at)
-    SELECT g.id, g.event_id, g.app, g.lane, g.target, g.target_kind, g.trigger, g.root_id, g.replay_of, g.principal, g.kind,
-        g.priority, g.attempt, g.max_attempts, g.depth, g.timeout_ms, g.backoff, g.gates, x.reason, x.error, x.fault,
-        x.version, g.envelope, g.payload, g.accepted_at
-    FROM g JOIN x USING (id)
+    SELECT id, event_id, app, lane, target, target_kind, trigger, root_id, replay_of, principal, kind, priority, attempt,
+        max_attempts, depth, timeout_ms, backoff, gates, reason, error, fault, version, envelope, payload, accepted_at
+    FROM g
 )` + settleBodies + settleRecord
 
 // sqlSettleRetry puts entries back for another attempt.
-const sqlSettleRetry = settleInput + `, r AS (
-    SELECT * FROM unnest($2::uuid[], $16::bigint[], $17::boolean[]) AS r (id, delay, lost)
-), g AS (
-    UPDATE outbox o SET state = CASE WHEN r.delay <= 0 THEN 1 ELSE 0 END, owner = NULL,
-        run_at = clock_timestamp() + r.delay * interval '1 millisecond',
-        engine_losses = o.engine_losses + CASE WHEN r.lost THEN 1 ELSE 0 END, last_error = x.error
-    FROM x JOIN r USING (id) WHERE ` + settleFence + `
-    RETURNING o.*
+const sqlSettleRetry = `
+WITH g AS (
+    UPDATE outbox o SET state = CASE WHEN x.delay <= 0 THEN 1 ELSE 0 END, owner = NULL,
+        run_at = clock_timestamp() + x.delay * interval '1 millisecond',
+        engine_losses = o.engine_losses + CASE WHEN x.lost THEN 1 ELSE 0 END, last_error = x.error
+    FROM unnest(` + settleArrays + settleBodyArrays + `, $16::bigint[], $17::boolean[])
+        AS x (` + settleNames + settleBodyNames + `, delay, lost)
+    WHERE ` + settleFence + `
+    RETURNING ` + settleReturns + settleBodyReturns + `
 )` + settleBodies + settleRecord
 
 // sqlSettleRelease gives entries back that were not started: their attempt is not charged and leaves no record.
