@@ -1,0 +1,235 @@
+package engine_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/google/uuid"
+	"github.com/hashicorp/go-hclog"
+	"go.uber.org/goleak"
+
+	"github.com/picloud/picloud/core/engine"
+	"github.com/picloud/picloud/core/pluginhost"
+	"github.com/picloud/picloud/core/tenant"
+	sdk "github.com/picloud/picloud/sdk/engine"
+	"github.com/picloud/picloud/sdk/engine/enginetest"
+	"github.com/picloud/picloud/sdk/event"
+	"github.com/picloud/picloud/sdk/fault"
+)
+
+// The test binary is also the plugin.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == "child:plugin" {
+		sdk.Serve(enginetest.Puppet{})
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// bundle is a manager with real processes, and what it was asked for.
+type bundle struct {
+	*engine.Manager
+	mu        sync.Mutex
+	processes []*pluginhost.Process
+	loads     atomic.Int64
+	fail      atomic.Bool
+}
+
+func (b *bundle) Bundle(_ context.Context, s *tenant.Script) (sdk.Bundle, error) {
+	b.loads.Add(1)
+	if b.fail.Load() {
+		return sdk.Bundle{}, errors.New("no database today")
+	}
+	return sdk.Bundle{Hash: s.Hash, Script: s.Name}, nil
+}
+
+func (b *bundle) launched() []*pluginhost.Process {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return append([]*pluginhost.Process(nil), b.processes...)
+}
+
+func setup(t *testing.T) *bundle {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "pic") // t.TempDir is too long for a socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	host, err := pluginhost.New(pluginhost.Config{Dir: dir, Command: []string{exe, "child:plugin"}, Log: hclog.NewNullLogger()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &bundle{}
+	b.Manager = engine.New(func(ctx context.Context, name string) (engine.Process, error) {
+		p, err := host.Launch(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		b.mu.Lock()
+		b.processes = append(b.processes, p)
+		b.mu.Unlock()
+		return p, nil
+	}, b, hclog.NewNullLogger())
+	t.Cleanup(func() { b.Close(); host.Close() })
+	return b
+}
+
+func script(app uuid.UUID, hash string) *tenant.Script {
+	return &tenant.Script{ID: uuid.New(), App: app, Name: hash, Engine: "puppet", Version: 1, Hash: hash}
+}
+
+type sink struct{ bytes.Buffer }
+
+func (s *sink) Head(sdk.Head) error { return nil }
+
+func (b *bundle) invoke(ctx context.Context, s *tenant.Script, lone bool, body string) (string, error) {
+	env, err := (&event.Envelope{ID: "e"}).Marshal()
+	if err != nil {
+		return "", err
+	}
+	var out sink
+	err = b.Invoke(ctx, s, lone, &sdk.Request{ExecutionID: "x", Attempt: 1, Envelope: env, Body: []byte(body)}, &out)
+	return out.String(), err
+}
+
+func (b *bundle) mustEcho(t *testing.T, s *tenant.Script) {
+	t.Helper()
+	if got, err := b.invoke(t.Context(), s, false, "echo hello"); err != nil || got != "hello" {
+		t.Fatalf("%q %v", got, err)
+	}
+}
+
+// An app has one process, however many call at one time, and shares it with no other app.
+func TestOneProcessAnApp(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	one, other := script(uuid.New(), "a"), script(uuid.New(), "a")
+	second := script(one.App, "b")
+	var all sync.WaitGroup
+	for range 10 {
+		for _, s := range []*tenant.Script{one, second, other} {
+			all.Go(func() {
+				if got, err := b.invoke(t.Context(), s, false, "echo hello"); err != nil || got != "hello" {
+					t.Errorf("%q %v", got, err)
+				}
+			})
+		}
+	}
+	all.Wait()
+	if n := len(b.launched()); n != 2 {
+		t.Errorf("%d processes for two apps", n)
+	}
+	if n := b.loads.Load(); n != 3 {
+		t.Errorf("%d loads of three bundles", n)
+	}
+}
+
+// A process that dies is replaced; one that dies again and again is not started at once.
+func TestDeadProcessIsReplaced(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	s := script(uuid.New(), "a")
+	b.mustEcho(t, s)
+	if _, err := b.invoke(t.Context(), s, false, "exit"); fault.From(err).Kind != fault.EngineLost {
+		t.Fatal(err)
+	}
+	<-b.launched()[0].Done()
+	b.mustEcho(t, s)
+	refused := 0
+	for range 20 {
+		_, err := b.invoke(t.Context(), s, false, "exit")
+		f := fault.From(err)
+		if f.Kind == fault.Unavailable {
+			if refused++; f.RetryAfter <= 0 {
+				t.Error("it does not say when to try again")
+			}
+			continue
+		}
+		p := b.launched()
+		<-p[len(p)-1].Done()
+	}
+	if refused == 0 {
+		t.Error("it was started again without end")
+	}
+}
+
+// A lone run has a process to itself, and its death is nobody else's.
+func TestLoneRun(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	s := script(uuid.New(), "a")
+	b.mustEcho(t, s)
+	if _, err := b.invoke(t.Context(), s, true, "exit"); fault.From(err).Kind != fault.EngineLost {
+		t.Fatal(err)
+	}
+	b.mustEcho(t, s)
+	p := b.launched()
+	if len(p) != 2 {
+		t.Fatalf("%d processes", len(p))
+	}
+	select {
+	case <-p[0].Done():
+		t.Fatal("the app's process died with the lone one")
+	default:
+	}
+}
+
+func TestLoadFailures(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	app := uuid.New()
+	broken := script(app, "broken")
+	if _, err := b.invoke(t.Context(), broken, false, "echo"); fault.From(err).Kind != fault.Compile {
+		t.Fatal(err)
+	}
+	// A failure is not remembered: the next run tries again.
+	s := script(app, "a")
+	b.fail.Store(true)
+	if _, err := b.invoke(t.Context(), s, false, "echo"); err == nil {
+		t.Fatal("it ran without its source")
+	}
+	b.fail.Store(false)
+	b.mustEcho(t, s)
+}
+
+func TestCheckLeavesNothing(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	loaded, err := b.Check(t.Context(), "puppet", "broken", nil)
+	if fault.From(err) == nil || fault.From(err).Kind != fault.Compile || len(loaded.Diagnostics) != 1 {
+		t.Fatalf("%+v %v", loaded, err)
+	}
+	<-b.launched()[0].Done()
+	if _, err := b.Check(t.Context(), "puppet", "fine", nil); err != nil {
+		t.Fatal(err)
+	}
+	<-b.launched()[1].Done()
+}
+
+// What no app names any more goes.
+func TestKeep(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	kept, gone := script(uuid.New(), "a"), script(uuid.New(), "a")
+	b.mustEcho(t, kept)
+	b.mustEcho(t, gone)
+	next := *kept
+	next.Hash = "b"
+	b.Keep(tenant.NewSnapshot(1, []*tenant.App{{ID: kept.App, Slug: "k", Scripts: []tenant.Script{next}}}))
+	<-b.launched()[1].Done()
+	b.mustEcho(t, &next)
+	before := b.loads.Load()
+	b.mustEcho(t, kept) // an old release still runs, from the source
+	if b.loads.Load() != before+1 {
+		t.Error("the old bundle was not unloaded")
+	}
+}
