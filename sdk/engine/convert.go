@@ -1,7 +1,9 @@
 package engine
 
 import (
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/picloud/picloud/sdk/event"
 	"github.com/picloud/picloud/sdk/fault"
@@ -9,6 +11,10 @@ import (
 )
 
 // Generated types end here: each pair below turns one of them into what the rest of the code uses, and back.
+
+// wireText makes text of an engine fit for a protobuf string, which must be UTF-8: a message that cannot be encoded would
+// end the session. Text of scripts and callers travels as bytes instead, and keeps every byte.
+func wireText(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
 
 func infoToWire(i Info, window int) *enginev1.DescribeResponse {
 	return &enginev1.DescribeResponse{
@@ -48,7 +54,7 @@ func loadedToWire(l Loaded, err error) *enginev1.LoadResponse {
 	m := &enginev1.LoadResponse{Fault: faultToWire(err)}
 	for _, d := range l.Diagnostics {
 		m.Diagnostics = append(m.Diagnostics, &enginev1.Diagnostic{
-			File: d.File, Line: int64(d.Line), Column: int64(d.Column), Message: d.Message, Warning: d.Warning,
+			File: wireText(d.File), Line: int64(d.Line), Column: int64(d.Column), Message: wireText(d.Message), Warning: d.Warning,
 		})
 	}
 	return m
@@ -73,9 +79,26 @@ func faultToWire(err error) *enginev1.Fault {
 		return nil
 	}
 	return &enginev1.Fault{
-		Kind: string(f.Kind), Origin: string(f.Origin), Message: []byte(f.Message), Detail: []byte(f.Detail),
+		Kind: wireText(string(f.Kind)), Origin: wireText(string(f.Origin)),
+		Message: faultText(f.Message), Detail: faultText(f.Detail),
 		RetryAfterMs: f.RetryAfter.Milliseconds(), Fatal: f.Fatal,
 	}
+}
+
+// faultTextLimit bounds the texts of a fault. A script chooses its error's text, and what is larger than a message may
+// be would end the session for everybody.
+const faultTextLimit = 64 << 10
+
+func faultText(s string) []byte {
+	if len(s) > faultTextLimit {
+		const cut = " … (cut)"
+		n := faultTextLimit - len(cut)
+		for n > 0 && !utf8.RuneStart(s[n]) {
+			n--
+		}
+		s = s[:n] + cut
+	}
+	return []byte(s)
 }
 
 func faultFromWire(m *enginev1.Fault) *fault.Fault {
@@ -111,7 +134,7 @@ func logsToWire(lines []Log) *enginev1.Logs {
 	m := &enginev1.Logs{Lines: make([]*enginev1.Log, len(lines))}
 	for i, l := range lines {
 		m.Lines[i] = &enginev1.Log{
-			TimeUnixNano: l.Time.UnixNano(), Level: l.Level, Message: []byte(l.Message), Data: l.Data,
+			TimeUnixNano: l.Time.UnixNano(), Level: wireText(l.Level), Message: []byte(l.Message), Data: l.Data,
 		}
 	}
 	return m

@@ -89,8 +89,9 @@ type Log struct {
 	Data    []byte // JSON; may be empty
 }
 
-// Reply takes the answer of a run: a head, then any number of chunks. Returning from Invoke ends it. The calls block
-// while the receiver is behind and fail once the run is over. Not safe for concurrent use.
+// Reply takes the answer of a run: one head, then any number of chunks. Returning from Invoke ends it. The calls block
+// while the receiver is behind and fail once the run is over. They keep nothing of their arguments. Not safe for
+// concurrent use.
 type Reply interface {
 	Head(Head) error
 	Write(chunk []byte) (int, error)

@@ -19,11 +19,15 @@ type Request struct {
 	Bundle      string // hash of a loaded bundle
 	ExecutionID string
 	Attempt     int
-	Envelope    []byte // as the outbox keeps it
-	Body        []byte
-	// Log takes lines as they come, on the session's goroutine, so it must not block.
+	// Envelope is as the outbox keeps it. It and Body are sent as they are, maybe after a run that was given up, so nobody
+	// may change them any more.
+	Envelope []byte
+	Body     []byte
+	// Log takes lines as they come, on the session's goroutine, so it must not block. It is not called once Invoke has
+	// returned.
 	Log func([]Log)
-	// Call answers a service call of the script. It runs on a goroutine of its own and is told when the run ends.
+	// Call answers a service call of the script. It runs on a goroutine of its own, several at one time, and is told when
+	// the run ends; it may outlive Invoke by as long as it takes to notice. Without it there are no services.
 	Call func(ctx context.Context, service, method string, args []byte) ([]byte, error)
 }
 
@@ -87,13 +91,21 @@ func messageSize(m *enginev1.Message) int {
 	case *enginev1.Message_Chunk:
 		return len(b.Chunk.GetData()) + 32
 	case *enginev1.Message_Output:
-		return len(b.Output.GetData()) + 64
+		n := len(b.Output.GetData()) + 64
+		for _, h := range b.Output.GetHead().GetHeaders() {
+			n += len(h.GetName()) + len(h.GetValue()) + headerBytes
+		}
+		return n
 	case *enginev1.Message_Call:
 		return len(b.Call.GetArgs()) + 64
 	case *enginev1.Message_CallResult:
 		return len(b.CallResult.GetResult()) + 64
 	case *enginev1.Message_Logs:
-		return 256 * len(b.Logs.GetLines())
+		n := 0
+		for _, l := range b.Logs.GetLines() {
+			n += len(l.GetMessage()) + len(l.GetData()) + 32
+		}
+		return n
 	}
 	return 32
 }
@@ -158,19 +170,27 @@ type run struct {
 	mu     sync.Mutex
 	queue  []*enginev1.Output
 	credit int64 // bytes of answer that the engine may still send
+	headed bool  // the head has come
 	closed bool  // an end has come; nothing may follow
+	over   bool  // Invoke has returned; what comes now is late
 	wake   chan struct{}
 }
 
 // Invoke runs a loaded bundle once. The answer goes to out, whose methods are called on the caller's goroutine. When ctx
-// ends the run is told to end; if it has not within Grace, Invoke returns all the same and Stuck is closed. nil means
-// that the answer is complete, else the error is a *fault.Fault or what out returned.
+// ends or out fails, the run is told to end; if it has not within Grace, Invoke returns all the same and Stuck is closed.
+// nil means that the answer is complete, else the error is what out returned or a *fault.Fault.
 func (c *Client) Invoke(ctx context.Context, r *Request, out Reply) error {
+	if n := len(r.Envelope) + len(r.Bundle) + len(r.ExecutionID); n > invokeBytes {
+		return fault.New(fault.Invalid, fault.Caller, "the event's envelope has %d bytes, more than %d", n, invokeBytes)
+	}
+	if ctx.Err() != nil {
+		return c.full()
+	}
 	select {
 	case c.window <- struct{}{}:
 		defer func() { <-c.window }()
 	case <-ctx.Done():
-		return fault.New(fault.Unavailable, fault.Platform, "the engine %s took no more invocations in time", c.info.Name)
+		return c.full()
 	case <-c.lost:
 		return c.unstarted()
 	}
@@ -179,6 +199,9 @@ func (c *Client) Invoke(ctx context.Context, r *Request, out Reply) error {
 	x := &run{
 		req: r, ctx: callCtx, calls: make(chan struct{}, callsAtOnce), wake: make(chan struct{}, 1),
 		credit: plugin.WindowBytes,
+	}
+	if len(r.Body) > plugin.ChunkBytes {
+		x.window = plugin.NewWindow()
 	}
 	c.mu.Lock()
 	c.next++
@@ -189,11 +212,22 @@ func (c *Client) Invoke(ctx context.Context, r *Request, out Reply) error {
 		c.mu.Lock()
 		delete(c.runs, x.id)
 		c.mu.Unlock()
+		x.mu.Lock()
+		x.over = true
+		x.mu.Unlock()
 	}()
 	if err := c.begin(ctx, x); err != nil {
 		return c.unstarted()
 	}
 	return c.follow(ctx, x, out)
+}
+
+// invokeBytes bounds what an invocation holds besides its body, as one message must hold it and a chunk of the body.
+const invokeBytes = plugin.MaxMessage / 2
+
+// full says that the caller gave up before the engine took the run.
+func (c *Client) full() *fault.Fault {
+	return fault.New(fault.Unavailable, fault.Platform, "the engine %s took no more invocations in time", c.info.Name)
 }
 
 // unstarted says that the process was gone before the run began, so nothing was started.
@@ -210,11 +244,10 @@ func (c *Client) begin(ctx context.Context, x *run) error {
 	if deadline, ok := ctx.Deadline(); ok {
 		m.TimeoutMs = max(1, time.Until(deadline).Milliseconds())
 	}
-	if len(x.req.Body) <= plugin.ChunkBytes {
+	if x.window == nil {
 		m.Body = x.req.Body
 		return c.send(x, &enginev1.Message{Body: &enginev1.Message_Invoke{Invoke: m}})
 	}
-	x.window = plugin.NewWindow()
 	if err := c.send(x, &enginev1.Message{Body: &enginev1.Message_Invoke{Invoke: m}}); err != nil {
 		return err
 	}
@@ -242,6 +275,7 @@ func (c *Client) send(x *run, m *enginev1.Message) error {
 // follow hands the answer on until it ends.
 func (c *Client) follow(ctx context.Context, x *run, out Reply) error {
 	var why error // the run was told to end
+	var refused bool // by out
 	var grace <-chan time.Time
 	end := func(err error) {
 		if why != nil {
@@ -258,17 +292,12 @@ func (c *Client) follow(ctx context.Context, x *run, out Reply) error {
 		for _, m := range x.take() {
 			if why == nil {
 				if err := pass(m, out); err != nil {
+					refused = true
 					end(err)
 				}
 			}
 			if m.GetEnd() {
-				switch f := faultFromWire(m.GetFault()); {
-				case f != nil:
-					return f
-				case why != nil:
-					return why
-				}
-				return nil
+				return x.result(m, why, refused)
 			}
 			if consumed += int64(len(m.GetData())); consumed >= plugin.WindowBytes/4 {
 				x.grant(consumed)
@@ -280,7 +309,7 @@ func (c *Client) follow(ctx context.Context, x *run, out Reply) error {
 		case <-x.wake:
 		case <-done:
 			done = nil
-			end(fault.New(fault.Deadline, fault.Script, "the run was stopped: %v", context.Cause(ctx)))
+			end(stopped(ctx))
 		case <-grace:
 			c.once.Do(func() { close(c.stuck) })
 			return why
@@ -292,6 +321,29 @@ func (c *Client) follow(ctx context.Context, x *run, out Reply) error {
 			return c.lostFault()
 		}
 	}
+}
+
+// stopped says why a run was told to end.
+func stopped(ctx context.Context) error {
+	if cause := context.Cause(ctx); cause != context.DeadlineExceeded {
+		return fault.New(fault.Cancelled, fault.Platform, "the run was cancelled: %v", cause)
+	}
+	return fault.New(fault.Deadline, fault.Script, "the run did not end in time")
+}
+
+// result is what an answer's last part makes of its run. The engine knows best why a run failed, unless all that it
+// knows is that it was told to end.
+func (x *run) result(last *enginev1.Output, why error, refused bool) error {
+	f := faultFromWire(last.GetFault())
+	switch {
+	case why != nil && (refused || f == nil || f.Kind == fault.Cancelled):
+		return why
+	case f != nil:
+		return f
+	case !x.answered():
+		return fault.New(fault.Internal, fault.Plugin, "the engine ended the run without an answer")
+	}
+	return nil
 }
 
 // pass hands a part of an answer on.
@@ -323,6 +375,12 @@ func (x *run) ended() bool {
 	return x.closed && len(x.queue) > 0
 }
 
+func (x *run) answered() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.headed
+}
+
 func (x *run) grant(n int64) {
 	x.mu.Lock()
 	x.credit += n
@@ -332,20 +390,24 @@ func (x *run) grant(n int64) {
 // errProtocol says that the engine broke the contract: the session is of no use any more.
 var errProtocol = errors.New("the engine broke the protocol")
 
-// push queues a part of the answer. An engine that sends past its credit or its end breaks the contract.
+// push queues a part of the answer. What the queue may hold is bounded by the credit, so each part must cost some of it,
+// but for the first and the last.
 func (x *run) push(m *enginev1.Output) error {
-	x.mu.Lock()
-	if x.closed {
-		x.mu.Unlock()
-		return fmt.Errorf("%w: output after the end", errProtocol)
-	}
-	if x.credit -= int64(len(m.GetData())); x.credit < 0 {
-		x.mu.Unlock()
+	x.credit -= int64(len(m.GetData()))
+	switch first := m.GetHead() != nil; {
+	case x.credit < 0:
 		return fmt.Errorf("%w: output beyond its credit", errProtocol)
+	case first && x.headed:
+		return fmt.Errorf("%w: a second head", errProtocol)
+	case len(m.GetData()) > 0 && !first && !x.headed:
+		return fmt.Errorf("%w: output before the head", errProtocol)
+	case len(m.GetData()) == 0 && !first && !m.GetEnd():
+		return fmt.Errorf("%w: output without content", errProtocol)
+	case first:
+		x.headed = true
 	}
 	x.closed = m.GetEnd()
 	x.queue = append(x.queue, m)
-	x.mu.Unlock()
 	select {
 	case x.wake <- struct{}{}:
 	default:
@@ -383,6 +445,14 @@ func (c *Client) handle(m *enginev1.Message) error {
 		}
 		return nil
 	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	switch {
+	case x.over:
+		return nil
+	case x.closed:
+		return fmt.Errorf("%w: a message after the end", errProtocol)
+	}
 	switch b := m.GetBody().(type) {
 	case *enginev1.Message_Output:
 		return x.push(b.Output)
@@ -391,8 +461,8 @@ func (c *Client) handle(m *enginev1.Message) error {
 			x.req.Log(logsFromWire(b.Logs))
 		}
 	case *enginev1.Message_Credit:
-		if x.window != nil {
-			x.window.Grant(b.Credit.GetBytes())
+		if x.window == nil || x.window.Grant(b.Credit.GetBytes()) != nil {
+			return fmt.Errorf("%w: credit for what was not sent", errProtocol)
 		}
 	case *enginev1.Message_Call:
 		select {
@@ -400,7 +470,7 @@ func (c *Client) handle(m *enginev1.Message) error {
 			go c.serveCall(x, b.Call)
 		default:
 			f := fault.New(fault.Limit, fault.Script, "more than %d service calls at one time", callsAtOnce)
-			return c.answerCall(x, b.Call, nil, f)
+			_ = c.answerCall(x, b.Call, nil, f)
 		}
 	default:
 		return fmt.Errorf("%w: a message that only the host sends", errProtocol)
@@ -410,7 +480,14 @@ func (c *Client) handle(m *enginev1.Message) error {
 
 func (c *Client) serveCall(x *run, m *enginev1.Call) {
 	defer func() { <-x.calls }()
-	result, err := x.req.Call(x.ctx, m.GetService(), m.GetMethod(), m.GetArgs())
+	var result []byte
+	err := error(fault.New(fault.NotFound, fault.Script, "there is no service %s.%s", m.GetService(), m.GetMethod()))
+	if x.req.Call != nil {
+		result, err = x.req.Call(x.ctx, m.GetService(), m.GetMethod(), m.GetArgs())
+	}
+	if len(result) > callBytes {
+		result, err = nil, fault.New(fault.Limit, fault.Platform, "the service answered %d bytes, more than %d", len(result), callBytes)
+	}
 	_ = c.answerCall(x, m, result, err) // a lost session has nobody to answer
 }
 

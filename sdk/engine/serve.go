@@ -1,11 +1,15 @@
 package engine
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 
 	goplugin "github.com/hashicorp/go-plugin"
 	"google.golang.org/grpc"
@@ -99,14 +103,24 @@ func (s *server) Session(stream grpc.BidiStreamingServer[enginev1.Frame, enginev
 	}, messageSize)
 	defer h.sender.Close()
 	defer cancel()
-	for {
-		frame, err := stream.Recv()
-		if err != nil {
-			return nil // the host is gone or has hung up; either way this is the end
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for {
+			frame, err := stream.Recv()
+			if err != nil {
+				return // the host is gone or has hung up; either way this is the end
+			}
+			for _, m := range frame.GetMessages() {
+				h.handle(m)
+			}
 		}
-		for _, m := range frame.GetMessages() {
-			h.handle(m)
-		}
+	}()
+	select {
+	case <-ended:
+		return nil
+	case <-h.sender.Done():
+		return errors.New("the session's messages cannot be sent")
 	}
 }
 
@@ -133,6 +147,7 @@ type served struct {
 	log     logBuffer
 
 	mu    sync.Mutex
+	over  bool // the end is sent; nothing may follow it
 	calls map[uint64]chan *enginev1.CallResult
 	next  uint64
 }
@@ -156,7 +171,7 @@ func (h *session) handle(m *enginev1.Message) {
 	case *enginev1.Message_Chunk:
 		x.receive(b.Chunk.GetData())
 	case *enginev1.Message_Credit:
-		x.window.Grant(b.Credit.GetBytes())
+		_ = x.window.Grant(b.Credit.GetBytes()) // the host's count is right, or its run hangs until its deadline
 	case *enginev1.Message_CallResult:
 		x.mu.Lock()
 		answer := x.calls[b.CallResult.GetCall()]
@@ -196,7 +211,7 @@ func (h *session) begin(id uint64, m *enginev1.Invoke) {
 		go x.run()
 		return
 	}
-	x.body = make([]byte, 0, min(m.GetBodyBytes(), plugin.MaxMessage))
+	x.body = append(make([]byte, 0, min(m.GetBodyBytes(), plugin.MaxMessage)), m.GetBody()...)
 	context.AfterFunc(ctx, x.giveUp)
 }
 
@@ -212,7 +227,7 @@ func (x *served) receive(chunk []byte) {
 		}
 		return
 	}
-	x.send(&enginev1.Message{Body: &enginev1.Message_Credit{Credit: &enginev1.Credit{Bytes: int64(len(chunk))}}})
+	_ = x.send(&enginev1.Message{Body: &enginev1.Message_Credit{Credit: &enginev1.Credit{Bytes: int64(len(chunk))}}})
 }
 
 // giveUp ends a run whose body did not arrive in time.
@@ -221,6 +236,10 @@ func (x *served) giveUp() {
 		return
 	}
 	x.session.forget(x)
+	if context.Cause(x.ctx) != context.DeadlineExceeded {
+		x.end(nil, nil, fault.New(fault.Cancelled, fault.Platform, "the run was cancelled"))
+		return
+	}
 	x.end(nil, nil, fault.New(fault.Deadline, fault.Platform, "the request's body did not arrive in time"))
 }
 
@@ -230,7 +249,7 @@ func (x *served) run() {
 	x.cancel(nil)
 	x.session.forget(x)
 	if lines := x.log.finish(); len(lines) > 0 {
-		x.send(&enginev1.Message{Body: &enginev1.Message_Logs{Logs: logsToWire(lines)}})
+		_ = x.send(&enginev1.Message{Body: &enginev1.Message_Logs{Logs: logsToWire(lines)}})
 	}
 	x.end(out.head, out.held, err)
 }
@@ -254,14 +273,24 @@ func (x *served) invoked(out *reply) (err error) {
 	}, out)
 }
 
-func (x *served) send(m *enginev1.Message) {
+// errOver says that a run has ended, for whatever of it still tries to be heard.
+var errOver = fault.New(fault.Cancelled, fault.Plugin, "the run is over")
+
+// send queues a message of the run. A session that has ended has cancelled the run, so nobody needs to hear of it here.
+func (x *served) send(m *enginev1.Message) error {
 	m.Id = x.id
-	_ = x.session.sender.Send(m) // a session that has ended has cancelled the run
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.over {
+		return errOver
+	}
+	x.over = m.GetOutput().GetEnd()
+	return x.session.sender.Send(m)
 }
 
 // end sends the last message of the run, with what the answer still holds.
 func (x *served) end(head *Head, data []byte, err error) {
-	x.send(&enginev1.Message{Body: &enginev1.Message_Output{Output: &enginev1.Output{
+	_ = x.send(&enginev1.Message{Body: &enginev1.Message_Output{Output: &enginev1.Output{
 		Head: headToWire(head), Data: data, End: true, Fault: faultToWire(err),
 	}}})
 }
@@ -271,12 +300,21 @@ func (x *served) logged(l Log) {
 		l.Time = time.Now()
 	}
 	if lines := x.log.add(l); len(lines) > 0 {
-		x.send(&enginev1.Message{Body: &enginev1.Message_Logs{Logs: logsToWire(lines)}})
+		_ = x.send(&enginev1.Message{Body: &enginev1.Message_Logs{Logs: logsToWire(lines)}})
 	}
 }
 
+// callBytes bounds the arguments and the result of a service call: what a message can hold, with room for the rest of it.
+const callBytes = plugin.MaxMessage - 64<<10
+
 // call asks the host's service and waits.
 func (x *served) call(ctx context.Context, service, method string, args []byte) ([]byte, error) {
+	if len(args) > callBytes {
+		return nil, fault.New(fault.Limit, fault.Script, "the arguments of a service call have %d bytes, more than %d", len(args), callBytes)
+	}
+	if !utf8.ValidString(service) || !utf8.ValidString(method) || len(service)+len(method) > 1<<10 {
+		return nil, fault.New(fault.NotFound, fault.Script, "there is no such service")
+	}
 	answer := make(chan *enginev1.CallResult, 1)
 	x.mu.Lock()
 	if x.calls == nil {
@@ -286,23 +324,35 @@ func (x *served) call(ctx context.Context, service, method string, args []byte) 
 	id := x.next
 	x.calls[id] = answer
 	x.mu.Unlock()
-	x.send(&enginev1.Message{Body: &enginev1.Message_Call{Call: &enginev1.Call{
-		Call: id, Service: service, Method: method, Args: args,
-	}}})
-	for {
-		select {
-		case m := <-answer:
-			if f := faultFromWire(m.GetFault()); f != nil {
-				return nil, f
-			}
-			return m.GetResult(), nil
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		case <-x.ctx.Done():
-			return nil, context.Cause(x.ctx)
+	defer func() {
+		x.mu.Lock()
+		delete(x.calls, id)
+		x.mu.Unlock()
+	}()
+	if err := x.send(&enginev1.Message{Body: &enginev1.Message_Call{Call: &enginev1.Call{
+		Call: id, Service: service, Method: method, Args: bytes.Clone(args), // sent later, maybe after the caller gave up
+	}}}); err != nil {
+		return nil, err
+	}
+	select {
+	case m := <-answer:
+		if f := faultFromWire(m.GetFault()); f != nil {
+			return nil, f
 		}
+		return m.GetResult(), nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	case <-x.ctx.Done():
+		return nil, context.Cause(x.ctx)
 	}
 }
+
+// headBytes bounds the headers of an answer, each counted with headerBytes more: they travel in one message, outside of
+// the credit for the body.
+const (
+	headBytes   = 1 << 20
+	headerBytes = 32
+)
 
 // reply holds the beginning of an answer back, so that a small one leaves as one message.
 type reply struct {
@@ -316,6 +366,14 @@ func (r *reply) Head(h Head) error {
 	if r.head != nil || r.sent {
 		return fmt.Errorf("the answer has a head already")
 	}
+	size := 0
+	for _, x := range h.Headers {
+		size += len(x.Name) + len(x.Value) + headerBytes
+	}
+	if size > headBytes {
+		return fault.New(fault.Limit, fault.Script, "the headers of the answer have %d bytes, more than %d", size, headBytes)
+	}
+	h.Headers = slices.Clone(h.Headers)
 	r.head = &h
 	return nil
 }
@@ -329,7 +387,7 @@ func (r *reply) Write(p []byte) (int, error) {
 		if err != nil {
 			return 0, err
 		}
-		r.held = p[:n:n] // the window is full-sized at the beginning, so this is all of p
+		r.held = append(make([]byte, 0, n), p...) // the window is full-sized at the beginning, so this is all of p
 		return n, nil
 	}
 	if err := r.flush(); err != nil {
@@ -341,24 +399,26 @@ func (r *reply) Write(p []byte) (int, error) {
 		if err != nil {
 			return written, err
 		}
-		r.output(p[written : written+n])
+		if err := r.output(bytes.Clone(p[written : written+n])); err != nil {
+			return written, err
+		}
 		written += n
 	}
 	return written, nil
 }
 
+// flush sends what is held back.
 func (r *reply) flush() error {
-	if r.head == nil && r.held == nil {
+	if r.head == nil {
 		return nil
 	}
-	r.output(r.held)
+	held := r.held
 	r.held = nil
-	return nil
+	return r.output(held)
 }
 
-func (r *reply) output(data []byte) {
-	r.run.send(&enginev1.Message{Body: &enginev1.Message_Output{Output: &enginev1.Output{
-		Head: headToWire(r.head), Data: data,
-	}}})
+func (r *reply) output(data []byte) error {
+	m := &enginev1.Message{Body: &enginev1.Message_Output{Output: &enginev1.Output{Head: headToWire(r.head), Data: data}}}
 	r.head, r.sent = nil, true
+	return r.run.send(m)
 }

@@ -58,6 +58,9 @@ func (s *Sender[M]) Close() {
 	<-s.ended
 }
 
+// Done is closed when the sender has ended.
+func (s *Sender[M]) Done() <-chan struct{} { return s.ended }
+
 func (s *Sender[M]) shut() {
 	s.mu.Lock()
 	s.closed = true

@@ -2,6 +2,7 @@ package plugin
 
 import (
 	"context"
+	"errors"
 	"sync"
 )
 
@@ -39,13 +40,21 @@ func (w *Window) Take(ctx context.Context, want int) (int, error) {
 	}
 }
 
-// Grant adds credit that the receiver gave.
-func (w *Window) Grant(n int64) {
+// Grant adds credit that the receiver gave. It refuses what no receiver can give: less than nothing, or more than was
+// taken.
+func (w *Window) Grant(n int64) error {
 	w.mu.Lock()
+	if n < 0 || n > WindowBytes-w.left {
+		w.mu.Unlock()
+		return errCredit
+	}
 	w.left += n
 	w.mu.Unlock()
 	select {
 	case w.more <- struct{}{}:
 	default:
 	}
+	return nil
 }
+
+var errCredit = errors.New("credit for what was not sent")
