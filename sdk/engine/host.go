@@ -331,12 +331,12 @@ func stopped(ctx context.Context) error {
 	return fault.New(fault.Deadline, fault.Script, "the run did not end in time")
 }
 
-// result is what an answer's last part makes of its run. The engine knows best why a run failed, unless all that it
-// knows is that it was told to end.
+// result is what an answer's last part makes of its run. The engine knows best why a run failed, unless it was told to
+// end: then all that it may know is that.
 func (x *run) result(last *enginev1.Output, why error, refused bool) error {
 	f := faultFromWire(last.GetFault())
 	switch {
-	case why != nil && (refused || f == nil || f.Kind == fault.Cancelled):
+	case why != nil && (refused || f == nil || f.Kind == fault.Cancelled || f.Kind == fault.Deadline):
 		return why
 	case f != nil:
 		return f

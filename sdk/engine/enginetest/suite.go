@@ -1,0 +1,249 @@
+package enginetest
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/picloud/picloud/sdk/engine"
+	"github.com/picloud/picloud/sdk/fault"
+)
+
+// Suite is what an engine brings to Run. Bundle is a script which does what the request's body says and answers with
+// status 200:
+//
+//	echo TEXT   answers TEXT         fail TEXT    fails in the script's way, with TEXT in the message
+//	log TEXT    logs TEXT at info    panic TEXT   fails in the worst way a script has, with TEXT in the message
+//	wait        never ends           flood N      answers N bytes
+type Suite struct {
+	New    func() engine.Engine
+	Bundle engine.Bundle
+	// Broken is a script that does not compile, for a reason at Line and Column of its first file.
+	Broken       engine.Bundle
+	Line, Column int
+}
+
+// Run checks an engine against the contract of engine.Engine, through a session like that of a plugin process.
+func Run(t *testing.T, s Suite) {
+	t.Run("Info", s.info)
+	t.Run("Answers", s.answers)
+	t.Run("Failures", s.failures)
+	t.Run("Ends", s.ends)
+	t.Run("Logs", s.logs)
+	t.Run("Diagnostics", s.diagnostics)
+	t.Run("Parallel", s.parallel)
+	t.Run("LoadTwice", s.loadTwice)
+	t.Run("Unload", s.unload)
+}
+
+// ready is an engine that has loaded the suite's bundle.
+func (s Suite) ready(t *testing.T) *engine.Client {
+	t.Parallel()
+	c := Dial(t, s.New())
+	s.load(t, c)
+	t.Cleanup(func() { // ends what the engine keeps running for the bundle
+		if err := c.Unload(context.Background(), s.Bundle.Hash); err != nil {
+			t.Error(err)
+		}
+	})
+	return c
+}
+
+func (s Suite) load(t *testing.T, c *engine.Client) {
+	t.Helper()
+	if loaded, err := c.Load(t.Context(), s.Bundle); err != nil {
+		t.Fatalf("load: %v %+v", err, loaded.Diagnostics)
+	}
+}
+
+// works checks that the engine still answers.
+func (s Suite) works(t *testing.T, c *engine.Client) {
+	t.Helper()
+	var a Answer
+	if err := c.Invoke(t.Context(), Request(t, s.Bundle.Hash, "echo again"), &a); err != nil || a.Body() != "again" {
+		t.Errorf("the next call: %q, %v", a.Body(), err)
+	}
+}
+
+func (s Suite) info(t *testing.T) {
+	t.Parallel()
+	want := s.New().Info()
+	got := Dial(t, s.New()).Info()
+	if want.Name == "" || want.Version == "" || want.SDKVersion == "" {
+		t.Errorf("it does not say what it is: %+v", want)
+	}
+	if fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("%+v, not %+v", got, want)
+	}
+}
+
+func (s Suite) answers(t *testing.T) {
+	c := s.ready(t)
+	for _, text := range []string{"hello", "a b c", "ünïcode ✓", "\x00\xff\xfe", strings.Repeat("x", 300<<10)} {
+		var a Answer
+		if err := c.Invoke(t.Context(), Request(t, s.Bundle.Hash, "echo "+text), &a); err != nil {
+			t.Fatal(err)
+		}
+		if h := a.Heads(); len(h) != 1 || h[0].Status != 200 || a.Body() != text {
+			t.Errorf("%+v, %d bytes of %d", h, len(a.Body()), len(text))
+		}
+	}
+	const large = 5 << 20 // five windows
+	var a Answer
+	if err := c.Invoke(t.Context(), Request(t, s.Bundle.Hash, fmt.Sprint("flood ", large)), &a); err != nil || len(a.Body()) != large {
+		t.Errorf("%d bytes, %v", len(a.Body()), err)
+	}
+}
+
+func (s Suite) failures(t *testing.T) {
+	c := s.ready(t)
+	for _, command := range []string{"fail", "panic"} {
+		err := c.Invoke(t.Context(), Request(t, s.Bundle.Hash, command+" no-luck"), &Answer{})
+		if f := fault.From(err); f == nil || f.Kind == fault.EngineLost || !strings.Contains(f.Message, "no-luck") {
+			t.Errorf("%s: %+v", command, f)
+		} else if command == "fail" && (f.Kind != fault.ScriptError || f.Origin != fault.Script) {
+			t.Errorf("%s is not the script's: %+v", command, f)
+		}
+		s.works(t, c)
+	}
+}
+
+// ends checks that a run which would never end does, at its deadline and when it is cancelled, without costing the
+// process: a run that is stopped late would close Stuck.
+func (s Suite) ends(t *testing.T) {
+	begun := make(chan struct{}, 8)
+	e := s.New
+	s.New = func() engine.Engine { return told{e(), begun} }
+	c := s.ready(t)
+	soon, stop := context.WithTimeout(t.Context(), 30*time.Millisecond)
+	defer stop()
+	err := c.Invoke(soon, Request(t, s.Bundle.Hash, "wait"), &Answer{})
+	if f := fault.From(err); f == nil || f.Kind != fault.Deadline || f.Origin != fault.Script {
+		t.Errorf("at the deadline: %+v", f)
+	}
+	s.works(t, c)
+	for range 2 {
+		<-begun
+	}
+
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- c.Invoke(ctx, Request(t, s.Bundle.Hash, "wait"), &Answer{}) }()
+	<-begun
+	s.works(t, c) // meanwhile
+	cancel()
+	if f := fault.From(<-ended); f == nil || f.Kind != fault.Cancelled {
+		t.Errorf("when cancelled: %+v", f)
+	}
+	s.works(t, c)
+	select {
+	case <-c.Stuck():
+		t.Error("the run did not end in time")
+	default:
+	}
+}
+
+// told says when a run begins.
+type told struct {
+	engine.Engine
+	begun chan<- struct{}
+}
+
+func (e told) Invoke(ctx context.Context, inv *engine.Invocation, out engine.Reply) error {
+	e.begun <- struct{}{}
+	return e.Engine.Invoke(ctx, inv, out)
+}
+
+func (s Suite) logs(t *testing.T) {
+	c := s.ready(t)
+	r := Request(t, s.Bundle.Hash, "log one two")
+	var lines []engine.Log
+	r.Log = func(l []engine.Log) { lines = append(lines, l...) }
+	if err := c.Invoke(t.Context(), r, &Answer{}); err != nil {
+		t.Fatal(err)
+	}
+	if len(lines) != 1 || lines[0].Message != "one two" || lines[0].Level != "info" || lines[0].Time.IsZero() {
+		t.Errorf("%+v", lines)
+	}
+}
+
+func (s Suite) diagnostics(t *testing.T) {
+	c := s.ready(t)
+	loaded, err := c.Load(t.Context(), s.Broken)
+	if f := fault.From(err); f == nil || f.Kind != fault.Compile || f.Origin != fault.Script || f.Message == "" {
+		t.Errorf("%+v", f)
+	}
+	if len(loaded.Diagnostics) == 0 {
+		t.Fatal("nothing says where")
+	}
+	d := loaded.Diagnostics[0]
+	if d.File != s.Broken.Files[0].Name || d.Line != s.Line || d.Column != s.Column || d.Message == "" || d.Warning {
+		t.Errorf("%+v", d)
+	}
+	if err := c.Invoke(t.Context(), Request(t, s.Broken.Hash, "echo"), &Answer{}); err == nil {
+		t.Error("a script that does not compile ran")
+	}
+	s.works(t, c)
+}
+
+// parallel checks that runs do not see one another.
+func (s Suite) parallel(t *testing.T) {
+	c := s.ready(t)
+	var all sync.WaitGroup
+	for caller := range 8 {
+		all.Go(func() {
+			for i := range 16 {
+				text := fmt.Sprint(caller, "/", i)
+				var a Answer
+				if i%4 == 3 {
+					err := c.Invoke(t.Context(), Request(t, s.Bundle.Hash, "fail "+text), &a)
+					if f := fault.From(err); f == nil || !strings.Contains(f.Message, text) {
+						t.Errorf("%s: %v", text, err)
+					}
+					continue
+				}
+				if err := c.Invoke(t.Context(), Request(t, s.Bundle.Hash, "echo "+text), &a); err != nil || a.Body() != text {
+					t.Errorf("%s: %q, %v", text, a.Body(), err)
+				}
+			}
+		})
+	}
+	all.Wait()
+}
+
+func (s Suite) loadTwice(t *testing.T) {
+	c := s.ready(t)
+	var all sync.WaitGroup
+	for range 3 {
+		all.Go(func() {
+			if loaded, err := c.Load(t.Context(), s.Bundle); err != nil || len(loaded.Diagnostics) > 0 {
+				t.Errorf("%v %+v", err, loaded)
+			}
+		})
+	}
+	all.Wait()
+	s.works(t, c)
+}
+
+func (s Suite) unload(t *testing.T) {
+	c := s.ready(t)
+	refused := func(hash string) {
+		t.Helper()
+		err := c.Invoke(t.Context(), Request(t, hash, "echo"), &Answer{})
+		if f := fault.From(err); f == nil || f.Origin == fault.Script || f.Kind == fault.EngineLost {
+			t.Errorf("an unknown bundle: %+v", f)
+		}
+	}
+	refused("unknown")
+	for _, hash := range []string{"unknown", s.Bundle.Hash, s.Bundle.Hash} {
+		if err := c.Unload(t.Context(), hash); err != nil {
+			t.Error(err)
+		}
+	}
+	refused(s.Bundle.Hash)
+	s.load(t, c)
+	s.works(t, c)
+}
