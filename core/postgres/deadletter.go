@@ -79,22 +79,31 @@ const sqlDeadLetterResolve = `UPDATE dead_letters SET resolved_at = now(), resol
 
 // Resolve closes a dead letter with one of the resolutions of the schema. One that is closed is a *tenant.Conflict.
 func (s *DeadLetterStore) Resolve(ctx context.Context, by, app, id uuid.UUID, resolution string) error {
+	c := &change{
+		by: by, app: app, action: "dead_letter.resolve", object: id.String(), detail: map[string]string{"resolution": resolution},
+	}
+	return s.close(ctx, c, id, func(tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, sqlDeadLetterResolve, app, id, resolution)
+		return err
+	})
+}
+
+// close runs write on a dead letter that is open, and keeps others from closing it meanwhile.
+func (s *DeadLetterStore) close(ctx context.Context, c *change, id uuid.UUID, write func(tx pgx.Tx) error) error {
 	return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		if err := lockApp(ctx, tx, app); err != nil {
+		if err := lockApp(ctx, tx, c.app); err != nil {
 			return err
 		}
 		var closed bool
-		if err := tx.QueryRow(ctx, sqlDeadLetterLock, app, id).Scan(&closed); err != nil {
+		if err := tx.QueryRow(ctx, sqlDeadLetterLock, c.app, id).Scan(&closed); err != nil {
 			return missing("lock dead letter", err)
 		}
 		if closed {
 			return &tenant.Conflict{Message: "the dead letter is resolved already", With: id}
 		}
-		if _, err := tx.Exec(ctx, sqlDeadLetterResolve, app, id, resolution); err != nil {
-			return fmt.Errorf("resolve dead letter: %w", err)
+		if err := write(tx); err != nil {
+			return fmt.Errorf("%s: %w", c.action, err)
 		}
-		return audit(ctx, tx, &change{
-			by: by, app: app, action: "dead_letter.resolve", object: id.String(), detail: map[string]string{"resolution": resolution},
-		})
+		return audit(ctx, tx, c)
 	})
 }

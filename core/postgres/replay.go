@@ -6,8 +6,6 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-
-	"github.com/picloud/picloud/core/tenant"
 )
 
 // sqlDeadLetterReplay puts a dead letter back as a new entry. Attempts begin anew; depth, root and principal stay, so a
@@ -30,21 +28,10 @@ func (s *DeadLetterStore) Replay(ctx context.Context, by, app, id uuid.UUID) (uu
 	if err != nil {
 		return uuid.Nil, fmt.Errorf("make entry id: %w", err)
 	}
-	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		if err := lockApp(ctx, tx, app); err != nil {
-			return err
-		}
-		var closed bool
-		if err := tx.QueryRow(ctx, sqlDeadLetterLock, app, id).Scan(&closed); err != nil {
-			return missing("lock dead letter", err)
-		}
-		if closed {
-			return &tenant.Conflict{Message: "the dead letter is resolved already", With: id}
-		}
-		if _, err := tx.Exec(ctx, sqlDeadLetterReplay, app, id, entry); err != nil {
-			return fmt.Errorf("replay dead letter: %w", err)
-		}
-		return audit(ctx, tx, &change{by: by, app: app, action: "dead_letter.replay", object: id.String()})
+	c := &change{by: by, app: app, action: "dead_letter.replay", object: id.String()}
+	err = s.close(ctx, c, id, func(tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, sqlDeadLetterReplay, app, id, entry)
+		return err
 	})
 	return entry, err
 }
