@@ -70,9 +70,16 @@ func (c *cli) scripts(more ...string) string {
 
 func scriptGrid(s *api.Script) grid {
 	return grid{rows: [][]string{
-		{"id", s.ID}, {"name", s.Name}, {"kind", s.Kind}, {"engine", s.Engine}, {"description", s.Description},
-		{"version", number(s.ActiveVersion)}, {"timeout", milliseconds(float64(s.TimeoutMS))},
-		{"max attempts", fmt.Sprint(s.MaxAttempts)}, {"created", clock(s.CreatedAt)}, {"updated", clock(s.UpdatedAt)},
+		{"id", s.ID},
+		{"name", s.Name},
+		{"kind", s.Kind},
+		{"engine", s.Engine},
+		{"description", s.Description},
+		{"version", number(s.ActiveVersion)},
+		{"timeout", milliseconds(float64(s.TimeoutMS))},
+		{"max attempts", fmt.Sprint(s.MaxAttempts)},
+		{"created", clock(s.CreatedAt)},
+		{"updated", clock(s.UpdatedAt)},
 	}}
 }
 

@@ -1,0 +1,201 @@
+//go:build linux
+
+// Command bench measures PiCloud on this machine as a user meets it: the real program with its own Postgres, real
+// requests from wrk, and beside it a bare net/http server with the same answers. Rates of one machine say little about
+// another, and other work on it moves them: the ratio to the bare server and the CPU time for a request are what to
+// compare. It speaks to the loopback only and stops by itself.
+package main
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log"
+	"net/http"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+)
+
+var (
+	//go:embed hello.go.txt
+	helloSource []byte
+	//go:embed orders.go.txt
+	ordersSource []byte
+)
+
+// order is the body of a realistic request.
+const order = `{"lines":[{"item":"pear","count":3,"price":0.4},{"item":"desk","count":1,"price":249},` +
+	`{"item":"lamp","count":2,"price":39.9},{"item":"chair","count":4,"price":89.5},{"item":"pen","count":20,"price":1.2}]}`
+
+// plan is how long to measure.
+type plan struct {
+	program string
+	rounds  int
+	run     time.Duration
+	starts  int
+	idle    time.Duration
+}
+
+func main() {
+	// Children get a signal when the thread ends that started them, which is this one.
+	runtime.LockOSThread()
+	log.SetFlags(0)
+	log.SetPrefix("bench: ")
+	if len(os.Args) == 3 && os.Args[1] == "bare" {
+		if err := serveBare(os.Args[2]); err != nil {
+			log.Fatal(err)
+		}
+		return
+	}
+	var p plan
+	flag.StringVar(&p.program, "picloud", "bin/picloud", "the program to measure")
+	flag.IntVar(&p.rounds, "rounds", 3, "how often to measure each combination; the median counts")
+	flag.DurationVar(&p.run, "run", 3*time.Second, "how long one run of wrk takes, in whole seconds")
+	flag.IntVar(&p.starts, "starts", 5, "how many starts to measure")
+	flag.DurationVar(&p.idle, "idle", time.Minute, "how long to watch an idle server")
+	flag.Parse()
+	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt)
+	err := measure(ctx, p)
+	cancel()
+	if err != nil {
+		log.Fatal(err)
+	}
+}
+
+// bench is one run of this program.
+type bench struct {
+	plan
+	dir    string   // temporary; everything is in it
+	log    *os.File // what the processes print
+	public string
+	admin  string
+	bare   string
+}
+
+func measure(ctx context.Context, p plan) (err error) {
+	b := &bench{plan: p}
+	if b.dir, err = os.MkdirTemp("", "picloud-bench-"); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(b.dir)) }()
+	if err := b.prepare(); err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			_, _ = b.log.Seek(0, io.SeekStart)
+			_, _ = io.Copy(os.Stderr, b.log) // why, perhaps
+		}
+		_ = b.log.Close()
+	}()
+	fmt.Printf("%s, %d CPUs, %s; load before: %s\n\n", cpuModel(), runtime.NumCPU(), runtime.Version(), loadAverage())
+	for _, part := range []func(context.Context) error{b.throughput, b.startUp, b.idleCost} {
+		if err := part(ctx); err != nil {
+			return err
+		}
+	}
+	fmt.Printf("load after: %s\n", loadAverage())
+	return nil
+}
+
+func (b *bench) prepare() (err error) {
+	if err := os.Chmod(b.dir, 0o711); err != nil { // as root, Postgres runs as another user
+		return err
+	}
+	if b.program, err = filepath.Abs(b.program); err != nil {
+		return err
+	}
+	if b.log, err = os.Create(filepath.Join(b.dir, "log")); err != nil {
+		return err
+	}
+	for name, data := range map[string][]byte{"hello.go": helloSource, "orders.go": ordersSource, "load.lua": []byte(load)} {
+		if err := os.WriteFile(filepath.Join(b.dir, name), data, 0o644); err != nil {
+			return err
+		}
+	}
+	for _, address := range []*string{&b.public, &b.admin, &b.bare} {
+		if *address, err = freeAddress(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *bench) data() string { return filepath.Join(b.dir, "data") }
+
+// picloud starts the platform and returns when it answers, with the time that took.
+func (b *bench) picloud(ctx context.Context, command, path string) (*exec.Cmd, time.Duration, error) {
+	began := time.Now()
+	cmd, err := start(ctx, b.log, b.program, command,
+		"--data", b.data(), "--listen", b.public, "--admin-listen", b.admin, "--log-level", "warn")
+	if err != nil {
+		return nil, 0, err
+	}
+	if err := answers(ctx, path); err != nil {
+		return nil, 0, errors.Join(err, stop(cmd))
+	}
+	return cmd, time.Since(began), nil
+}
+
+// answers waits until a server answers a request at all.
+func answers(ctx context.Context, url string) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	for {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+		if err != nil {
+			return err
+		}
+		res, err := http.DefaultClient.Do(req)
+		if err == nil {
+			_ = res.Body.Close()
+			if res.StatusCode < 300 {
+				return nil
+			}
+		}
+		if err := pause(ctx, 2*time.Millisecond); err != nil {
+			return fmt.Errorf("%s never answered: %w", url, err)
+		}
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-time.After(d):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (b *bench) deploy(ctx context.Context, file, route string) error {
+	cmd := exec.CommandContext(ctx, b.program, "deploy", filepath.Join(b.dir, file), "--route", route, "--data", b.data())
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("deploy %s: %w: %s", file, err, out)
+	}
+	return nil
+}
+
+func cpuModel() string {
+	data, _ := os.ReadFile("/proc/cpuinfo")
+	for line := range strings.Lines(string(data)) {
+		if name, model, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(name) == "model name" {
+			return strings.TrimSpace(model)
+		}
+	}
+	return runtime.GOARCH
+}
+
+func loadAverage() string {
+	data, _ := os.ReadFile("/proc/loadavg")
+	fields := strings.Fields(string(data))
+	return strings.Join(fields[:min(3, len(fields))], " ")
+}

@@ -1,0 +1,258 @@
+//go:build linux
+
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"slices"
+	"text/tabwriter"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/picloud/picloud/core/postgres/embedded"
+)
+
+// target is one thing that wrk calls.
+type target struct {
+	name string
+	url  string
+	body string
+	bare bool
+}
+
+// sample is one run of wrk on a target.
+type sample struct {
+	result
+	usage usage
+}
+
+var connections = []int{1, 16, 64}
+
+// throughput loads PiCloud and the bare server in turn, so that both see the same weather.
+func (b *bench) throughput(ctx context.Context) (err error) {
+	server, _, err := b.picloud(ctx, "serve", "http://"+b.admin+"/readyz")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, stop(server)) }()
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	bare, err := startBare(ctx, b.log, self, b.bare)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, stop(bare)) }()
+	for file, route := range map[string]string{"hello.go": "GET /hello", "orders.go": "POST /orders"} {
+		if err := b.deploy(ctx, file, route); err != nil {
+			return err
+		}
+	}
+	targets := []target{
+		{"net/http, hello", "http://" + b.bare + "/hello", "", true},
+		{"picloud, hello", "http://" + b.public + "/hello", "", false},
+		{"net/http, orders", "http://" + b.bare + "/orders", order, true},
+		{"picloud, orders", "http://" + b.public + "/orders", order, false},
+	}
+	samples := map[string][]sample{}
+	for round := range b.rounds + 1 {
+		for _, t := range targets {
+			for _, n := range connections {
+				d := b.run
+				if round == 0 {
+					d = time.Second // to warm up; not counted
+				}
+				s, err := b.sample(ctx, t, n, d, server.Process.Pid)
+				if err != nil {
+					return err
+				}
+				if round > 0 {
+					key := fmt.Sprint(t.name, n)
+					samples[key] = append(samples[key], s)
+				}
+			}
+		}
+	}
+	return report(os.Stdout, targets, samples)
+}
+
+func startBare(ctx context.Context, log *os.File, self, address string) (*exec.Cmd, error) {
+	cmd, err := start(ctx, log, self, "bare", address)
+	if err != nil {
+		return nil, err
+	}
+	if err := answers(ctx, "http://"+address+"/hello"); err != nil {
+		return nil, errors.Join(err, stop(cmd))
+	}
+	return cmd, nil
+}
+
+// settle is how long after the last answer PiCloud may still write records of it.
+const settle = 300 * time.Millisecond
+
+func (b *bench) sample(ctx context.Context, t target, n int, d time.Duration, server int) (sample, error) {
+	before, err := usageOf(server)
+	if err != nil {
+		return sample{}, err
+	}
+	r, err := wrk(ctx, b.dir, t.url, t.body, n, d)
+	if err != nil {
+		return sample{}, err
+	}
+	if err := pause(ctx, settle); err != nil {
+		return sample{}, err
+	}
+	after, err := usageOf(server)
+	return sample{r, after.since(before)}, err
+}
+
+func report(w io.Writer, targets []target, samples map[string][]sample) error {
+	out := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	line := func(format string, args ...any) { _, _ = fmt.Fprintf(out, format+"\t\n", args...) } // Flush has the error
+	line("target\tconns\treq/s (2xx)\tmin-max\tfailed\tp50\tp99\tµs/req: host\tengine\tpostgres\twrk\tof net/http")
+	for i, t := range targets {
+		for _, n := range connections {
+			runs := samples[fmt.Sprint(t.name, n)]
+			rate := median(runs, sample.rate)
+			perRequest := func(of func(sample) time.Duration) string {
+				return fmt.Sprintf("%.0f", median(runs, func(s sample) float64 {
+					return float64(of(s).Microseconds()) / float64(max(1, s.Requests))
+				}))
+			}
+			host, engine, postgres, ratio := "", "", "", ""
+			if !t.bare {
+				host = perRequest(func(s sample) time.Duration { return s.usage.host })
+				engine = perRequest(func(s sample) time.Duration { return s.usage.engine })
+				postgres = perRequest(func(s sample) time.Duration { return s.usage.postgres })
+				bare := samples[fmt.Sprint(targets[i-1].name, n)] // the same answers
+				ratio = fmt.Sprintf("%.3f", rate/median(bare, sample.rate))
+			}
+			failed := 0
+			for _, s := range runs {
+				failed += s.Failed
+			}
+			least, most := bounds(runs, sample.rate)
+			line("%s\t%d\t%.0f\t%.0f-%.0f\t%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s", t.name, n, rate, least, most, failed,
+				micros(median(runs, func(s sample) float64 { return float64(s.P50) })),
+				micros(median(runs, func(s sample) float64 { return float64(s.P99) })),
+				host, engine, postgres, perRequest(func(s sample) time.Duration { return s.cpu }), ratio)
+		}
+	}
+	if err := out.Flush(); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintln(w)
+	return err
+}
+
+func micros(us float64) string { return (time.Duration(us) * time.Microsecond).String() }
+
+func median[T any](list []T, of func(T) float64) float64 {
+	values := valuesOf(list, of)
+	middle := len(values) / 2
+	if len(values)%2 == 0 {
+		return (values[middle-1] + values[middle]) / 2
+	}
+	return values[middle]
+}
+
+func bounds[T any](list []T, of func(T) float64) (least, most float64) {
+	values := valuesOf(list, of)
+	return values[0], values[len(values)-1]
+}
+
+// valuesOf returns a value of each item, sorted. There is at least one.
+func valuesOf[T any](list []T, of func(T) float64) []float64 {
+	values := make([]float64, len(list))
+	for i, item := range list {
+		values[i] = of(item)
+	}
+	slices.SortFunc(values, cmp.Compare[float64])
+	return values
+}
+
+// startUp measures what a person waits for with a data folder that exists: from the command to the first answer of a
+// script.
+func (b *bench) startUp(ctx context.Context) error {
+	var took []time.Duration
+	for range b.starts {
+		server, d, err := b.picloud(ctx, "dev", "http://"+b.public+"/hello")
+		if err != nil {
+			return err
+		}
+		if err := stop(server); err != nil {
+			return err
+		}
+		took = append(took, d)
+	}
+	seconds := time.Duration.Seconds
+	least, most := bounds(took, seconds)
+	fmt.Printf("start to the first answer of a script: median %.3f s (%.3f-%.3f, %d starts)\n",
+		median(took, seconds), least, most, len(took))
+	return nil
+}
+
+// calm is how long after its start a server is not idle yet.
+const calm = 10 * time.Second
+
+// idleCost watches a server that nobody calls.
+func (b *bench) idleCost(ctx context.Context) (err error) {
+	server, _, err := b.picloud(ctx, "dev", "http://"+b.public+"/hello")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, stop(server)) }()
+	if err := pause(ctx, calm); err != nil {
+		return err
+	}
+	transactions, err := b.transactions(ctx)
+	if err != nil {
+		return err
+	}
+	before, err := usageOf(server.Process.Pid)
+	if err != nil {
+		return err
+	}
+	if err := pause(ctx, b.idle); err != nil {
+		return err
+	}
+	after, err := usageOf(server.Process.Pid)
+	if err != nil {
+		return err
+	}
+	now, err := b.transactions(ctx)
+	if err != nil {
+		return err
+	}
+	used, percent := after.since(before), func(d time.Duration) float64 { return 100 * d.Seconds() / b.idle.Seconds() }
+	fmt.Printf("idle for %s: %.2f transactions/s, CPU %.2f %% of a core (host %.2f, engine %.2f, postgres %.2f)\n",
+		b.idle, float64(now-transactions)/b.idle.Seconds(), percent(used.total()), percent(used.host), percent(used.engine),
+		percent(used.postgres))
+	return nil
+}
+
+const sqlTransactions = `SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = current_database()`
+
+// transactions is how many the database has seen. Asking adds one or two.
+func (b *bench) transactions(ctx context.Context) (n int64, err error) {
+	server, err := embedded.Start(ctx, embedded.Config{Dir: b.data()}) // adopts the one that runs
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, server.Stop(ctx)) }()
+	conn, err := pgx.Connect(ctx, server.URL())
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, conn.Close(ctx)) }()
+	err = conn.QueryRow(ctx, sqlTransactions).Scan(&n)
+	return n, err
+}
