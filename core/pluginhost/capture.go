@@ -23,16 +23,28 @@ type capture struct {
 	since   time.Time
 	lines   int
 	dropped int
+	quiet   bool // the process is being ended: what is said of that is no news
 }
 
-// newCapture makes the logger that go-plugin writes to for one process. Most of what it says itself is of no interest.
-func newCapture(log hclog.Logger) hclog.Logger {
-	return hclog.New(&hclog.LoggerOptions{Level: hclog.Info, Output: &capture{log: log}, DisableTime: true})
+// logger is what go-plugin writes to for one process. Most of what it says itself is of no interest.
+func (c *capture) logger() hclog.Logger {
+	return hclog.New(&hclog.LoggerOptions{Level: hclog.Info, Output: c, DisableTime: true})
+}
+
+// hush drops what comes from now on.
+func (c *capture) hush() {
+	c.mu.Lock()
+	c.quiet = true
+	c.mu.Unlock()
 }
 
 // Write takes one line.
 func (c *capture) Write(p []byte) (int, error) {
 	c.mu.Lock()
+	if c.quiet {
+		c.mu.Unlock()
+		return len(p), nil
+	}
 	now := time.Now()
 	if now.Sub(c.since) > captureWindow {
 		c.since, c.lines = now, 0

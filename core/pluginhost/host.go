@@ -162,6 +162,7 @@ func (p *Process) live(started chan<- error) {
 		return
 	}
 	cmd := h.command(p)
+	output := &capture{log: h.log.With("plugin", p.name)}
 	p.client = goplugin.NewClient(&goplugin.ClientConfig{
 		HandshakeConfig:  plugin.Handshake,
 		VersionedPlugins: engine.Versions(nil),
@@ -169,7 +170,7 @@ func (p *Process) live(started chan<- error) {
 		SkipHostEnv:      true,
 		AllowedProtocols: []goplugin.Protocol{goplugin.ProtocolGRPC},
 		StartTimeout:     startLimit,
-		Logger:           newCapture(h.log.With("plugin", p.name)),
+		Logger:           output.logger(),
 		GRPCDialOptions: []grpc.DialOption{grpc.WithDefaultCallOptions(
 			grpc.MaxCallRecvMsgSize(plugin.MaxMessage), grpc.MaxCallSendMsgSize(plugin.MaxMessage))},
 	})
@@ -184,6 +185,7 @@ func (p *Process) live(started chan<- error) {
 	started <- nil
 	select {
 	case <-p.kill:
+		output.hush()
 	case <-p.engine.Lost():
 	case <-p.engine.Stuck():
 		h.log.Warn("a run did not end in time: its process is killed", "plugin", p.name, "pid", p.pid)
