@@ -26,10 +26,15 @@ var errReported = errors.New("reported")
 // run is main without the process: it returns the exit status.
 func run(ctx context.Context, args []string, in io.Reader, out, errs io.Writer) int {
 	c := &cli{in: in, out: out, errs: errs}
+	return c.run(ctx, args)
+}
+
+func (c *cli) run(ctx context.Context, args []string) int {
+	errs := c.errs
 	root := c.rootCommand()
 	root.SetArgs(args)
-	root.SetIn(in)
-	root.SetOut(out)
+	root.SetIn(c.in)
+	root.SetOut(c.out)
 	root.SetErr(errs)
 	err := root.ExecuteContext(ctx)
 	switch {

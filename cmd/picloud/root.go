@@ -29,6 +29,8 @@ type cli struct {
 	token  string
 	output string
 	app    string // of the commands that work in an app
+
+	launcher []string // starts a built-in plugin, whose name is appended; empty: this program does
 }
 
 const (

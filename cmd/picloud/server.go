@@ -93,11 +93,13 @@ func (c *cli) logger(cfg config.Config) hclog.Logger {
 
 // runNode runs a node until ctx ends, then lets it drain.
 func (c *cli) runNode(ctx context.Context, cfg config.Config) error {
-	self, err := os.Executable()
-	if err != nil {
-		return fmt.Errorf("find the own program: %w", err)
+	if cfg.PluginCommand = c.launcher; cfg.PluginCommand == nil {
+		self, err := os.Executable()
+		if err != nil {
+			return fmt.Errorf("find the own program: %w", err)
+		}
+		cfg.PluginCommand = []string{self, "plugin", "run"}
 	}
-	cfg.PluginCommand = []string{self, "plugin", "run"}
 	log := c.logger(cfg)
 	n := node.New(cfg, log)
 	if err := n.Start(ctx); err != nil {
@@ -106,7 +108,7 @@ func (c *cli) runNode(ctx context.Context, cfg config.Config) error {
 		}
 		return err
 	}
-	err = c.announce(cfg, n, log)
+	err := c.announce(cfg, n, log)
 	if err == nil {
 		select {
 		case <-ctx.Done():

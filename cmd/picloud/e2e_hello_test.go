@@ -1,0 +1,128 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/picloud/picloud/core/coretest"
+)
+
+// A new user's first hour: a fresh folder, one command, scripts good and bad.
+func TestHello(t *testing.T) {
+	t.Parallel()
+	n := start(t, setup{command: "dev", data: coretest.DataDir(t)})
+	if r := n.must(http.MethodGet, "/", nil); r.status != http.StatusOK {
+		t.Errorf("GET /: %s", r)
+	}
+
+	n.command("deploy", script(t, "greet", `
+	var order struct{ Items []string }
+	if len(ctx.Request.Body) > 0 {
+		if err := ctx.Request.JSON(&order); err != nil {
+			return nil, err
+		}
+	}
+	sort.Strings(order.Items)
+	ctx.Log.Info("greeting", ctx.Request.Param("name"))
+	return map[string]any{"hello": ctx.Request.Param("name"), "items": order.Items}, nil`, "sort"),
+		"--route", "GET /greet/{name}", "--route", "POST /greet/{name}")
+	n.expect("/greet/Ada", http.StatusOK, `{"hello":"Ada","items":null}`)
+	if r := n.must(http.MethodPost, "/greet/Bob", []byte(`{"items":["b","a"]}`)); string(r.body) !=
+		`{"hello":"Bob","items":["a","b"]}` {
+		t.Errorf("POST: %s", r)
+	}
+
+	t.Run("bodies", func(t *testing.T) { bodies(t, n) })
+	t.Run("async", func(t *testing.T) { async(t, n) })
+	t.Run("failures", func(t *testing.T) { failures(t, n) })
+	t.Run("refused", func(t *testing.T) { refusals(t, n) })
+}
+
+func bodies(t *testing.T, n *instance) {
+	n.command("deploy", script(t, "length", `return len(ctx.Request.Body), nil`), "--route", "POST /length")
+	body := bytes.Repeat([]byte("x"), 6<<20)
+	if r := n.must(http.MethodPost, "/length", body); r.status != http.StatusOK || string(r.body) != "6291456" {
+		t.Errorf("a body of 6 MiB: %s", r)
+	}
+	r, err := n.send(http.MethodPost, "/length", append(body, 'x'))
+	if err != nil || r.status != http.StatusRequestEntityTooLarge || r.header.Get("Content-Type") != "application/problem+json" {
+		t.Errorf("one byte more: %s, %v", r, err)
+	}
+	if r := n.must(http.MethodPost, "/length", []byte("four")); string(r.body) != "4" {
+		t.Errorf("the next body: %s", r)
+	}
+}
+
+func async(t *testing.T, n *instance) {
+	n.command("deploy", script(t, "later", `ctx.Log.Info("done later"); return nil, nil`), "--route", "POST /later", "--async")
+	r := n.must(http.MethodPost, "/later", nil)
+	id := field(r.body, "execution_id")
+	if r.status != http.StatusAccepted || id == "" {
+		t.Fatalf("async: %s", r)
+	}
+	await(t, "the execution is found by its id", func() bool {
+		code, out, _ := n.cli("executions", "show", id)
+		return code == 0 && strings.Contains(out, `"succeeded"`)
+	})
+}
+
+// failures checks that each way to fail has a definite answer and leaves the script usable.
+func failures(t *testing.T, n *instance) {
+	n.command("deploy", script(t, "bad", `
+	switch ctx.Request.Param("how") {
+	case "panic":
+		panic("on purpose")
+	case "error":
+		return nil, errors.New("on purpose")
+	case "loop":
+		for {
+		}
+	case "block":
+		<-make(chan int)
+	case "channel":
+		return make(chan int), nil
+	}
+	return "fine", nil`, "errors"), "--route", "GET /bad/{how}", "--timeout", "300ms")
+	for _, c := range []struct {
+		how    string
+		status int
+		kind   string
+	}{
+		{"panic", http.StatusBadGateway, "script_panic"},
+		{"error", http.StatusBadGateway, "script_error"},
+		{"loop", http.StatusGatewayTimeout, "deadline"},
+		{"block", http.StatusGatewayTimeout, "deadline"},
+		{"channel", http.StatusBadGateway, "invalid_response"},
+	} {
+		n.problem("/bad/"+c.how, c.status, c.kind)
+		n.expect("/bad/not", http.StatusOK, `"fine"`)
+	}
+}
+
+// refusals checks that a source that is wrong is refused with its place, and changes nothing.
+func refusals(t *testing.T, n *instance) {
+	n.command("deploy", script(t, "kept", `return 1, nil`), "--route", "GET /kept")
+	for _, c := range []struct {
+		source string
+		place  string // after the path of the file
+		word   string
+	}{
+		{script(t, "kept", "\tx := 1 +\n\treturn x, nil"), ":9:2: ", "expected"},
+		{script(t, "kept", "\treturn absent, nil"), ":8:9: ", "absent"},
+		{script(t, "kept", "\treturn exec.Command(\"true\").Run(), nil", "os/exec"), ":5:2: ", "os/exec"},
+	} {
+		code, out, errs := n.cli("deploy", c.source)
+		if code != 1 || out != "" || !strings.HasPrefix(errs, c.source+c.place) || !strings.Contains(errs, c.word) {
+			t.Errorf("deploy %s: exit status %d, %q, %q; want %s with %q", filepath.Base(c.source), code, out, errs, c.place, c.word)
+		}
+		n.expect("/kept", http.StatusOK, "1")
+	}
+	var versions struct{ Items []any }
+	if err := json.Unmarshal([]byte(n.command("scripts", "versions", "kept")), &versions); err != nil || len(versions.Items) != 1 {
+		t.Errorf("versions of kept: %v, %v", versions, err)
+	}
+}
