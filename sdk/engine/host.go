@@ -274,7 +274,7 @@ func (c *Client) send(x *run, m *enginev1.Message) error {
 
 // follow hands the answer on until it ends.
 func (c *Client) follow(ctx context.Context, x *run, out Reply) error {
-	var why error // the run was told to end
+	var why error    // the run was told to end
 	var refused bool // by out
 	var grace <-chan time.Time
 	end := func(err error) {
