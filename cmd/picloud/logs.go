@@ -38,7 +38,7 @@ to come, until Ctrl-C.`,
 	return c.inApp(command)
 }
 
-// run is one attempt with what it logged.
+// loggedRun is one attempt with what it logged.
 type loggedRun struct {
 	api.Execution
 	Logs []api.LogLine `json:"logs"`
@@ -60,7 +60,13 @@ func (c *cli) logs(ctx context.Context, script string, limit int, follow bool) e
 	}
 	// What ends while this is running may come before what is known already, so the last page is compared as a whole.
 	shown := map[runKey]bool{}
-	if err := c.printRuns(ctx, runs, shown); err != nil || !follow {
+	if err := c.printRuns(ctx, runs, shown); err != nil {
+		return err
+	}
+	if !follow {
+		if len(runs) == 0 {
+			_, err = fmt.Fprintf(c.errs, "No run of %s has ended yet; -f waits for the next.\n", script)
+		}
 		return err
 	}
 	tick := time.NewTicker(followEvery)
