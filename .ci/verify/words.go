@@ -3,17 +3,25 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"os"
 	"regexp"
 	"strings"
 )
 
-// foreign is what belongs to the machine of whoever wrote a file: home and working folders, and the hosts that packages
-// were fetched from.
+// foreign is what belongs to the machine of whoever wrote a file: home folders, and the hosts that packages were fetched
+// from.
 var foreign = regexp.MustCompile(
-	`(^|[\s"'` + "`" + `(=:])/(root|home/[a-z]\w*|Users/\w+|work|workspace)/|\b(proxy\.golang\.org|registry\.npmjs\.org|goproxy\.\w+)\b`)
+	`(^|[\s"'` + "`" + `(=:])/(root|home/[a-z]\w*|Users/\w+)/|\b(proxy\.golang\.org|registry\.npmjs\.org|goproxy\.\w+)\b`)
 
-// checkWords looks for foreign names in every text.
+// homebrew is the same on every Linux machine.
+var homebrew = []byte("/home/linuxbrew/")
+
+// checkWords looks for foreign names, and for the folder of this very clone, in every text.
 func checkWords(files map[string][]byte) ([]string, error) {
+	here, err := os.Getwd()
+	if err != nil {
+		return nil, err
+	}
 	var findings []string
 	for path, data := range files {
 		if strings.HasPrefix(path, ".ci/verify/") || bytes.IndexByte(data, 0) >= 0 {
@@ -22,8 +30,11 @@ func checkWords(files map[string][]byte) ([]string, error) {
 		number := 0
 		for line := range bytes.Lines(data) {
 			number++
-			// Homebrew has the same home on every Linux machine.
-			if found := foreign.Find(line); found != nil && !bytes.Contains(found, []byte("/home/linuxbrew/")) {
+			found := foreign.Find(line)
+			if bytes.Contains(line, []byte(here+"/")) {
+				found = []byte(here)
+			}
+			if found != nil && !bytes.Contains(found, homebrew) {
 				findings = append(findings, fmt.Sprintf("%s:%d: belongs to one machine only: %s", path, number, bytes.TrimSpace(found)))
 			}
 		}
