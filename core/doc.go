@@ -1,0 +1,52 @@
+// Package core is the platform: everything between an event and the script that handles it. This file tells the way of
+// an event; the folders below are named after its steps.
+//
+// A request comes in. [ingress] reads it on the public listener, finds the app by the host name and the route by method
+// and path, both in a snapshot of the configuration in memory ([tenant]), and makes an entry of it: one event, to be
+// delivered to one script. A sync request leaves a place in the [inbox] where its answer will land, and waits there.
+//
+// The entry goes to the [dispatcher]. If a slot is free now, the entry is written to the [outbox] already owned by this
+// node, together with whatever else is being written at that moment, and is in a slot as soon as the transaction has
+// committed; nothing is read back. If no slot is free, an async entry is written as ready, and is claimed later by
+// whichever node has room; a sync one waits a little, and then its caller is told to come again. From the commit on,
+// the entry is a promise: it ends once, in one final state, whatever dies in between.
+//
+// In its slot, [execution] runs it: one attempt, with a deadline, a log and a result. It asks [engine] for the process
+// that has the app's scripts loaded. Such a process is a plugin: [pluginhost] has started it, with nothing in its
+// environment, and talks to it through an interface of the sdk. Processes are never shared between apps, and their death
+// is an error like any other.
+//
+// The result goes two ways. A caller who waits in the inbox has it at once. The dispatcher settles the entry: done; or
+// again later, by the arithmetic of [retry]; or, when its attempts are used up or the failure is for good, a dead
+// letter, which somebody can look at and replay. Settlements of many entries are one statement, which deletes the
+// entries that are still ours and writes what [record] shows of them: a node that has lost its claim meanwhile changes
+// nothing.
+//
+// A node owns entries by its epoch, one life of one process, kept alive by a pulse each second. When the pulse stops,
+// the node stops settling before the others take over what it owned. The pulse also tells of due entries and of changed
+// configuration, so that a quiet platform costs one query a second and nothing hangs on a notification that was lost.
+//
+// Around that line: [api] is the control API, and [auth] says who may use it; [postgres] holds every SQL statement and
+// implements what the packages of the line ask for, and [embedded] runs a server where none was given; [node] wires
+// it all together and owns the order of start and stop. [coretest] is what tests are made with.
+//
+// Packages of the line declare the interfaces they need. Only node, the commands and tests import postgres, pluginhost
+// and api. The core knows no plugin by name, and no plugin knows the core: both know the sdk. A test keeps it so.
+//
+// [api]: https://pkg.go.dev/github.com/picloud/picloud/core/api
+// [auth]: https://pkg.go.dev/github.com/picloud/picloud/core/auth
+// [coretest]: https://pkg.go.dev/github.com/picloud/picloud/core/coretest
+// [dispatcher]: https://pkg.go.dev/github.com/picloud/picloud/core/dispatcher
+// [embedded]: https://pkg.go.dev/github.com/picloud/picloud/core/postgres/embedded
+// [engine]: https://pkg.go.dev/github.com/picloud/picloud/core/engine
+// [execution]: https://pkg.go.dev/github.com/picloud/picloud/core/execution
+// [inbox]: https://pkg.go.dev/github.com/picloud/picloud/core/inbox
+// [ingress]: https://pkg.go.dev/github.com/picloud/picloud/core/ingress
+// [node]: https://pkg.go.dev/github.com/picloud/picloud/core/node
+// [outbox]: https://pkg.go.dev/github.com/picloud/picloud/core/outbox
+// [pluginhost]: https://pkg.go.dev/github.com/picloud/picloud/core/pluginhost
+// [postgres]: https://pkg.go.dev/github.com/picloud/picloud/core/postgres
+// [record]: https://pkg.go.dev/github.com/picloud/picloud/core/record
+// [retry]: https://pkg.go.dev/github.com/picloud/picloud/core/retry
+// [tenant]: https://pkg.go.dev/github.com/picloud/picloud/core/tenant
+package core
