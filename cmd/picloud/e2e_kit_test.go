@@ -6,12 +6,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -50,10 +52,13 @@ type recorder struct {
 	running int
 	most    int // runs at one time
 	pid     int // of the engine that reported last
+
+	barrier int           // a run does not begin before so many have reported; zero: at once
+	full    chan struct{} // closed when they have
 }
 
 func newRecorder(t *testing.T) *recorder {
-	r := &recorder{starts: map[string]map[int]int{}}
+	r := &recorder{starts: map[string]map[int]int{}, full: make(chan struct{})}
 	s := httptest.NewServer(r)
 	t.Cleanup(s.Close)
 	r.url = s.URL
@@ -67,15 +72,33 @@ func (r *recorder) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		w.WriteHeader(http.StatusBadRequest)
 		return
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	if req.URL.Path == "/end" {
+		r.mu.Lock()
 		r.running--
+		r.mu.Unlock()
 		return
 	}
+	r.start(id, attempt, pid)
+	if r.barrier > 0 {
+		select {
+		case <-r.full:
+		case <-req.Context().Done():
+		}
+	}
+}
+
+func (r *recorder) start(id string, attempt int, pid string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.pid, _ = strconv.Atoi(pid)
 	r.running++
-	r.most = max(r.most, r.running)
+	if r.most = max(r.most, r.running); r.most == r.barrier {
+		select {
+		case <-r.full:
+		default:
+			close(r.full)
+		}
+	}
 	if r.starts[id] == nil {
 		r.starts[id] = map[int]int{}
 	}
@@ -93,11 +116,28 @@ func (r *recorder) started() int {
 func (r *recorder) of(id string) map[int]int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	attempts := map[int]int{}
-	for attempt, n := range r.starts[id] {
-		attempts[attempt] = n
+	return maps.Clone(r.starts[id])
+}
+
+// ids returns every execution that was started.
+func (r *recorder) ids() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Collect(maps.Keys(r.starts))
+}
+
+// checkOnce fails the test where one attempt was started more than once: it could not be told from the other.
+func (r *recorder) checkOnce(t *testing.T) {
+	t.Helper()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for id, attempts := range r.starts {
+		for attempt, times := range attempts {
+			if times != 1 {
+				t.Errorf("attempt %d of %s was started %d times", attempt, id, times)
+			}
+		}
 	}
-	return attempts
 }
 
 func (r *recorder) mostAtOnce() int {
