@@ -28,13 +28,14 @@
 //
 // Around that line: [api] is the control API, and [auth] says who may use it; [postgres] holds every SQL statement and
 // implements what the packages of the line ask for, and [embedded] runs a server where none was given; [node] wires
-// it all together and owns the order of start and stop. [coretest] is what tests are made with.
+// it all together, as [config] says, and owns the order of start and stop. [coretest] is what tests are made with.
 //
 // Packages of the line declare the interfaces they need. Only node, the commands and tests import postgres, pluginhost
 // and api. The core knows no plugin by name, and no plugin knows the core: both know the sdk. A test keeps it so.
 //
 // [api]: https://pkg.go.dev/github.com/picloud/picloud/core/api
 // [auth]: https://pkg.go.dev/github.com/picloud/picloud/core/auth
+// [config]: https://pkg.go.dev/github.com/picloud/picloud/core/config
 // [coretest]: https://pkg.go.dev/github.com/picloud/picloud/core/coretest
 // [dispatcher]: https://pkg.go.dev/github.com/picloud/picloud/core/dispatcher
 // [embedded]: https://pkg.go.dev/github.com/picloud/picloud/core/postgres/embedded

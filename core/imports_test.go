@@ -53,6 +53,8 @@ func importFault(from, to string) string {
 		return "unknown top-level folder"
 	case from == "plugins" && topLevel(to) == "plugins":
 		return "" // the list of built-in plugins
+	case topLevel(from) == "plugins" && isIn(to, pluginFolder(from)):
+		return "" // a part of itself
 	case !slices.Contains(allowed, topLevel(to)):
 		return topLevel(from) + " may import only " + strings.Join(allowed, ", ")
 	case isIn(to, "core/coretest") && !isIn(from, "core/coretest"):
@@ -79,6 +81,7 @@ func TestImportFaults(t *testing.T) {
 		{"plugins", "plugins/engine/yaegi", true},
 		{"plugins/engine/yaegi", "sdk/engine", true},
 		{"core/node", "core/postgres", true},
+		{"plugins/engine/yaegi", "plugins/engine/yaegi/symbols", true},
 		{"plugins/engine/yaegi", "plugins/engine/js", false},
 		{"plugins/engine/yaegi", "core/tenant", false},
 		{"core/node", "plugins", false},
@@ -114,6 +117,12 @@ func TestTopLevel(t *testing.T) {
 func topLevel(path string) string {
 	top, _, _ := strings.Cut(path, "/")
 	return top
+}
+
+// pluginFolder is plugins/<kind>/<name>, all that belongs to one plugin.
+func pluginFolder(path string) string {
+	parts := strings.Split(path, "/")
+	return strings.Join(parts[:min(3, len(parts))], "/")
 }
 
 func isIn(path, folder string) bool { return path == folder || strings.HasPrefix(path, folder+"/") }

@@ -110,6 +110,8 @@ func (s *Server) Stop(ctx context.Context) error {
 		<-s.done
 		if s.process != nil {
 			s.stopErr = s.process.stop(ctx)
+		}
+		if s.Owner() {
 			_ = os.Remove(s.cluster.socket) // it may be in a folder that others use
 		}
 		s.stopErr = errors.Join(s.stopErr, s.lock.close())
