@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -159,23 +158,6 @@ func (c *Client) lostFault() *fault.Fault {
 	return fault.New(fault.EngineLost, fault.Plugin, "the engine process ended during the run")
 }
 
-// run is one invocation under way, on the host's side.
-type run struct {
-	id     uint64
-	req    *Request
-	ctx    context.Context // of its service calls
-	window *plugin.Window  // of the request's body
-	calls  chan struct{}
-
-	mu     sync.Mutex
-	queue  []*enginev1.Output
-	credit int64 // bytes of answer that the engine may still send
-	headed bool  // the head has come
-	closed bool  // an end has come; nothing may follow
-	over   bool  // Invoke has returned; what comes now is late
-	wake   chan struct{}
-}
-
 // Invoke runs a loaded bundle once. The answer goes to out, whose methods are called on the caller's goroutine. When ctx
 // ends or out fails, the run is told to end; if it has not within Grace, Invoke returns all the same and Stuck is closed.
 // nil means that the answer is complete, else the error is what out returned or a *fault.Fault.
@@ -194,14 +176,9 @@ func (c *Client) Invoke(ctx context.Context, r *Request, out Reply) error {
 	case <-c.lost:
 		return c.unstarted()
 	}
-	callCtx, endCalls := context.WithCancel(ctx)
-	defer endCalls()
-	x := &run{
-		req: r, ctx: callCtx, calls: make(chan struct{}, callsAtOnce), wake: make(chan struct{}, 1),
-		credit: plugin.WindowBytes,
-	}
+	x := &run{req: r, ctx: ctx, wake: make(chan struct{}, 1), credit: plugin.WindowBytes}
 	if len(r.Body) > plugin.ChunkBytes {
-		x.window = plugin.NewWindow()
+		x.window = &plugin.Window{}
 	}
 	c.mu.Lock()
 	c.next++
@@ -214,6 +191,9 @@ func (c *Client) Invoke(ctx context.Context, r *Request, out Reply) error {
 		c.mu.Unlock()
 		x.mu.Lock()
 		x.over = true
+		if x.stop != nil {
+			x.stop()
+		}
 		x.mu.Unlock()
 	}()
 	if err := c.begin(ctx, x); err != nil {
@@ -237,23 +217,25 @@ func (c *Client) unstarted() *fault.Fault {
 
 // begin sends the invocation; a large body follows in chunks, as fast as the engine takes them.
 func (c *Client) begin(ctx context.Context, x *run) error {
-	m := &enginev1.Invoke{
-		Bundle: x.req.Bundle, ExecutionId: x.req.ExecutionID, Attempt: int64(x.req.Attempt), Envelope: x.req.Envelope,
-		BodyBytes: int64(len(x.req.Body)),
-	}
+	first, m := invokeMessage()
+	m.Bundle, m.ExecutionId, m.Attempt = x.req.Bundle, x.req.ExecutionID, int64(x.req.Attempt)
+	m.Envelope, m.BodyBytes = x.req.Envelope, int64(len(x.req.Body))
 	if deadline, ok := ctx.Deadline(); ok {
 		m.TimeoutMs = max(1, time.Until(deadline).Milliseconds())
 	}
 	if x.window == nil {
 		m.Body = x.req.Body
-		return c.send(x, &enginev1.Message{Body: &enginev1.Message_Invoke{Invoke: m}})
+		return c.send(x, first)
 	}
-	if err := c.send(x, &enginev1.Message{Body: &enginev1.Message_Invoke{Invoke: m}}); err != nil {
+	if err := c.send(x, first); err != nil {
 		return err
 	}
+	x.mu.Lock()
+	help := x.helper()
+	x.mu.Unlock()
 	go func() {
 		for body := x.req.Body; len(body) > 0; {
-			n, err := x.window.Take(x.ctx, min(len(body), plugin.ChunkBytes))
+			n, err := x.window.Take(help, min(len(body), plugin.ChunkBytes))
 			if err != nil {
 				return // the run has ended
 			}
@@ -323,98 +305,6 @@ func (c *Client) follow(ctx context.Context, x *run, out Reply) error {
 	}
 }
 
-// stopped says why a run was told to end.
-func stopped(ctx context.Context) error {
-	if cause := context.Cause(ctx); cause != context.DeadlineExceeded {
-		return fault.New(fault.Cancelled, fault.Platform, "the run was cancelled: %v", cause)
-	}
-	return fault.New(fault.Deadline, fault.Script, "the run did not end in time")
-}
-
-// result is what an answer's last part makes of its run. The engine knows best why a run failed, unless it was told to
-// end: then all that it may know is that.
-func (x *run) result(last *enginev1.Output, why error, refused bool) error {
-	f := faultFromWire(last.GetFault())
-	switch {
-	case why != nil && (refused || f == nil || f.Kind == fault.Cancelled || f.Kind == fault.Deadline):
-		return why
-	case f != nil:
-		return f
-	case !x.answered():
-		return fault.New(fault.Internal, fault.Plugin, "the engine ended the run without an answer")
-	}
-	return nil
-}
-
-// pass hands a part of an answer on.
-func pass(m *enginev1.Output, out Reply) error {
-	if m.GetHead() != nil {
-		if err := out.Head(headFromWire(m.GetHead())); err != nil {
-			return err
-		}
-	}
-	if len(m.GetData()) == 0 {
-		return nil
-	}
-	_, err := out.Write(m.GetData())
-	return err
-}
-
-// take returns what has arrived.
-func (x *run) take() []*enginev1.Output {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	q := x.queue
-	x.queue = nil
-	return q
-}
-
-func (x *run) ended() bool {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	return x.closed && len(x.queue) > 0
-}
-
-func (x *run) answered() bool {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	return x.headed
-}
-
-func (x *run) grant(n int64) {
-	x.mu.Lock()
-	x.credit += n
-	x.mu.Unlock()
-}
-
-// errProtocol says that the engine broke the contract: the session is of no use any more.
-var errProtocol = errors.New("the engine broke the protocol")
-
-// push queues a part of the answer. What the queue may hold is bounded by the credit, so each part must cost some of it,
-// but for the first and the last.
-func (x *run) push(m *enginev1.Output) error {
-	x.credit -= int64(len(m.GetData()))
-	switch first := m.GetHead() != nil; {
-	case x.credit < 0:
-		return fmt.Errorf("%w: output beyond its credit", errProtocol)
-	case first && x.headed:
-		return fmt.Errorf("%w: a second head", errProtocol)
-	case len(m.GetData()) > 0 && !first && !x.headed:
-		return fmt.Errorf("%w: output before the head", errProtocol)
-	case len(m.GetData()) == 0 && !first && !m.GetEnd():
-		return fmt.Errorf("%w: output without content", errProtocol)
-	case first:
-		x.headed = true
-	}
-	x.closed = m.GetEnd()
-	x.queue = append(x.queue, m)
-	select {
-	case x.wake <- struct{}{}:
-	default:
-	}
-	return nil
-}
-
 // receive takes messages in until the session ends, and then ends every run.
 func (c *Client) receive(stream grpc.BidiStreamingClient[enginev1.Frame, enginev1.Frame]) {
 	defer close(c.lost)
@@ -465,30 +355,32 @@ func (c *Client) handle(m *enginev1.Message) error {
 			return fmt.Errorf("%w: credit for what was not sent", errProtocol)
 		}
 	case *enginev1.Message_Call:
-		select {
-		case x.calls <- struct{}{}:
-			go c.serveCall(x, b.Call)
-		default:
+		if x.calls == callsAtOnce {
 			f := fault.New(fault.Limit, fault.Script, "more than %d service calls at one time", callsAtOnce)
-			_ = c.answerCall(x, b.Call, nil, f)
+			_ = c.answerCall(x, b.Call, nil, f) // a lost session has nobody to answer
+			return nil
 		}
+		x.calls++
+		go c.serveCall(x.helper(), x, b.Call)
 	default:
 		return fmt.Errorf("%w: a message that only the host sends", errProtocol)
 	}
 	return nil
 }
 
-func (c *Client) serveCall(x *run, m *enginev1.Call) {
-	defer func() { <-x.calls }()
+func (c *Client) serveCall(ctx context.Context, x *run, m *enginev1.Call) {
 	var result []byte
 	err := error(fault.New(fault.NotFound, fault.Script, "there is no service %s.%s", m.GetService(), m.GetMethod()))
 	if x.req.Call != nil {
-		result, err = x.req.Call(x.ctx, m.GetService(), m.GetMethod(), m.GetArgs())
+		result, err = x.req.Call(ctx, m.GetService(), m.GetMethod(), m.GetArgs())
 	}
 	if len(result) > callBytes {
 		result, err = nil, fault.New(fault.Limit, fault.Platform, "the service answered %d bytes, more than %d", len(result), callBytes)
 	}
-	_ = c.answerCall(x, m, result, err) // a lost session has nobody to answer
+	x.mu.Lock()
+	x.calls--
+	x.mu.Unlock()
+	_ = c.answerCall(x, m, result, err)
 }
 
 func (c *Client) answerCall(x *run, m *enginev1.Call, result []byte, err error) error {

@@ -102,7 +102,7 @@ func TestSenderEndsWithAnError(t *testing.T) {
 
 func TestWindow(t *testing.T) {
 	t.Parallel()
-	w := plugin.NewWindow()
+	var w plugin.Window
 	take := func(want, got int) {
 		t.Helper()
 		if n, err := w.Take(t.Context(), want); n != got || err != nil {

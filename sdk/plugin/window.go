@@ -12,28 +12,31 @@ const (
 	ChunkBytes  = 256 << 10
 )
 
-// Window is the credit of one direction of one invocation, on the sender's side. Safe for concurrent use.
+// Window is the credit of one direction of one invocation, on the sender's side. The zero Window has WindowBytes of it,
+// as every direction begins with. Safe for concurrent use.
 type Window struct {
 	mu   sync.Mutex
-	left int64
-	more chan struct{} // signalled when credit comes
+	used int64         // taken and not granted again
+	more chan struct{} // closed when credit comes; nil while nobody waits
 }
-
-// NewWindow makes a window with the credit that every direction begins with.
-func NewWindow() *Window { return &Window{left: WindowBytes, more: make(chan struct{}, 1)} }
 
 // Take takes credit for up to want bytes and returns for how many. It blocks while there is none, until ctx ends.
 func (w *Window) Take(ctx context.Context, want int) (int, error) {
 	for {
 		w.mu.Lock()
-		n := min(int64(want), w.left)
-		w.left -= n
-		w.mu.Unlock()
+		n := min(int64(want), WindowBytes-w.used)
+		w.used += n
 		if n > 0 || want == 0 {
+			w.mu.Unlock()
 			return int(n), nil
 		}
+		if w.more == nil {
+			w.more = make(chan struct{})
+		}
+		more := w.more
+		w.mu.Unlock()
 		select {
-		case <-w.more:
+		case <-more:
 		case <-ctx.Done():
 			return 0, context.Cause(ctx)
 		}
@@ -44,15 +47,14 @@ func (w *Window) Take(ctx context.Context, want int) (int, error) {
 // taken.
 func (w *Window) Grant(n int64) error {
 	w.mu.Lock()
-	if n < 0 || n > WindowBytes-w.left {
-		w.mu.Unlock()
+	defer w.mu.Unlock()
+	if n < 0 || n > w.used {
 		return errCredit
 	}
-	w.left += n
-	w.mu.Unlock()
-	select {
-	case w.more <- struct{}{}:
-	default:
+	w.used -= n
+	if w.more != nil {
+		close(w.more)
+		w.more = nil
 	}
 	return nil
 }

@@ -1,0 +1,131 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/picloud/picloud/sdk/fault"
+	"github.com/picloud/picloud/sdk/plugin"
+	enginev1 "github.com/picloud/picloud/sdk/proto/engine/v1"
+)
+
+// run is one invocation under way, on the host's side.
+type run struct {
+	id     uint64
+	req    *Request
+	ctx    context.Context // of the run as its caller sees it
+	window *plugin.Window  // of the request's body; nil where it fits into the first message
+
+	mu     sync.Mutex
+	calls  int             // service calls under way
+	help   context.Context // of what works for the run beside it: service calls, sending the body
+	stop   context.CancelFunc
+	queue  []*enginev1.Output
+	credit int64 // bytes of answer that the engine may still send
+	headed bool  // the head has come
+	closed bool  // an end has come; nothing may follow
+	over   bool  // Invoke has returned; what comes now is late
+	wake   chan struct{}
+}
+
+// stopped says why a run was told to end.
+func stopped(ctx context.Context) error {
+	if cause := context.Cause(ctx); cause != context.DeadlineExceeded {
+		return fault.New(fault.Cancelled, fault.Platform, "the run was cancelled: %v", cause)
+	}
+	return fault.New(fault.Deadline, fault.Script, "the run did not end in time")
+}
+
+// result is what an answer's last part makes of its run. The engine knows best why a run failed, unless it was told to
+// end: then all that it may know is that.
+func (x *run) result(last *enginev1.Output, why error, refused bool) error {
+	f := faultFromWire(last.GetFault())
+	switch {
+	case why != nil && (refused || f == nil || f.Kind == fault.Cancelled || f.Kind == fault.Deadline):
+		return why
+	case f != nil:
+		return f
+	case !x.answered():
+		return fault.New(fault.Internal, fault.Plugin, "the engine ended the run without an answer")
+	}
+	return nil
+}
+
+// pass hands a part of an answer on.
+func pass(m *enginev1.Output, out Reply) error {
+	if m.GetHead() != nil {
+		if err := out.Head(headFromWire(m.GetHead())); err != nil {
+			return err
+		}
+	}
+	if len(m.GetData()) == 0 {
+		return nil
+	}
+	_, err := out.Write(m.GetData())
+	return err
+}
+
+// take returns what has arrived.
+func (x *run) take() []*enginev1.Output {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	q := x.queue
+	x.queue = nil
+	return q
+}
+
+func (x *run) ended() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.closed && len(x.queue) > 0
+}
+
+// helper returns the context of what works for the run beside it, which most runs need not have. x.mu is held.
+func (x *run) helper() context.Context {
+	if x.help == nil {
+		x.help, x.stop = context.WithCancel(x.ctx)
+	}
+	return x.help
+}
+
+func (x *run) answered() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.headed
+}
+
+func (x *run) grant(n int64) {
+	x.mu.Lock()
+	x.credit += n
+	x.mu.Unlock()
+}
+
+// errProtocol says that the engine broke the contract: the session is of no use any more.
+var errProtocol = errors.New("the engine broke the protocol")
+
+// push queues a part of the answer. What the queue may hold is bounded by the credit, so each part must cost some of it,
+// but for the first and the last.
+func (x *run) push(m *enginev1.Output) error {
+	x.credit -= int64(len(m.GetData()))
+	switch first := m.GetHead() != nil; {
+	case x.credit < 0:
+		return fmt.Errorf("%w: output beyond its credit", errProtocol)
+	case first && x.headed:
+		return fmt.Errorf("%w: a second head", errProtocol)
+	case len(m.GetData()) > 0 && !first && !x.headed:
+		return fmt.Errorf("%w: output before the head", errProtocol)
+	case len(m.GetData()) == 0 && !first && !m.GetEnd():
+		return fmt.Errorf("%w: output without content", errProtocol)
+	case first:
+		x.headed = true
+	}
+	x.closed = m.GetEnd()
+	x.queue = append(x.queue, m)
+	select {
+	case x.wake <- struct{}{}:
+	default:
+	}
+	return nil
+}
