@@ -238,9 +238,15 @@ func hotSettings(s map[string]string) map[string]string {
 	return s
 }
 
-// runDir is where plugin sockets live: short, since a socket's path is, and ours alone.
+// longestRunDir is as long as a folder may be for the sockets in it to have a path that the system takes.
+const longestRunDir = 60
+
+// runDir is where plugin sockets live: in the data folder, or where its path is too long, in a folder of its own.
 func (n *Node) runDir() string {
-	sum := sha256.Sum256([]byte(n.cfg.DataDir + n.cfg.Listen))
+	if dir := filepath.Join(n.cfg.DataDir, "run"); len(dir) <= longestRunDir {
+		return dir
+	}
+	sum := sha256.Sum256([]byte(n.cfg.DataDir))
 	return filepath.Join(os.TempDir(), "picloud-"+hex.EncodeToString(sum[:6]))
 }
 

@@ -10,7 +10,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -29,7 +31,9 @@ var ErrClosed = errors.New("the plugin host is closed")
 
 // Config is what a host is made of.
 type Config struct {
-	// Dir is the folder for the plugins' sockets. It is made anew with mode 0700: what an earlier life left goes.
+	// Dir is the folder for the plugins' sockets, made with mode 0700. Hosts of several processes may share it: each
+	// has a folder of its own in it, and removes those of processes that are gone. A socket's path has a limit of about
+	// a hundred bytes, so Dir should not have more than sixty.
 	Dir string
 	// Command runs a built-in plugin; the plugin's name is appended.
 	Command []string
@@ -39,6 +43,7 @@ type Config struct {
 // Host launches plugins. Its methods are safe for concurrent use.
 type Host struct {
 	cfg     Config
+	dir     string // of this process
 	log     hclog.Logger
 	program *os.File // held open, so that what is launched is what was found at the start, whatever the path says later
 
@@ -50,10 +55,8 @@ type Host struct {
 
 // New prepares the folder and opens the program.
 func New(cfg Config) (*Host, error) {
-	if err := os.RemoveAll(cfg.Dir); err != nil {
-		return nil, fmt.Errorf("clear socket folder: %w", err)
-	}
-	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
+	dir, err := makeDir(cfg.Dir)
+	if err != nil {
 		return nil, fmt.Errorf("make socket folder: %w", err)
 	}
 	path, err := exec.LookPath(cfg.Command[0])
@@ -64,7 +67,28 @@ func New(cfg Config) (*Host, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open plugin program: %w", err)
 	}
-	return &Host{cfg: cfg, log: cfg.Log.Named("plugin"), program: program, processes: map[*Process]bool{}}, nil
+	return &Host{cfg: cfg, dir: dir, log: cfg.Log.Named("plugin"), program: program, processes: map[*Process]bool{}}, nil
+}
+
+// makeDir makes the folder of this process in base and removes those of processes that are gone.
+func makeDir(base string) (string, error) {
+	if err := os.MkdirAll(base, 0o700); err != nil {
+		return "", err
+	}
+	entries, err := os.ReadDir(base)
+	if err != nil {
+		return "", err
+	}
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil || errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) || pid == os.Getpid() {
+			if err := os.RemoveAll(filepath.Join(base, e.Name())); err != nil {
+				return "", err
+			}
+		}
+	}
+	dir := filepath.Join(base, strconv.Itoa(os.Getpid()))
+	return dir, os.Mkdir(dir, 0o700)
 }
 
 // Close ends every process and removes the folder.
@@ -81,9 +105,10 @@ func (h *Host) Close() {
 		<-p.ended
 	}
 	_ = h.program.Close() // read-only
-	if err := os.RemoveAll(h.cfg.Dir); err != nil {
+	if err := os.RemoveAll(h.dir); err != nil {
 		h.log.Warn("socket folder stays behind", "error", err)
 	}
+	_ = os.Remove(h.cfg.Dir) // unless another process uses it
 }
 
 // Process is one running plugin.
@@ -122,7 +147,7 @@ func (h *Host) Launch(ctx context.Context, name string) (*Process, error) {
 	}
 	h.next++
 	p := &Process{
-		name: name, host: h, dir: filepath.Join(h.cfg.Dir, fmt.Sprint(h.next)),
+		name: name, host: h, dir: filepath.Join(h.dir, strconv.Itoa(h.next)),
 		kill: make(chan struct{}), done: make(chan struct{}), ended: make(chan struct{}),
 	}
 	h.processes[p] = true
