@@ -33,7 +33,7 @@ func (c *cli) migrate(ctx context.Context, cfg config.Config) (err error) {
 	log := c.logger(cfg)
 	url := cfg.DatabaseURL
 	if url == "" {
-		server, startErr := embedded.Start(ctx, embedded.Config{Dir: cfg.DataDir, Log: log})
+		server, startErr := embedded.Start(ctx, embedded.Config{Dir: cfg.DataDir, BinDir: cfg.PostgresBin, Log: log})
 		if startErr != nil {
 			return startErr
 		}

@@ -33,6 +33,10 @@ type Config struct {
 	// machine can read those. Empty: the node runs a server of its own in DataDir.
 	DatabaseURL string `koanf:"database_url"`
 
+	// PostgresBin is the folder that holds initdb and postgres, for the server that the node runs itself. Empty: the
+	// usual places are searched.
+	PostgresBin string `koanf:"postgres_bin"`
+
 	// NodeName is what people call this node, in logs and lists. Default: the machine's host name.
 	NodeName string `koanf:"node_name"`
 

@@ -184,7 +184,7 @@ func (n *Node) background(f func(ctx context.Context)) {
 func (n *Node) startDatabase(ctx context.Context) (string, error) {
 	url := n.cfg.DatabaseURL
 	if url == "" {
-		server, err := embedded.Start(ctx, embedded.Config{Dir: n.cfg.DataDir, Log: n.log})
+		server, err := embedded.Start(ctx, embedded.Config{Dir: n.cfg.DataDir, BinDir: n.cfg.PostgresBin, Log: n.log})
 		if err != nil {
 			return "", err
 		}
