@@ -159,3 +159,47 @@ func count(t *testing.T, db *pgx.Conn, query string, args ...any) int {
 	}
 	return n
 }
+
+// An async caller is not told that its request is safe before the database has it.
+func TestAcceptedAfterCommit(t *testing.T) {
+	t.Parallel()
+	seen := newRecorder(t)
+	how := setup{command: "serve", data: coretest.DataDir(t), database: coretest.URL(t), recorder: seen}
+	n := start(t, how)
+	n.command("deploy", script(t, "work", `return nil, nil`), "--route", "POST /work", "--async")
+
+	db := connect(t, how.database)
+	exec := func(statement string) {
+		t.Helper()
+		if _, err := db.Exec(t.Context(), statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+	exec(`BEGIN`)
+	exec(`LOCK TABLE outbox IN EXCLUSIVE MODE`)
+	answered := make(chan reply, 1)
+	go func() {
+		r, err := n.send(http.MethodPost, "/work", nil)
+		if err != nil {
+			t.Error(err)
+		}
+		answered <- r
+	}()
+	await(t, "the entry waits to be written", func() bool {
+		return count(t, db, `SELECT count(*) FROM pg_locks WHERE relation = 'outbox'::regclass AND NOT granted`) > 0
+	})
+	select {
+	case r := <-answered:
+		t.Errorf("answered before the commit: %s", r)
+		answered <- r
+	default:
+	}
+	exec(`ROLLBACK`)
+	r := <-answered
+	id := field(r.body, "execution_id")
+	if r.status != http.StatusAccepted {
+		t.Fatalf("async: %s", r)
+	}
+	await(t, "the accepted request is run", func() bool { return len(seen.of(id)) == 1 })
+	seen.checkOnce(t)
+}

@@ -74,11 +74,10 @@ func TestAppDeleted(t *testing.T) {
 		args: []string{"--slots", "4"},
 	}
 	n := start(t, how)
-	work := script(t, "work", `return nil, ctx.Sleep(10 * time.Millisecond)`, "time")
-	n.command("deploy", work, "--route", "POST /work", "--async")
+	n.command("deploy", script(t, "work", `return nil, nil`), "--route", "POST /work", "--async")
 	n.command("apps", "create", "doomed")
 	n.command("domains", "add", "doomed.test", "--app", "doomed")
-	n.command("deploy", work, "--app", "doomed", "--route", "POST /work", "--async")
+	n.command("deploy", script(t, "slow", `return nil, ctx.Sleep(time.Second)`, "time"), "--app", "doomed", "--route", "POST /work", "--async")
 
 	const each = 200
 	var mu sync.Mutex
