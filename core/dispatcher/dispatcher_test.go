@@ -232,7 +232,6 @@ func TestRetriesThenDeadLetter(t *testing.T) {
 	if err != nil || reason != outbox.ReasonExhausted || string(payload) != "p" {
 		t.Fatalf("dead letter %q with %q: %v", reason, payload, err)
 	}
-
 }
 
 // An entry whose node died runs again; a sync one does not.

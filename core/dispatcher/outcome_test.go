@@ -33,7 +33,8 @@ func TestDecide(t *testing.T) {
 		"first failure":       {outbox.Entry{Attempt: 1, MaxAttempts: 5}, execution.Result{Fault: failed(fault.ScriptPanic)}, want{outbox.Retried, "script_panic", time.Second, false}},
 		"own policy": {
 			outbox.Entry{Attempt: 2, MaxAttempts: 5, Backoff: &retry.Policy{Kind: retry.Linear, Base: retry.Duration(time.Minute)}},
-			execution.Result{Fault: failed(fault.Deadline)}, want{outbox.Retried, "deadline", 2 * time.Minute, false},
+			execution.Result{Fault: failed(fault.Deadline)},
+			want{outbox.Retried, "deadline", 2 * time.Minute, false},
 		},
 		"asked to wait": {
 			outbox.Entry{Attempt: 1, MaxAttempts: 5},
@@ -42,11 +43,13 @@ func TestDecide(t *testing.T) {
 		},
 		"last failure": {outbox.Entry{Attempt: 5, MaxAttempts: 5}, execution.Result{Fault: failed(fault.ScriptError)}, want{outbox.DeadLettered, outbox.ReasonExhausted, 0, false}},
 		"fatal": {
-			outbox.Entry{Attempt: 1, MaxAttempts: 5}, execution.Result{Fault: &fault.Fault{Kind: fault.Compile, Fatal: true}},
+			outbox.Entry{Attempt: 1, MaxAttempts: 5},
+			execution.Result{Fault: &fault.Fault{Kind: fault.Compile, Fatal: true}},
 			want{outbox.DeadLettered, outbox.ReasonFatal, 0, false},
 		},
 		"target gone": {
-			outbox.Entry{Attempt: 1, MaxAttempts: 5}, execution.Result{Gone: true, Fault: failed(fault.NotFound)},
+			outbox.Entry{Attempt: 1, MaxAttempts: 5},
+			execution.Result{Gone: true, Fault: failed(fault.NotFound)},
 			want{outbox.DeadLettered, outbox.ReasonTargetGone, 0, false},
 		},
 		"engine lost":         {outbox.Entry{Attempt: 1, MaxAttempts: 9}, execution.Result{Fault: failed(fault.EngineLost)}, want{outbox.Retried, "engine_lost", time.Second, false}},

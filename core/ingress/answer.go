@@ -32,8 +32,10 @@ func (in *Ingress) answer(w http.ResponseWriter, r *http.Request, e *outbox.Entr
 	defer late.Stop()
 	part, err := waiter.Next(r.Context(), late.C)
 	if err != nil {
-		problem{Status: http.StatusGatewayTimeout, Kind: string(fault.Deadline), Execution: e.ID,
-			Detail: fmt.Sprintf("no answer within %s", e.Timeout)}.write(w)
+		problem{
+			Status: http.StatusGatewayTimeout, Kind: string(fault.Deadline), Execution: e.ID,
+			Detail: fmt.Sprintf("no answer within %s", e.Timeout),
+		}.write(w)
 		return
 	}
 	if part.Head == nil {

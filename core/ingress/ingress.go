@@ -68,8 +68,10 @@ func (in *Ingress) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case m.Route != nil:
 	case len(m.Allow) > 0:
 		w.Header().Set("Allow", strings.Join(m.Allow, ", "))
-		problem{Status: http.StatusMethodNotAllowed, Kind: "method_not_allowed",
-			Detail: "the route takes " + strings.Join(m.Allow, ", ")}.write(w)
+		problem{
+			Status: http.StatusMethodNotAllowed, Kind: "method_not_allowed",
+			Detail: "the route takes " + strings.Join(m.Allow, ", "),
+		}.write(w)
 		return
 	default:
 		problem{Status: http.StatusNotFound, Kind: "no_route", Detail: "no route matches " + r.Method + " " + r.URL.Path}.write(w)
@@ -113,8 +115,10 @@ func (in *Ingress) readBody(w http.ResponseWriter, r *http.Request) ([]byte, err
 func bodyProblem(err error, limit int64) problem {
 	var tooLarge *http.MaxBytesError
 	if errors.As(err, &tooLarge) {
-		return problem{Status: http.StatusRequestEntityTooLarge, Kind: "body_too_large",
-			Detail: "the body is larger than " + strconv.FormatInt(limit, 10) + " bytes"}
+		return problem{
+			Status: http.StatusRequestEntityTooLarge, Kind: "body_too_large",
+			Detail: "the body is larger than " + strconv.FormatInt(limit, 10) + " bytes",
+		}
 	}
 	return problem{Status: http.StatusBadRequest, Kind: "bad_request", Detail: "the body cannot be read to its end"}
 }

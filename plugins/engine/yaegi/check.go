@@ -21,9 +21,6 @@ type source struct {
 	imports []string
 }
 
-// sdkPath is the package that every script imports.
-const sdkPath = "github.com/picloud/picloud/sdk/picloud"
-
 // check reads a script. It finds what the interpreter would not say, or not say well: wrong syntax with all its places,
 // imports that do not exist here, a missing or odd Handle, and forms of Go that the interpreter gets wrong.
 func check(files []engine.File) (*source, []engine.Diagnostic) {

@@ -88,7 +88,7 @@ func (s *source) load(life context.Context, in *interpreter) (err error) {
 	}
 	var ok bool
 	if in.handle, ok = handle.Interface().(handleFunc); !ok {
-		return fmt.Errorf("Handle is a %s, not a %s", handle.Type(), reflect.TypeFor[handleFunc]())
+		return fmt.Errorf("the script's Handle is a %s, not a %s", handle.Type(), reflect.TypeFor[handleFunc]())
 	}
 	if _, err := i.EvalWithContext(life, `import "`+parkPath+`"`); err != nil {
 		return err

@@ -99,13 +99,15 @@ func TestAnswers(t *testing.T) {
 		"bytes":    {nil, `return &picloud.Response{Body: []byte{0, 255}}, nil`, 200, "application/octet-stream", "\x00\xff"},
 		"own type": {nil, `return picloud.Response{Headers: picloud.Headers{"Content-Type": {"text/html"}}, Body: "<b>"}, nil`, 200, "text/html", "<b>"},
 		"request": {
-			[]string{"fmt"}, `return fmt.Sprint(ctx.Request.Method, ctx.Request.Path, ctx.Request.Params["id"], ctx.Request.Param("id"), ctx.Request.Rest,
+			[]string{"fmt"},
+			`return fmt.Sprint(ctx.Request.Method, ctx.Request.Path, ctx.Request.Params["id"], ctx.Request.Param("id"), ctx.Request.Rest,
 				ctx.Request.Query["q"], ctx.Request.Headers["Accept"], ctx.Request.Header("accept"), string(ctx.Request.Body),
 				ctx.ExecutionID, ctx.Attempt, ctx.SDKVersion, ctx.Event.ID, ctx.Event.Type), nil`,
 			200, "application/json", `"POST/users/777r/s[1 2] [a b]abodyx121.0e1http.request"`,
 		},
 		"json": {
-			[]string{"sort", "strings"}, `var in struct { Names []string }
+			[]string{"sort", "strings"},
+			`var in struct { Names []string }
 				if err := ctx.Request.JSON(&in); err == nil { return nil, err }
 				names := strings.Split("c,a,b", ",")
 				sort.Strings(names)
