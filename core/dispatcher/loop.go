@@ -16,35 +16,38 @@ func (d *Dispatcher) beat(ctx context.Context) {
 	defer tick.Stop()
 	unknown := map[uuid.UUID]bool{} // own entries that were not in memory at the last look
 	for {
+		if p, ok := d.pulse(ctx); ok { // the first at once: a restarted node has its former life's work to take back
+			d.heed(ctx, p)
+			if d.suspect.Load() {
+				unknown = d.recover(ctx, unknown)
+			}
+		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
 			return
 		}
-		p, ok := d.pulse(ctx)
-		if !ok {
-			continue
+	}
+}
+
+// heed does what a pulse asks for.
+func (d *Dispatcher) heed(ctx context.Context, p Pulse) {
+	d.cfg.Configured(p.ConfigVersion)
+	if p.Late {
+		d.evict(ctx)
+	}
+	if p.Strangers {
+		d.sweep(ctx)
+	}
+	if p.Scheduled {
+		select { // the claim loop keeps the latest word
+		case <-d.due:
+		default:
 		}
-		d.cfg.Configured(p.ConfigVersion)
-		if p.Late {
-			d.evict(ctx)
-		}
-		if p.Strangers {
-			d.sweep(ctx)
-		}
-		if p.Scheduled {
-			select { // the claim loop keeps the latest word
-			case <-d.due:
-			default:
-			}
-			d.due <- max(p.NextDue, 0)
-		}
-		if p.Ready {
-			d.Wake()
-		}
-		if d.suspect.Load() {
-			unknown = d.recover(ctx, unknown)
-		}
+		d.due <- max(p.NextDue, 0)
+	}
+	if p.Ready {
+		d.Wake()
 	}
 }
 
