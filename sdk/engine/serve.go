@@ -95,7 +95,7 @@ func (s *server) Unload(_ context.Context, m *enginev1.UnloadRequest) (*enginev1
 // Session serves one host. Its end cancels every run.
 func (s *server) Session(stream grpc.BidiStreamingServer[enginev1.Frame, enginev1.Frame]) error {
 	ctx, cancel := context.WithCancel(stream.Context())
-	h := &session{server: s, ctx: ctx, runs: map[uint64]*served{}}
+	h := &session{server: s, ctx: ctx, runs: map[uint64]*served{}, spare: make(chan *served)}
 	h.sender = plugin.NewSender(func(batch []*enginev1.Message) error {
 		return stream.Send(&enginev1.Frame{Messages: batch})
 	}, messageSize)
@@ -127,6 +127,8 @@ type session struct {
 	server *server
 	ctx    context.Context
 	sender *plugin.Sender[*enginev1.Message]
+	spare  chan *served // to goroutines that wait for work
+	spares atomic.Int64
 
 	mu   sync.Mutex
 	runs map[uint64]*served
@@ -140,7 +142,7 @@ type served struct {
 	body    []byte
 	begun   atomic.Bool // the run has begun, or was given up before
 	ctx     context.Context
-	cancel  context.CancelCauseFunc
+	cancel  context.CancelFunc
 	window  plugin.Window // of the answer
 	log     logBuffer
 
@@ -165,7 +167,7 @@ func (h *session) handle(m *enginev1.Message) {
 	}
 	switch b := m.GetBody().(type) {
 	case *enginev1.Message_Cancel:
-		x.cancel(fault.New(fault.Cancelled, fault.Platform, "the run was cancelled"))
+		x.cancel()
 	case *enginev1.Message_Chunk:
 		x.receive(b.Chunk.GetData())
 	case *enginev1.Message_Credit:
@@ -192,25 +194,50 @@ func (h *session) begin(id uint64, m *enginev1.Invoke) {
 	h.server.mu.RLock()
 	x.log.limit(h.server.limits[m.GetBundle()])
 	h.server.mu.RUnlock()
-	ctx, cancel := context.WithCancelCause(h.ctx)
 	if ms := m.GetTimeoutMs(); ms > 0 {
-		var stop context.CancelFunc
-		ctx, stop = context.WithTimeout(ctx, time.Duration(ms)*time.Millisecond)
-		x.cancel = func(cause error) { cancel(cause); stop() }
+		x.ctx, x.cancel = context.WithTimeout(h.ctx, time.Duration(ms)*time.Millisecond)
 	} else {
-		x.cancel = cancel
+		x.ctx, x.cancel = context.WithCancel(h.ctx)
 	}
-	x.ctx = ctx
 	h.mu.Lock()
 	h.runs[id] = x
 	h.mu.Unlock()
 	if int64(len(x.body)) >= m.GetBodyBytes() {
 		x.begun.Store(true)
-		go x.run()
+		h.start(x)
 		return
 	}
 	x.body = append(make([]byte, 0, min(m.GetBodyBytes(), plugin.MaxMessage)), m.GetBody()...)
-	context.AfterFunc(ctx, x.giveUp)
+	context.AfterFunc(x.ctx, x.giveUp)
+}
+
+// spareRunners is how many goroutines wait for another run. One that has run a script has a stack that fits: growing a
+// new one took an eighth of the CPU of a small run.
+const spareRunners = 32
+
+// start runs x on a goroutine that waits for work, or on a new one.
+func (h *session) start(x *served) {
+	select {
+	case h.spare <- x:
+	default:
+		go h.runner(x)
+	}
+}
+
+func (h *session) runner(x *served) {
+	for {
+		x.run()
+		if h.spares.Add(1) > spareRunners {
+			h.spares.Add(-1)
+			return
+		}
+		select {
+		case x = <-h.spare:
+			h.spares.Add(-1)
+		case <-h.ctx.Done():
+			return
+		}
+	}
 }
 
 // receive adds a chunk to the body; the run begins when it is whole.
@@ -221,7 +248,7 @@ func (x *served) receive(chunk []byte) {
 	x.body = append(x.body, chunk...)
 	if int64(len(x.body)) >= x.invoke.GetBodyBytes() {
 		if x.begun.CompareAndSwap(false, true) {
-			go x.run()
+			x.session.start(x)
 		}
 		return
 	}
@@ -244,7 +271,7 @@ func (x *served) giveUp() {
 func (x *served) run() {
 	out := &reply{run: x}
 	err := x.invoked(out)
-	x.cancel(nil)
+	x.cancel()
 	x.session.forget(x)
 	if lines := x.log.finish(); len(lines) > 0 {
 		_ = x.send(&enginev1.Message{Body: &enginev1.Message_Logs{Logs: logsToWire(lines)}})
@@ -265,10 +292,17 @@ func (x *served) invoked(out *reply) (err error) {
 		f.Fatal = true
 		return f
 	}
-	return x.session.server.engine.Invoke(x.ctx, &Invocation{
+	err = x.session.server.engine.Invoke(x.ctx, &Invocation{
 		Bundle: m.GetBundle(), ExecutionID: m.GetExecutionId(), Attempt: int(m.GetAttempt()), Event: env, Body: x.body,
 		Log: x.logged, Call: x.call,
 	}, out)
+	switch {
+	case errors.Is(err, context.Canceled):
+		return fault.New(fault.Cancelled, fault.Platform, "the run was cancelled")
+	case errors.Is(err, context.DeadlineExceeded):
+		return fault.New(fault.Deadline, fault.Script, "the run did not end in time")
+	}
+	return err
 }
 
 // errOver says that a run has ended, for whatever of it still tries to be heard.
