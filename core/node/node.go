@@ -137,6 +137,10 @@ func (n *Node) Start(ctx context.Context) (err error) {
 	n.engines = engine.New(launch, postgres.NewVersionStore(pools.general), n.log)
 	n.onStop(func(context.Context) error { n.engines.Close(); return nil })
 
+	executions := postgres.NewExecutionStore(pools.general)
+	if err := executions.Extend(ctx); err != nil {
+		return err
+	}
 	in := &inbox.Inbox{}
 	if err := n.startDispatcher(ctx, url, pools, in); err != nil {
 		return err
@@ -144,7 +148,7 @@ func (n *Node) Start(ctx context.Context) (err error) {
 	bus := postgres.NewBus(url, pools.general, n.log)
 	n.background(func(ctx context.Context) { bus.Listen(ctx, n.requestReload) })
 	n.background(n.reloadLoop)
-	n.background(func(ctx context.Context) { n.maintain(ctx, postgres.NewExecutionStore(pools.general)) })
+	n.background(func(ctx context.Context) { n.maintain(ctx, executions) })
 
 	n.serve(n.public, n.publicServer(in))
 	n.serve(n.admin, n.adminServer(pools.general, users, bus, in))

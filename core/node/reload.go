@@ -58,13 +58,13 @@ func (n *Node) maintain(ctx context.Context, executions *postgres.ExecutionStore
 	tick := time.NewTicker(maintainEvery)
 	defer tick.Stop()
 	for {
-		if err := executions.Extend(ctx); err != nil && ctx.Err() == nil {
-			n.log.Warn("cannot make partitions", "error", err)
-		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
 			return
+		}
+		if err := executions.Extend(ctx); err != nil && ctx.Err() == nil {
+			n.log.Warn("cannot make partitions", "error", err)
 		}
 	}
 }
