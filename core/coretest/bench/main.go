@@ -131,40 +131,55 @@ func (b *bench) prepare() (err error) {
 
 func (b *bench) data() string { return filepath.Join(b.dir, "data") }
 
-// picloud starts the platform and returns when it answers, with the time that took.
-func (b *bench) picloud(ctx context.Context, command, path string) (*exec.Cmd, time.Duration, error) {
+// picloud starts the platform and returns when url answers, with the time that took.
+func (b *bench) picloud(ctx context.Context, command, url string) (*exec.Cmd, time.Duration, error) {
 	began := time.Now()
 	cmd, err := start(ctx, b.log, b.program, command,
 		"--data", b.data(), "--listen", b.public, "--admin-listen", b.admin, "--log-level", "warn")
 	if err != nil {
 		return nil, 0, err
 	}
-	if err := answers(ctx, path); err != nil {
+	if err := answers(ctx, url); err != nil {
 		return nil, 0, errors.Join(err, stop(cmd))
 	}
-	return cmd, time.Since(began), nil
+	took := time.Since(began)
+	// A first start leaves the credentials when everything else is done.
+	err = poll(ctx, func() bool {
+		_, err := os.Stat(filepath.Join(b.data(), "credentials"))
+		return err == nil
+	})
+	if err != nil {
+		return nil, 0, errors.Join(err, stop(cmd))
+	}
+	return cmd, took, nil
 }
 
-// answers waits until a server answers a request at all.
+// answers waits until a server answers a request well.
 func answers(ctx context.Context, url string) error {
+	err := poll(ctx, func() bool {
+		res, err := http.Get(url)
+		if err != nil {
+			return false
+		}
+		_ = res.Body.Close()
+		return res.StatusCode < 300
+	})
+	if err != nil {
+		return fmt.Errorf("%s never answered: %w", url, err)
+	}
+	return nil
+}
+
+// poll waits until a condition holds, for a minute at most.
+func poll(ctx context.Context, holds func() bool) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	for {
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-		if err != nil {
+	for !holds() {
+		if err := pause(ctx, 2*time.Millisecond); err != nil {
 			return err
 		}
-		res, err := http.DefaultClient.Do(req)
-		if err == nil {
-			_ = res.Body.Close()
-			if res.StatusCode < 300 {
-				return nil
-			}
-		}
-		if err := pause(ctx, 2*time.Millisecond); err != nil {
-			return fmt.Errorf("%s never answered: %w", url, err)
-		}
 	}
+	return nil
 }
 
 func pause(ctx context.Context, d time.Duration) error {

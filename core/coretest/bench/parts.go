@@ -213,7 +213,18 @@ func (b *bench) idleCost(ctx context.Context) (err error) {
 	if err := pause(ctx, calm); err != nil {
 		return err
 	}
-	transactions, err := b.transactions(ctx)
+	database, err := embedded.Start(ctx, embedded.Config{Dir: b.data()}) // adopts the one that runs
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, database.Stop(context.WithoutCancel(ctx))) }()
+	conn, err := pgx.Connect(ctx, database.URL())
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, conn.Close(context.WithoutCancel(ctx))) }()
+
+	seen, err := transactions(ctx, conn)
 	if err != nil {
 		return err
 	}
@@ -228,31 +239,21 @@ func (b *bench) idleCost(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	now, err := b.transactions(ctx)
+	now, err := transactions(ctx, conn)
 	if err != nil {
 		return err
 	}
 	used, percent := after.since(before), func(d time.Duration) float64 { return 100 * d.Seconds() / b.idle.Seconds() }
 	fmt.Printf("idle for %s: %.2f transactions/s, CPU %.2f %% of a core (host %.2f, engine %.2f, postgres %.2f)\n",
-		b.idle, float64(now-transactions)/b.idle.Seconds(), percent(used.total()), percent(used.host), percent(used.engine),
+		b.idle, float64(now-seen)/b.idle.Seconds(), percent(used.total()), percent(used.host), percent(used.engine),
 		percent(used.postgres))
 	return nil
 }
 
 const sqlTransactions = `SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = current_database()`
 
-// transactions is how many the database has seen. Asking adds one or two.
-func (b *bench) transactions(ctx context.Context) (n int64, err error) {
-	server, err := embedded.Start(ctx, embedded.Config{Dir: b.data()}) // adopts the one that runs
-	if err != nil {
-		return 0, err
-	}
-	defer func() { err = errors.Join(err, server.Stop(ctx)) }()
-	conn, err := pgx.Connect(ctx, server.URL())
-	if err != nil {
-		return 0, err
-	}
-	defer func() { err = errors.Join(err, conn.Close(ctx)) }()
+// transactions is how many the database has seen, those of this question apart.
+func transactions(ctx context.Context, conn *pgx.Conn) (n int64, err error) {
 	err = conn.QueryRow(ctx, sqlTransactions).Scan(&n)
 	return n, err
 }
