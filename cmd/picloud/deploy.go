@@ -32,7 +32,7 @@ func (c *cli) deployCommand() *cobra.Command {
 		Use:   "deploy FILE",
 		Short: "Upload a script and route requests to it",
 		Long: `Uploads a script as a new version, which runs from then on, and makes the routes that are missing. All of it happens
-in one step: nothing changes if the script does not compile. The script, and the app, are made if they are missing.`,
+in one step: nothing changes if the script does not compile. The script is made if it is missing; the app must be there.`,
 		Example: `  picloud deploy hello.go --route 'GET /hello/{name}'
   picloud deploy order.go --app shop --route 'POST /orders' --async --max-attempts 10
   picloud deploy hello.go --note 'greet in Latin'`,
@@ -66,13 +66,9 @@ func (c *cli) deploy(ctx context.Context, file string, f deployFlags) error {
 			Method: method, Pattern: pattern, Host: f.host, Mode: mode(f.async),
 		})
 	}
-	path := client.Path("apps", c.app, "deploy")
-	done, err := call[api.Deployed](ctx, c, http.MethodPost, path, request)
-	if client.Is(err, "not_found") {
-		if err := c.makeApp(ctx); err != nil {
-			return err
-		}
-		done, err = call[api.Deployed](ctx, c, http.MethodPost, path, request)
+	done, err := call[api.Deployed](ctx, c, http.MethodPost, client.Path("apps", c.app, "deploy"), request)
+	if client.Is(err, "not_found") { // not made here: a mistyped name would be an app
+		return fmt.Errorf("there is no app %q: make it with `picloud apps create %s`", c.app, c.app)
 	}
 	if client.Is(err, "compile_error") {
 		return c.reportDiagnostics(filepath.Dir(file), err)
@@ -91,16 +87,6 @@ func (c *cli) deploy(ctx context.Context, file string, f deployFlags) error {
 		}
 		return g
 	})
-}
-
-// makeApp makes the app of a first deployment.
-func (c *cli) makeApp(ctx context.Context) error {
-	app, err := call[api.App](ctx, c, http.MethodPost, client.Path("apps"), api.NewApp{Slug: c.app})
-	if err != nil {
-		return fmt.Errorf("make app: %w", err)
-	}
-	_, err = fmt.Fprintf(c.errs, "Made the app %s. No host leads to it yet: `picloud domains add HOST --app %s`.\n", app.Slug, app.Slug)
-	return err
 }
 
 // reportDiagnostics prints where a source is wrong as compilers do, for editors to find. dir is where the source is.

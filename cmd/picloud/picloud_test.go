@@ -240,11 +240,14 @@ func TestCommands(t *testing.T) {
 		s.must("routes", "check", "POST /greet")
 	})
 
-	t.Run("an app of a first deployment", func(t *testing.T) {
-		status, _, errs := s.run("", "deploy", s.file("greet.go", greet), "--app", "shop", "--route", "GET /")
-		if status != 0 || !strings.Contains(errs, "picloud domains add HOST --app shop") {
-			t.Errorf("deploy: status %d, %q", status, errs)
+	t.Run("an app of its own", func(t *testing.T) {
+		file := s.file("greet.go", greet)
+		status, _, errs := s.run("", "deploy", file, "--app", "shop", "--route", "GET /")
+		if want := "picloud: there is no app \"shop\": make it with `picloud apps create shop`\n"; status != 1 || errs != want {
+			t.Errorf("deploy to no app: status %d, %q, want %q", status, errs, want)
 		}
+		s.must("apps", "create", "shop")
+		s.must("deploy", file, "--app", "shop", "--route", "GET /")
 		s.must("domains", "add", "shop.example.com", "--app", "shop")
 		if out := s.must("routes", "match", "GET /", "--host", "shop.example.com", "--app", "shop"); !strings.Contains(out, "greet") {
 			t.Errorf("routes match prints %s", out)

@@ -77,7 +77,7 @@ Start it with "picloud dev", then deploy a script from another terminal, in the 
 	add(groupServer, c.devCommand(), c.serveCommand(), c.migrateCommand(), c.openapiCommand(), c.pluginCommand())
 	add(groupClient, c.deployCommand(), c.invokeCommand(), c.logsCommand(), c.appsCommand(), c.domainsCommand(),
 		c.scriptsCommand(), c.routesCommand(), c.releasesCommand(), c.executionsCommand(), c.entriesCommand(),
-		c.deadLettersCommand())
+		c.deadLettersCommand(), c.whoamiCommand())
 	root.AddCommand(c.versionCommand())
 	return root
 }

@@ -1,0 +1,99 @@
+package main
+
+import (
+	"bytes"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+)
+
+// Each command sends what the control API expects, and nothing else.
+func TestCommandsSendTheirRequest(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "hello.go")
+	if err := os.WriteFile(file, []byte("package main\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		args string
+		want string // request line
+		body string // what the body has in it
+	}{
+		{"apps ls", "GET /api/v1/apps?limit=200", ""},
+		{"apps show shop", "GET /api/v1/apps/shop", ""},
+		{"apps create shop --name Shop", "POST /api/v1/apps", `"slug":"shop","name":"Shop"`},
+		{"apps delete shop --yes", "DELETE /api/v1/apps/shop", ""},
+		{"domains ls --app shop", "GET /api/v1/apps/shop/domains?limit=200", ""},
+		{"domains add *.x.test --app shop", "POST /api/v1/apps/shop/domains", `"host":"*.x.test"`},
+		{"domains rm *.x.test", "DELETE /api/v1/apps/default/domains/%2A.x.test", ""},
+		{"scripts ls", "GET /api/v1/apps/default/scripts?limit=200", ""},
+		{"scripts show a/b", "GET /api/v1/apps/default/scripts/a%2Fb", ""},
+		{"scripts versions hello", "GET /api/v1/apps/default/scripts/hello/versions?limit=200", ""},
+		{"scripts activate hello 2", "POST /api/v1/apps/default/scripts/hello/versions/2/activate", ""},
+		{"scripts delete hello", "DELETE /api/v1/apps/default/scripts/hello", ""},
+		{"routes ls", "GET /api/v1/apps/default/routes?limit=200", ""},
+		{"routes add /x --script hello --async", "POST /api/v1/apps/default/routes", `"mode":"async"`},
+		{"routes rm 0192f0c1-2d4b-7c3e-8f00-000000000001", "DELETE /api/v1/apps/default/routes/0192f0c1-2d4b-7c3e-8f00-000000000001", ""},
+		{"releases ls --limit 3", "GET /api/v1/apps/default/releases?limit=3", ""},
+		{"releases show 3", "GET /api/v1/apps/default/releases/3", ""},
+		{"releases activate 3", "POST /api/v1/apps/default/releases/3/activate", ""},
+		{"executions ls --script hello --outcome failed", "GET /api/v1/apps/default/executions?limit=50&outcome=failed&script=hello", ""},
+		{"executions show 0192", "GET /api/v1/apps/default/executions/0192", ""},
+		{"logs hello", "GET /api/v1/apps/default/executions?limit=20&script=hello", ""},
+		{"entries show 0192", "GET /api/v1/apps/default/entries/0192", ""},
+		{"dead-letters ls", "GET /api/v1/apps/default/dead-letters?limit=50&unresolved=true", ""},
+		{"dead-letters show 0192", "GET /api/v1/apps/default/dead-letters/0192", ""},
+		{"dead-letters replay 0192", "POST /api/v1/apps/default/dead-letters/0192/replay", ""},
+		{"dead-letters resolve 0192", "POST /api/v1/apps/default/dead-letters/0192/resolve", `"resolution":"ignored"`},
+		{"deploy " + file, "POST /api/v1/apps/default/deploy", `"script":"hello"`},
+		{"deploy " + file + " --route /x --timeout 10s --name n", "POST /api/v1/apps/default/deploy", `"timeout_ms":10000`},
+		{"invoke hello --path /a?b=c -H X:y", "POST /api/v1/apps/default/scripts/hello/invoke", `"query":"b=c"`},
+		{"whoami", "GET /api/v1/whoami", ""},
+	} {
+		t.Run(test.want, func(t *testing.T) {
+			t.Parallel()
+			var requests []string
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				body, err := io.ReadAll(r.Body)
+				if err != nil {
+					t.Error(err)
+				}
+				requests = append(requests, r.Method+" "+r.URL.RequestURI())
+				if !strings.Contains(string(body), test.body) {
+					t.Errorf("body %s, want %s in it", body, test.body)
+				}
+				_, _ = io.WriteString(w, "{}")
+			}))
+			var out, errs bytes.Buffer
+			args := append(strings.Fields(test.args), "--url", server.URL, "--token", "pic_x", "--output", "json")
+			run(t.Context(), args, strings.NewReader(""), &out, &errs)
+			server.Close() // no handler runs any more
+			if len(requests) != 1 || requests[0] != test.want {
+				t.Errorf("requests %q (%s), want %q", requests, errs.String(), test.want)
+			}
+		})
+	}
+}
+
+// Every command says in a line what it is for, and does something.
+func TestHelp(t *testing.T) {
+	t.Parallel()
+	var check func(command *cobra.Command)
+	check = func(command *cobra.Command) {
+		if command.Short == "" || !command.Runnable() {
+			t.Errorf("%s has no help, or does nothing", command.CommandPath())
+		}
+		for _, below := range command.Commands() {
+			check(below)
+		}
+	}
+	for _, command := range (&cli{}).rootCommand().Commands() {
+		check(command)
+	}
+}
