@@ -103,6 +103,10 @@ func (c *cli) runNode(ctx context.Context, cfg config.Config) error {
 	log := c.logger(cfg)
 	n := node.New(cfg, log)
 	if err := n.Start(ctx); err != nil {
+		if token := n.OwnerToken(); token != "" { // it cannot be read again, so a start that failed later must not lose it
+			_, lost := keepCredentials(credentialsFile(cfg.DataDir), credentials{Token: token})
+			err = errors.Join(err, lost)
+		}
 		if errors.Is(err, syscall.EADDRINUSE) {
 			return fmt.Errorf("%w: stop what listens there, or choose other addresses with --listen and --admin-listen", err)
 		}
