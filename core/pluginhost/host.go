@@ -190,7 +190,7 @@ func (p *Process) live(started chan<- error) {
 	output := &capture{log: h.log.With("plugin", p.name)}
 	p.client = goplugin.NewClient(&goplugin.ClientConfig{
 		HandshakeConfig:  plugin.Handshake,
-		VersionedPlugins: engine.Versions(nil),
+		VersionedPlugins: engine.Versions(),
 		Cmd:              cmd,
 		SkipHostEnv:      true,
 		AllowedProtocols: []goplugin.Protocol{goplugin.ProtocolGRPC},

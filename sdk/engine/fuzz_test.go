@@ -41,7 +41,7 @@ func FuzzHandle(f *testing.F) {
 		}
 		sender := plugin.NewSender(func([]*enginev1.Message) error { return nil }, messageSize)
 		defer sender.Close()
-		c := &Client{sender: sender, runs: map[uint64]*run{}, next: 4}
+		c := &Client{sender: sender, cancel: func() {}, runs: map[uint64]*run{}, next: 4}
 		for id := uint64(1); id <= 3; id++ {
 			x := &run{
 				id: id, req: &Request{Log: func([]Log) {}}, ctx: t.Context(), wake: make(chan struct{}, 1), credit: 100,
@@ -53,7 +53,7 @@ func FuzzHandle(f *testing.F) {
 		}
 		for _, m := range frame.GetMessages() {
 			if err := c.handle(m); err != nil {
-				if !errors.Is(err, errProtocol) {
+				if !errors.Is(err, ErrProtocol) {
 					t.Fatal(err)
 				}
 				break
@@ -106,7 +106,7 @@ func TestSessionEndsWithItsSender(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	s := &server{limits: map[string]Limits{}}
+	s := newServer(nil)
 	frame := &enginev1.Frame{Messages: []*enginev1.Message{{Id: 1, Body: &enginev1.Message_Invoke{
 		Invoke: &enginev1.Invoke{Envelope: []byte{0xff}}, // refused, which is an answer
 	}}}}

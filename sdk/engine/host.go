@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -51,6 +52,7 @@ type Client struct {
 	mu    sync.Mutex
 	runs  map[uint64]*run
 	next  uint64
+	err   error         // why the session ended
 	lost  chan struct{} // closed when the session has ended
 	stuck chan struct{} // closed when a run did not end in time
 	once  sync.Once
@@ -115,6 +117,13 @@ func (c *Client) Info() Info { return c.info }
 // Lost is closed when the session has ended: the process is gone, or of no use any more.
 func (c *Client) Lost() <-chan struct{} { return c.lost }
 
+// Err is why the session ended; nil while it lasts. It wraps ErrProtocol where the engine broke the contract.
+func (c *Client) Err() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.err
+}
+
 // Stuck is closed when a run did not end within Grace of being told to. Only the end of the process stops it.
 func (c *Client) Stuck() <-chan struct{} { return c.stuck }
 
@@ -155,7 +164,11 @@ func (c *Client) broken(ctx context.Context, err error) error {
 }
 
 func (c *Client) lostFault() *fault.Fault {
-	return fault.New(fault.EngineLost, fault.Plugin, "the engine process ended during the run")
+	f := fault.New(fault.EngineLost, fault.Plugin, "the engine process ended during the run")
+	if err := c.Err(); errors.Is(err, ErrProtocol) {
+		f.Detail = err.Error()
+	}
+	return f
 }
 
 // Invoke runs a loaded bundle once. The answer goes to out, whose methods are called on the caller's goroutine. When ctx
@@ -249,9 +262,14 @@ func (c *Client) begin(ctx context.Context, x *run) error {
 	return nil
 }
 
+// send queues a message of a run. Where that fails the session is at its end, or comes to it.
 func (c *Client) send(x *run, m *enginev1.Message) error {
 	m.Id = x.id
-	return c.sender.Send(m)
+	err := c.sender.Send(m)
+	if err != nil {
+		c.cancel()
+	}
+	return err
 }
 
 // follow hands the answer on until it ends.
@@ -281,7 +299,10 @@ func (c *Client) follow(ctx context.Context, x *run, out Reply) error {
 			if m.GetEnd() {
 				return x.result(m, why, refused)
 			}
-			if consumed += int64(len(m.GetData())); consumed >= plugin.WindowBytes/4 {
+			if n := len(m.GetData()); n > 0 {
+				consumed += plugin.Cost(n)
+			}
+			if consumed >= plugin.WindowBytes/4 {
 				x.grant(consumed)
 				_ = c.send(x, &enginev1.Message{Body: &enginev1.Message_Credit{Credit: &enginev1.Credit{Bytes: consumed}}})
 				consumed = 0
@@ -307,17 +328,24 @@ func (c *Client) follow(ctx context.Context, x *run, out Reply) error {
 
 // receive takes messages in until the session ends, and then ends every run.
 func (c *Client) receive(stream grpc.BidiStreamingClient[enginev1.Frame, enginev1.Frame]) {
-	defer close(c.lost)
-	defer c.sender.Close()
-	defer c.cancel() // first of the three: a send in progress ends with the stream
+	err := c.handleAll(stream)
+	c.mu.Lock()
+	c.err = err
+	c.mu.Unlock()
+	c.cancel() // before Close: a send in progress ends with the stream
+	c.sender.Close()
+	close(c.lost)
+}
+
+func (c *Client) handleAll(stream grpc.BidiStreamingClient[enginev1.Frame, enginev1.Frame]) error {
 	for {
 		frame, err := stream.Recv()
 		if err != nil {
-			return // whatever it is: io.EOF, a broken connection, garbage
+			return fmt.Errorf("receive: %w", err) // whatever it is: io.EOF, a broken connection, garbage
 		}
 		for _, m := range frame.GetMessages() {
-			if c.handle(m) != nil {
-				return
+			if err := c.handle(m); err != nil {
+				return err
 			}
 		}
 	}
@@ -331,7 +359,7 @@ func (c *Client) handle(m *enginev1.Message) error {
 	c.mu.Unlock()
 	if x == nil {
 		if !known {
-			return fmt.Errorf("%w: unknown invocation", errProtocol)
+			return fmt.Errorf("%w: unknown invocation", ErrProtocol)
 		}
 		return nil
 	}
@@ -341,7 +369,7 @@ func (c *Client) handle(m *enginev1.Message) error {
 	case x.over:
 		return nil
 	case x.closed:
-		return fmt.Errorf("%w: a message after the end", errProtocol)
+		return fmt.Errorf("%w: a message after the end", ErrProtocol)
 	}
 	switch b := m.GetBody().(type) {
 	case *enginev1.Message_Output:
@@ -352,7 +380,7 @@ func (c *Client) handle(m *enginev1.Message) error {
 		}
 	case *enginev1.Message_Credit:
 		if x.window == nil || x.window.Grant(b.Credit.GetBytes()) != nil {
-			return fmt.Errorf("%w: credit for what was not sent", errProtocol)
+			return fmt.Errorf("%w: credit for what was not sent", ErrProtocol)
 		}
 	case *enginev1.Message_Call:
 		if x.calls == callsAtOnce {
@@ -363,7 +391,7 @@ func (c *Client) handle(m *enginev1.Message) error {
 		x.calls++
 		go c.serveCall(x.helper(), x, b.Call)
 	default:
-		return fmt.Errorf("%w: a message that only the host sends", errProtocol)
+		return fmt.Errorf("%w: a message that only the host sends", ErrProtocol)
 	}
 	return nil
 }

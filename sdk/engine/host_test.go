@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -98,7 +99,7 @@ func TestRequestWaitsForCredit(t *testing.T) {
 		}
 		for credited := got; got < 6*mib; {
 			if credited == got {
-				w.send(credit(1, 1000), credit(1, 299_000))
+				w.send(credit(1, 2000), credit(1, 298_000))
 				credited += 300_000
 			}
 			got += len(w.next().GetChunk().GetData())
@@ -292,6 +293,7 @@ func TestGarbageEndsTheSession(t *testing.T) {
 		"credit":              {credit(1, 1)},
 		"negative credit":     {credit(1, -1)},
 		"beyond its credit":   {output(1, &enginev1.Output{Head: head}), output(1, body(plugin.WindowBytes)), output(1, body(1))},
+		"a giant piece":       {output(1, &enginev1.Output{Head: head, Data: make([]byte, plugin.ChunkBytes+1)})},
 		"two heads":           {output(1, &enginev1.Output{Head: head}), output(1, &enginev1.Output{Head: head})},
 		"no head":             {output(1, body(1))},
 		"nothing":             {output(1, &enginev1.Output{Head: head}), output(1, &enginev1.Output{})},
@@ -323,6 +325,9 @@ func TestGarbageEndsTheSession(t *testing.T) {
 			}
 			all.Wait()
 			<-c.Lost()
+			if err := c.Err(); !errors.Is(err, engine.ErrProtocol) {
+				t.Errorf("the session ended since %v", err)
+			}
 			if err := c.Invoke(t.Context(), enginetest.Request(t, "b", ""), &enginetest.Answer{}); kindOf(err) != fault.Unavailable {
 				t.Error(err)
 			}
@@ -330,6 +335,28 @@ func TestGarbageEndsTheSession(t *testing.T) {
 				t.Error("it loads")
 			}
 		})
+	}
+}
+
+// Small pieces cost more than their length: an engine cannot make the host hold a million of them.
+func TestSmallPiecesCost(t *testing.T) {
+	t.Parallel()
+	c := hostOf(t, func(w *wire) {
+		w.next()
+		w.send(output(1, &enginev1.Output{Head: &enginev1.Head{Status: 200}}))
+		piece := output(1, &enginev1.Output{Data: []byte("x")})
+		w.send(slices.Repeat([]*enginev1.Message{piece}, 1+int(plugin.WindowBytes/plugin.Cost(1)))...)
+	})
+	g := newGate()
+	ended := make(chan error, 1)
+	go func() { ended <- c.Invoke(t.Context(), enginetest.Request(t, "b", ""), g) }()
+	<-c.Lost()
+	if err := c.Err(); !errors.Is(err, engine.ErrProtocol) {
+		t.Error(err)
+	}
+	close(g.open)
+	if err := <-ended; kindOf(err) != fault.EngineLost {
+		t.Error(err)
 	}
 }
 

@@ -27,6 +27,7 @@ type wire struct {
 		Recv() (*enginev1.Frame, error)
 	}
 	read []*enginev1.Message
+	rpc  enginev1.EngineClient // on the host's side
 }
 
 // next waits for a message. nil means that the session has ended.
@@ -100,11 +101,12 @@ func hostOf(t *testing.T, session func(*wire)) *engine.Client {
 func engineOf(t *testing.T, e engine.Engine) *wire {
 	t.Helper()
 	conn := enginetest.Listen(t, func(s *grpc.Server) { engine.Register(s, e) })
-	stream, err := enginev1.NewEngineClient(conn).Session(t.Context())
+	rpc := enginev1.NewEngineClient(conn)
+	stream, err := rpc.Session(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &wire{t: t, stream: stream}
+	return &wire{t: t, stream: stream, rpc: rpc}
 }
 
 func (w *wire) invoke(id uint64, body string, timeoutMS int64) {

@@ -2,8 +2,10 @@ package engine
 
 import (
 	"bytes"
-	"fmt"
+	"errors"
 	"slices"
+	"sync"
+	"time"
 
 	"github.com/picloud/picloud/sdk/fault"
 	"github.com/picloud/picloud/sdk/plugin"
@@ -16,17 +18,33 @@ const (
 	headerBytes = 32
 )
 
-// reply holds the beginning of an answer back, so that a small one leaves as one message.
+// holdFor is how long the beginning of an answer waits for the rest. Most answers are whole at once and leave as one
+// message; one that comes slowly is seen in time all the same.
+const holdFor = 10 * time.Millisecond
+
+// reply is the answer of a run in the engine. It holds the beginning back for a moment.
 type reply struct {
-	run  *served
-	head *Head // not sent yet
-	held []byte
-	sent bool
+	run   *served
+	limit int // bytes; zero: none
+
+	mu      sync.Mutex // against the timer
+	timer   *time.Timer
+	head    *Head // not sent yet
+	held    []byte
+	begun   bool // there has been a head
+	written int
 }
 
+var (
+	errHead   = errors.New("an answer has one head")
+	errNoHead = errors.New("an answer begins with its head")
+)
+
 func (r *reply) Head(h Head) error {
-	if r.head != nil || r.sent {
-		return fmt.Errorf("the answer has a head already")
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.begun {
+		return errHead
 	}
 	size := 0
 	for _, x := range h.Headers {
@@ -36,15 +54,26 @@ func (r *reply) Head(h Head) error {
 		return fault.New(fault.Limit, fault.Script, "the headers of the answer have %d bytes, more than %d", size, headBytes)
 	}
 	h.Headers = slices.Clone(h.Headers)
-	r.head = &h
+	r.head, r.begun = &h, true
+	r.timer = time.AfterFunc(holdFor, func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		_ = r.flush() // a run that is over has no use for it
+	})
 	return nil
 }
 
 func (r *reply) Write(p []byte) (int, error) {
-	if r.head == nil && !r.sent {
-		return 0, fmt.Errorf("an answer begins with its head")
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.begun {
+		return 0, errNoHead
 	}
-	if !r.sent && r.held == nil && len(p) <= plugin.ChunkBytes {
+	if r.limit > 0 && len(p) > r.limit-r.written {
+		return 0, fault.New(fault.Limit, fault.Script, "the answer has more than %d bytes", r.limit)
+	}
+	r.written += len(p)
+	if r.head != nil && r.held == nil && len(p) <= plugin.ChunkBytes {
 		n, err := r.run.window.Take(r.run.ctx, len(p))
 		if err != nil {
 			return 0, err
@@ -81,6 +110,23 @@ func (r *reply) flush() error {
 
 func (r *reply) output(data []byte) error {
 	m, _ := outputMessage(r.head, data)
-	r.head, r.sent = nil, true
+	r.head = nil
 	return r.run.send(m)
+}
+
+// end sends the last message of the run, with what is held back. A run that failed before anything of its answer left
+// has no other answer than that.
+func (r *reply) end(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.timer != nil {
+		r.timer.Stop()
+	}
+	if err != nil {
+		r.head, r.held = nil, nil
+	}
+	m, o := outputMessage(r.head, r.held)
+	o.End, o.Fault = true, faultToWire(err)
+	r.head, r.held = nil, nil
+	_ = r.run.send(m)
 }

@@ -102,24 +102,27 @@ func (x *run) grant(n int64) {
 	x.mu.Unlock()
 }
 
-// errProtocol says that the engine broke the contract: the session is of no use any more.
-var errProtocol = errors.New("the engine broke the protocol")
+// ErrProtocol says that the engine broke the contract of picloud.engine.v1: its session is of no use any more.
+var ErrProtocol = errors.New("the engine broke the protocol")
 
 // push queues a part of the answer. What the queue may hold is bounded by the credit, so each part must cost some of it,
 // but for the first and the last.
 func (x *run) push(m *enginev1.Output) error {
-	x.credit -= int64(len(m.GetData()))
+	n := len(m.GetData())
 	switch first := m.GetHead() != nil; {
-	case x.credit < 0:
-		return fmt.Errorf("%w: output beyond its credit", errProtocol)
+	case n > plugin.ChunkBytes || int64(n) > x.credit:
+		return fmt.Errorf("%w: output beyond its credit", ErrProtocol)
 	case first && x.headed:
-		return fmt.Errorf("%w: a second head", errProtocol)
+		return fmt.Errorf("%w: a second head", ErrProtocol)
 	case len(m.GetData()) > 0 && !first && !x.headed:
-		return fmt.Errorf("%w: output before the head", errProtocol)
+		return fmt.Errorf("%w: output before the head", ErrProtocol)
 	case len(m.GetData()) == 0 && !first && !m.GetEnd():
-		return fmt.Errorf("%w: output without content", errProtocol)
+		return fmt.Errorf("%w: output without content", ErrProtocol)
 	case first:
 		x.headed = true
+	}
+	if n > 0 {
+		x.credit -= plugin.Cost(n)
 	}
 	x.closed = m.GetEnd()
 	x.queue = append(x.queue, m)

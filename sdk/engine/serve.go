@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"os"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,31 +23,41 @@ import (
 // PluginName is the name under which a process serves its engine.
 const PluginName = "engine"
 
-// Versions are the protocol versions that both sides can speak, for go-plugin to negotiate.
-func Versions(e Engine) map[int]goplugin.PluginSet {
-	return map[int]goplugin.PluginSet{1: {PluginName: &adapter{engine: e}}}
+// Versions are the protocol versions that the host can speak, for go-plugin to negotiate. What it dispenses under
+// PluginName is a *Client.
+func Versions() map[int]goplugin.PluginSet { return versions(nil) }
+
+func versions(s *server) map[int]goplugin.PluginSet {
+	return map[int]goplugin.PluginSet{1: {PluginName: &adapter{server: s}}}
 }
 
-// Serve runs an engine as a plugin process. It returns when the host ends it.
+// sessionLimit is how long a process waits for its session. A host that has not opened it by then is gone.
+const sessionLimit = 10 * time.Second
+
+// Serve runs an engine as a plugin process. The process exits with its session: a host that was killed leaves none
+// behind, even where the kernel does not see to it and a run ignores its end.
 func Serve(e Engine) {
+	orphaned := time.AfterFunc(sessionLimit, func() { os.Exit(1) })
+	s := newServer(e)
+	s.begun = func() { orphaned.Stop() }
+	s.ended = func() { os.Exit(0) }
 	goplugin.Serve(&goplugin.ServeConfig{
 		HandshakeConfig:  plugin.Handshake,
-		VersionedPlugins: Versions(e),
+		VersionedPlugins: versions(s),
 		GRPCServer: func(options []grpc.ServerOption) *grpc.Server {
-			return grpc.NewServer(append(options,
-				grpc.MaxRecvMsgSize(plugin.MaxMessage), grpc.MaxSendMsgSize(plugin.MaxMessage))...)
+			return grpc.NewServer(append(options, plugin.ServerOptions()...)...)
 		},
 	})
 }
 
-// adapter makes an Engine a go-plugin. On the host's side it has no engine and gives out the connection.
+// adapter fits an engine into go-plugin. On the host's side it has no server and dials.
 type adapter struct {
 	goplugin.NetRPCUnsupportedPlugin
-	engine Engine
+	server *server
 }
 
 func (a *adapter) GRPCServer(_ *goplugin.GRPCBroker, s *grpc.Server) error {
-	Register(s, a.engine)
+	enginev1.RegisterEngineServer(s, a.server)
 	return nil
 }
 
@@ -53,10 +65,8 @@ func (a *adapter) GRPCClient(ctx context.Context, _ *goplugin.GRPCBroker, conn *
 	return Dial(ctx, conn)
 }
 
-// Register adds an engine to a gRPC server.
-func Register(s grpc.ServiceRegistrar, e Engine) {
-	enginev1.RegisterEngineServer(s, &server{engine: e, limits: map[string]Limits{}})
-}
+// Register adds an engine to a gRPC server, for a host in the same process.
+func Register(s grpc.ServiceRegistrar, e Engine) { enginev1.RegisterEngineServer(s, newServer(e)) }
 
 // window is how many invocations a process takes at one time; more wait at the host.
 const window = 256
@@ -65,8 +75,15 @@ type server struct {
 	enginev1.UnimplementedEngineServer
 	engine Engine
 
+	begun, ended func() // called at the beginning and the end of a session
+
 	mu     sync.RWMutex
 	limits map[string]Limits // by bundle
+}
+
+func newServer(e Engine) *server {
+	nothing := func() {}
+	return &server{engine: e, begun: nothing, ended: nothing, limits: map[string]Limits{}}
 }
 
 func (s *server) Describe(context.Context, *enginev1.DescribeRequest) (*enginev1.DescribeResponse, error) {
@@ -94,6 +111,8 @@ func (s *server) Unload(_ context.Context, m *enginev1.UnloadRequest) (*enginev1
 
 // Session serves one host. Its end cancels every run.
 func (s *server) Session(stream grpc.BidiStreamingServer[enginev1.Frame, enginev1.Frame]) error {
+	s.begun()
+	defer s.ended()
 	ctx, cancel := context.WithCancel(stream.Context())
 	h := &session{server: s, ctx: ctx, runs: map[uint64]*served{}, spare: make(chan *served)}
 	h.sender = plugin.NewSender(func(batch []*enginev1.Message) error {
@@ -144,6 +163,7 @@ type served struct {
 	ctx     context.Context
 	cancel  context.CancelFunc
 	window  plugin.Window // of the answer
+	out     reply
 	log     logBuffer
 
 	mu    sync.Mutex
@@ -190,10 +210,12 @@ func (h *session) forget(x *served) {
 }
 
 func (h *session) begin(id uint64, m *enginev1.Invoke) {
-	x := &served{session: h, id: id, invoke: m, body: m.GetBody()}
 	h.server.mu.RLock()
-	x.log.limit(h.server.limits[m.GetBundle()])
+	limits := h.server.limits[m.GetBundle()]
 	h.server.mu.RUnlock()
+	x := &served{session: h, id: id, invoke: m, body: m.GetBody()}
+	x.out.run, x.out.limit = x, limits.BodyBytes
+	x.log.limit(limits)
 	if ms := m.GetTimeoutMs(); ms > 0 {
 		x.ctx, x.cancel = context.WithTimeout(h.ctx, time.Duration(ms)*time.Millisecond)
 	} else {
@@ -252,7 +274,7 @@ func (x *served) receive(chunk []byte) {
 		}
 		return
 	}
-	_ = x.send(&enginev1.Message{Body: &enginev1.Message_Credit{Credit: &enginev1.Credit{Bytes: int64(len(chunk))}}})
+	_ = x.send(&enginev1.Message{Body: &enginev1.Message_Credit{Credit: &enginev1.Credit{Bytes: plugin.Cost(len(chunk))}}})
 }
 
 // giveUp ends a run whose body did not arrive in time.
@@ -262,27 +284,42 @@ func (x *served) giveUp() {
 	}
 	x.session.forget(x)
 	if context.Cause(x.ctx) != context.DeadlineExceeded {
-		x.end(nil, nil, fault.New(fault.Cancelled, fault.Platform, "the run was cancelled"))
+		x.out.end(fault.New(fault.Cancelled, fault.Platform, "the run was cancelled"))
 		return
 	}
-	x.end(nil, nil, fault.New(fault.Deadline, fault.Platform, "the request's body did not arrive in time"))
+	x.out.end(fault.New(fault.Deadline, fault.Platform, "the request's body did not arrive in time"))
 }
 
 func (x *served) run() {
-	out := &reply{run: x}
-	err := x.invoked(out)
+	err := x.blame(x.invoked())
 	x.cancel()
 	x.session.forget(x)
 	if lines := x.log.finish(); len(lines) > 0 {
 		_ = x.send(&enginev1.Message{Body: &enginev1.Message_Logs{Logs: logsToWire(lines)}})
 	}
-	x.end(out.head, out.held, err)
+	x.out.end(err)
 }
 
-func (x *served) invoked(out *reply) (err error) {
+// blame makes a fault of what an engine returned: what is none is the engine's own, unless the run was over.
+func (x *served) blame(err error) error {
+	var f *fault.Fault
+	switch over := x.ctx.Err(); {
+	case err == nil || errors.As(err, &f):
+		return err
+	case over != nil && errors.Is(err, context.DeadlineExceeded):
+		return fault.New(fault.Deadline, fault.Script, "the run was stopped at its deadline")
+	case over != nil && errors.Is(err, context.Canceled):
+		return fault.New(fault.Cancelled, fault.Platform, "the run was cancelled")
+	}
+	return fault.New(fault.Internal, fault.Plugin, "%v", err)
+}
+
+func (x *served) invoked() (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = fault.New(fault.Internal, fault.Plugin, "the engine panicked: %v", p)
+			f := fault.New(fault.Internal, fault.Plugin, "the engine panicked: %v", p)
+			f.Detail = string(debug.Stack())
+			err = f
 		}
 	}()
 	m := x.invoke
@@ -292,17 +329,10 @@ func (x *served) invoked(out *reply) (err error) {
 		f.Fatal = true
 		return f
 	}
-	err = x.session.server.engine.Invoke(x.ctx, &Invocation{
+	return x.session.server.engine.Invoke(x.ctx, &Invocation{
 		Bundle: m.GetBundle(), ExecutionID: m.GetExecutionId(), Attempt: int(m.GetAttempt()), Event: env, Body: x.body,
 		Log: x.logged, Call: x.call,
-	}, out)
-	switch {
-	case errors.Is(err, context.Canceled):
-		return fault.New(fault.Cancelled, fault.Platform, "the run was cancelled")
-	case errors.Is(err, context.DeadlineExceeded):
-		return fault.New(fault.Deadline, fault.Script, "the run did not end in time")
-	}
-	return err
+	}, &x.out)
 }
 
 // errOver says that a run has ended, for whatever of it still tries to be heard.
@@ -318,13 +348,6 @@ func (x *served) send(m *enginev1.Message) error {
 	}
 	x.over = m.GetOutput().GetEnd()
 	return x.session.sender.Send(m)
-}
-
-// end sends the last message of the run, with what the answer still holds.
-func (x *served) end(head *Head, data []byte, err error) {
-	m, o := outputMessage(head, data)
-	o.End, o.Fault = true, faultToWire(err)
-	_ = x.send(m)
 }
 
 func (x *served) logged(l Log) {

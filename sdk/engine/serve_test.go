@@ -26,6 +26,76 @@ func TestSmallAnswerIsOneMessage(t *testing.T) {
 	}
 }
 
+// An answer that comes slowly is not held back until its end.
+func TestSlowAnswerIsSeen(t *testing.T) {
+	t.Parallel()
+	steps := make(chan struct{})
+	w := engineOf(t, engineFunc(func(_ context.Context, inv *engine.Invocation, out engine.Reply) error {
+		if err := out.Head(engine.Head{Status: 200}); err != nil {
+			return err
+		}
+		if _, err := out.Write(inv.Body); err != nil {
+			return err
+		}
+		<-steps
+		_, err := out.Write([]byte("two"))
+		<-steps
+		return err
+	}))
+	for id, body := range map[uint64]string{1: "one", 2: ""} {
+		w.invoke(id, body, 0)
+		if o := w.next().GetOutput(); o.GetHead().GetStatus() != 200 || string(o.GetData()) != body || o.GetEnd() {
+			t.Fatalf("%v", o)
+		}
+		steps <- struct{}{}
+		if o := w.next().GetOutput(); o.GetHead() != nil || string(o.GetData()) != "two" || o.GetEnd() {
+			t.Fatalf("%v", o)
+		}
+		steps <- struct{}{}
+		if o := w.next().GetOutput(); o.GetHead() != nil || len(o.GetData()) != 0 || !o.GetEnd() {
+			t.Fatalf("%v", o)
+		}
+	}
+}
+
+// A run that fails before anything of its answer has left has no answer but its fault.
+func TestFailureTakesTheAnswerBack(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		err    error
+		kind   fault.Kind
+		origin fault.Origin
+	}{
+		"a fault":    {fault.New(fault.ScriptError, fault.Script, "no"), fault.ScriptError, fault.Script},
+		"any error":  {errors.New("no"), fault.Internal, fault.Plugin},
+		"its answer": {nil, fault.Limit, fault.Script},
+	} {
+		w := engineOf(t, engineFunc(func(_ context.Context, _ *engine.Invocation, out engine.Reply) error {
+			if err := out.Head(engine.Head{Status: 200}); err != nil {
+				return err
+			}
+			if _, err := out.Write([]byte("half")); err != nil {
+				return err
+			}
+			if c.err != nil {
+				return c.err
+			}
+			_, err := out.Write([]byte(" and more than the limit"))
+			return err
+		}))
+		limits := &enginev1.Limits{BodyBytes: 10}
+		if _, err := w.rpc.Load(t.Context(), &enginev1.LoadRequest{Hash: "b", Limits: limits}); err != nil {
+			t.Fatal(err)
+		}
+		w.invoke(1, "", 0)
+		o := w.next().GetOutput()
+		if f := o.GetFault(); o.GetHead() != nil || len(o.GetData()) > 0 || !o.GetEnd() ||
+			f.GetKind() != string(c.kind) || f.GetOrigin() != string(c.origin) {
+			t.Errorf("%s: %v", name, o)
+		}
+	}
+}
+
 // An engine stops when it has sent a window, and goes on when the host takes it.
 func TestAnswerWaitsForCredit(t *testing.T) {
 	t.Parallel()
@@ -255,7 +325,7 @@ func TestRequestBodyInPieces(t *testing.T) {
 	}
 	begin(1, 0)
 	chunk(1, "cd")
-	if n := w.next().GetCredit().GetBytes(); n != 2 {
+	if n := w.next().GetCredit().GetBytes(); n != plugin.Cost(2) {
 		t.Errorf("credit for %d bytes", n)
 	}
 	chunk(1, "ef")

@@ -10,6 +10,3 @@ var Handshake = goplugin.HandshakeConfig{
 	MagicCookieKey:   "PICLOUD_PLUGIN",
 	MagicCookieValue: "8f0c2f5b4e6d4c8f9d9d5f7f3b1a6c2e",
 }
-
-// MaxMessage bounds one gRPC message in either direction.
-const MaxMessage = 16 << 20

@@ -100,6 +100,33 @@ func TestSenderEndsWithAnError(t *testing.T) {
 	s.Close()
 }
 
+// A peer that reads nothing does not make us hold without bound what it asks for.
+func TestSenderIsBounded(t *testing.T) {
+	t.Parallel()
+	begun, resume := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	s := plugin.NewSender(func([]int) error {
+		once.Do(func() { close(begun) })
+		<-resume
+		return nil
+	}, func(int) int { return 1 })
+	if err := s.Send(0); err != nil {
+		t.Fatal(err)
+	}
+	<-begun
+	for i := range 1 << 20 {
+		if err := s.Send(i); err != nil {
+			if !errors.Is(err, plugin.ErrBehind) || i < 4096+256 { // calls and invocations that an honest engine may have open
+				t.Errorf("%v after %d messages", err, i)
+			}
+			close(resume)
+			s.Close()
+			return
+		}
+	}
+	t.Error("a million messages wait")
+}
+
 func TestWindow(t *testing.T) {
 	t.Parallel()
 	var w plugin.Window
@@ -109,8 +136,9 @@ func TestWindow(t *testing.T) {
 			t.Errorf("%d of %d, %v", n, want, err)
 		}
 	}
-	take(1000, 1000)
-	take(plugin.WindowBytes, plugin.WindowBytes-1000)
+	take(2000, 2000)
+	take(1, 1) // costs 1 KiB
+	take(plugin.WindowBytes, plugin.WindowBytes-2000-1024)
 	take(0, 0)
 	reason := errors.New("over")
 	ctx, cancel := context.WithCancelCause(t.Context())
@@ -137,7 +165,7 @@ func TestWindow(t *testing.T) {
 	if n := <-taken; n != 300 {
 		t.Errorf("%d bytes", n)
 	}
-	if err := w.Grant(plugin.WindowBytes); err != nil {
+	if err := w.Grant(plugin.WindowBytes - 300 + plugin.Cost(300)); err != nil {
 		t.Error(err)
 	}
 	if w.Grant(1) == nil {

@@ -12,11 +12,18 @@ const (
 	frameBytes    = 256 << 10
 )
 
+// queueMessages bounds what may wait to be sent. Credit, the window of invocations and the limit of open calls keep a
+// queue far below it; it is for a peer that goes on asking and reads no answer.
+const queueMessages = 1 << 14
+
 // ErrClosed says that the stream has ended.
 var ErrClosed = errors.New("the stream is closed")
 
-// Sender queues messages and sends them in frames on one goroutine. Safe for concurrent use. Its queue has no bound:
-// what may be queued is bounded by the credit that the two sides grant one another.
+// ErrBehind says that the peer does not read what it is sent. The stream is of no use any more.
+var ErrBehind = errors.New("the peer does not read its messages")
+
+// Sender queues messages and sends them in frames on one goroutine, so that whoever receives can answer without waiting.
+// Safe for concurrent use.
 type Sender[M any] struct {
 	send func([]M) error
 	size func(M) int
@@ -36,12 +43,16 @@ func NewSender[M any](send func([]M) error, size func(M) int) *Sender[M] {
 	return s
 }
 
-// Send queues a message. It fails once the stream has ended.
+// Send queues a message and does not block. It fails once the stream has ended, and with ErrBehind when too much waits.
 func (s *Sender[M]) Send(m M) error {
 	s.mu.Lock()
 	if s.closed {
 		s.mu.Unlock()
 		return ErrClosed
+	}
+	if len(s.queue) == queueMessages {
+		s.mu.Unlock()
+		return ErrBehind
 	}
 	s.queue = append(s.queue, m)
 	first := len(s.queue) == 1

@@ -10,23 +10,30 @@ import (
 const (
 	WindowBytes = 1 << 20
 	ChunkBytes  = 256 << 10
+	// leastCost is what a small piece costs, so that what waits is bounded in number too.
+	leastCost = 1 << 10
 )
+
+// Cost is what a piece of n bytes takes from the credit.
+func Cost(n int) int64 { return int64(max(n, leastCost)) }
 
 // Window is the credit of one direction of one invocation, on the sender's side. The zero Window has WindowBytes of it,
 // as every direction begins with. Safe for concurrent use.
 type Window struct {
 	mu   sync.Mutex
-	used int64         // taken and not granted again
+	used int64         // taken and not granted again; the last piece may have taken more than there was
 	more chan struct{} // closed when credit comes; nil while nobody waits
 }
 
-// Take takes credit for up to want bytes and returns for how many. It blocks while there is none, until ctx ends.
+// Take takes credit for a piece of up to want bytes and returns its length. It blocks while there is no credit at all,
+// until ctx ends.
 func (w *Window) Take(ctx context.Context, want int) (int, error) {
 	for {
 		w.mu.Lock()
-		n := min(int64(want), WindowBytes-w.used)
-		w.used += n
-		if n > 0 || want == 0 {
+		if n := min(int64(want), WindowBytes-w.used); n > 0 || want == 0 {
+			if n > 0 {
+				w.used += Cost(int(n))
+			}
 			w.mu.Unlock()
 			return int(n), nil
 		}

@@ -46,12 +46,12 @@ func Listen(tb testing.TB, register func(*grpc.Server)) *grpc.ClientConn {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	s := grpc.NewServer(grpc.MaxRecvMsgSize(plugin.MaxMessage), grpc.MaxSendMsgSize(plugin.MaxMessage))
+	s := grpc.NewServer(plugin.ServerOptions()...)
 	register(s)
 	served := make(chan error, 1)
 	go func() { served <- s.Serve(l) }()
-	conn, err := grpc.NewClient("unix:"+path, grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(plugin.MaxMessage), grpc.MaxCallSendMsgSize(plugin.MaxMessage)))
+	conn, err := grpc.NewClient("unix:"+path,
+		append(plugin.DialOptions(), grpc.WithTransportCredentials(insecure.NewCredentials()))...)
 	if err != nil {
 		tb.Fatal(err)
 	}
