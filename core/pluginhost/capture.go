@@ -1,6 +1,10 @@
 package pluginhost
 
 import (
+	"bytes"
+	"encoding/json"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -10,12 +14,12 @@ import (
 
 // Limits of what a plugin may write to the host's log.
 const (
-	captureLine   = 10_000 // bytes
+	captureLine   = 10_000 // bytes; the rest of a line is dropped
 	captureLines  = 100    // in each captureWindow
 	captureWindow = 10 * time.Second
 )
 
-// capture is where a plugin's own log and its standard error end: cut, counted and dropped over the limit.
+// capture takes what one process prints on standard error. Lines over the limit are dropped and counted.
 type capture struct {
 	log hclog.Logger
 
@@ -23,49 +27,94 @@ type capture struct {
 	since   time.Time
 	lines   int
 	dropped int
-	quiet   bool // the process is being ended: what is said of that is no news
+	last    string
 }
 
-// logger is what go-plugin writes to for one process. Most of what it says itself is of no interest.
-func (c *capture) logger() hclog.Logger {
-	return hclog.New(&hclog.LoggerOptions{Level: hclog.Info, Output: c, DisableTime: true})
-}
-
-// hush drops what comes from now on.
-func (c *capture) hush() {
+// line takes one line, cut to captureLine.
+func (c *capture) line(b []byte) {
 	c.mu.Lock()
-	c.quiet = true
-	c.mu.Unlock()
-}
-
-// Write takes one line.
-func (c *capture) Write(p []byte) (int, error) {
-	c.mu.Lock()
-	if c.quiet {
-		c.mu.Unlock()
-		return len(p), nil
-	}
-	now := time.Now()
-	if now.Sub(c.since) > captureWindow {
+	defer c.mu.Unlock()
+	if now := time.Now(); now.Sub(c.since) > captureWindow {
 		c.since, c.lines = now, 0
 	}
-	c.lines++
-	over := c.lines > captureLines
-	if over {
+	if c.lines++; c.lines > captureLines {
 		c.dropped++
+		return
 	}
-	dropped := c.dropped
-	if !over {
+	c.report()
+	if level, message, args := parseLine(b); message != "" {
+		c.last = message
+		c.log.Log(level, "plugin says", append([]any{"message", message}, args...)...)
+	}
+}
+
+// report says how much was dropped since it was last said.
+func (c *capture) report() {
+	if c.dropped > 0 {
+		c.log.Warn("plugin output dropped", "lines", c.dropped)
 		c.dropped = 0
 	}
-	c.mu.Unlock()
-	if over {
-		return len(p), nil
+}
+
+// end reports what is left to say.
+func (c *capture) end() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.report()
+}
+
+// lastLine is the last thing that was said; empty if nothing was.
+func (c *capture) lastLine() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.last
+}
+
+// parseLine takes apart a line of hclog's JSON format. Any other line is a message as it is.
+func parseLine(b []byte) (hclog.Level, string, []any) {
+	var fields map[string]any
+	if len(b) > 0 && b[0] == '{' && json.Unmarshal(b, &fields) == nil {
+		level, _ := fields["@level"].(string)
+		message, _ := fields["@message"].(string)
+		if message != "" {
+			var args []any
+			for _, k := range slices.Sorted(maps.Keys(fields)) {
+				if !strings.HasPrefix(k, "@") {
+					args = append(args, k, fields[k])
+				}
+			}
+			if l := hclog.LevelFromString(level); l != hclog.NoLevel {
+				return l, message, args
+			}
+			return hclog.Info, message, args
+		}
 	}
-	if dropped > 0 {
-		c.log.Warn("plugin output dropped", "lines", dropped)
+	return hclog.Info, strings.ToValidUTF8(string(bytes.TrimSpace(b)), "�"), nil
+}
+
+// lines cuts a stream into lines for a capture. It is one writer's; the capture may have several.
+type lines struct {
+	to   *capture
+	part []byte
+}
+
+// Write takes a piece of the stream. It never fails.
+func (l *lines) Write(p []byte) (int, error) {
+	n := len(p)
+	for len(p) > 0 {
+		piece, rest, whole := bytes.Cut(p, []byte{'\n'})
+		l.part = append(l.part, piece[:min(len(piece), captureLine-len(l.part))]...)
+		if whole {
+			l.flush()
+		}
+		p = rest
 	}
-	line := strings.TrimSpace(string(p[:min(len(p), captureLine)]))
-	c.log.Info("plugin output", "line", strings.ToValidUTF8(line, "�"))
-	return len(p), nil
+	return n, nil
+}
+
+func (l *lines) flush() {
+	if len(l.part) > 0 {
+		l.to.line(l.part)
+		l.part = l.part[:0]
+	}
 }

@@ -13,18 +13,9 @@ import (
 	"strconv"
 	"sync"
 	"syscall"
-	"time"
 
 	"github.com/hashicorp/go-hclog"
-	goplugin "github.com/hashicorp/go-plugin"
-	"google.golang.org/grpc"
-
-	"github.com/picloud/picloud/sdk/engine"
-	"github.com/picloud/picloud/sdk/plugin"
 )
-
-// startLimit bounds a start, from fork to an open session.
-const startLimit = 5 * time.Second
 
 // ErrClosed says that the host launches nothing any more.
 var ErrClosed = errors.New("the plugin host is closed")
@@ -55,10 +46,6 @@ type Host struct {
 
 // New prepares the folder and opens the program.
 func New(cfg Config) (*Host, error) {
-	dir, err := makeDir(cfg.Dir)
-	if err != nil {
-		return nil, fmt.Errorf("make socket folder: %w", err)
-	}
 	path, err := exec.LookPath(cfg.Command[0])
 	if err != nil {
 		return nil, fmt.Errorf("find plugin program: %w", err)
@@ -66,6 +53,11 @@ func New(cfg Config) (*Host, error) {
 	program, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("open plugin program: %w", err)
+	}
+	dir, err := makeDir(cfg.Dir)
+	if err != nil {
+		_ = program.Close() // read-only
+		return nil, fmt.Errorf("make socket folder: %w", err)
 	}
 	return &Host{cfg: cfg, dir: dir, log: cfg.Log.Named("plugin"), program: program, processes: map[*Process]bool{}}, nil
 }
@@ -111,34 +103,9 @@ func (h *Host) Close() {
 	_ = os.Remove(h.cfg.Dir) // unless another process uses it
 }
 
-// Process is one running plugin.
-type Process struct {
-	name   string
-	host   *Host
-	client *goplugin.Client
-	engine *engine.Client
-	pid    int
-	dir    string
-
-	killed sync.Once
-	kill   chan struct{} // closed to end it
-	done   chan struct{} // closed when it serves no more
-	ended  chan struct{} // closed when nothing of it is left
-}
-
-// Engine talks to the plugin as an engine.
-func (p *Process) Engine() *engine.Client { return p.engine }
-
-// Done is closed when the process has ended or is of no use any more.
-func (p *Process) Done() <-chan struct{} { return p.done }
-
-// Pid is the id of the process.
-func (p *Process) Pid() int { return p.pid }
-
-// Kill ends the process and all that it started, at once. It does not wait.
-func (p *Process) Kill() { p.killed.Do(func() { close(p.kill) }) }
-
-// Launch starts the named plugin ("engine/yaegi") and returns when its session is open. It takes at most 5 s.
+// Launch starts the named plugin ("engine/yaegi") and returns when its session is open. It takes at most 5 s; a start that
+// fails or is given up leaves nothing behind. It fails with ErrClosed after Close, and with an error that wraps ErrDied
+// when the process ended by itself.
 func (h *Host) Launch(ctx context.Context, name string) (*Process, error) {
 	h.mu.Lock()
 	if h.closed {
@@ -146,10 +113,7 @@ func (h *Host) Launch(ctx context.Context, name string) (*Process, error) {
 		return nil, ErrClosed
 	}
 	h.next++
-	p := &Process{
-		name: name, host: h, dir: filepath.Join(h.dir, strconv.Itoa(h.next)),
-		kill: make(chan struct{}), done: make(chan struct{}), ended: make(chan struct{}),
-	}
+	p := newProcess(h, name, filepath.Join(h.dir, strconv.Itoa(h.next)))
 	h.processes[p] = true
 	h.mu.Unlock()
 
@@ -169,82 +133,9 @@ func (h *Host) Launch(ctx context.Context, name string) (*Process, error) {
 	}
 }
 
-// live starts the process, waits for its end and cleans up. It keeps its thread for as long: the kernel sends the
-// parent-death signal when the thread that forked ends, not the process.
-func (p *Process) live(started chan<- error) {
-	lockThread()
-	h := p.host
-	defer func() {
-		h.mu.Lock()
-		delete(h.processes, p)
-		h.mu.Unlock()
-		close(p.ended)
-	}()
-	defer func() { _ = os.RemoveAll(p.dir) }() // Close tries again
-	if err := os.Mkdir(p.dir, 0o700); err != nil {
-		close(p.done)
-		started <- err
-		return
-	}
-	cmd := h.command(p)
-	output := &capture{log: h.log.With("plugin", p.name)}
-	p.client = goplugin.NewClient(&goplugin.ClientConfig{
-		HandshakeConfig:  plugin.Handshake,
-		VersionedPlugins: engine.Versions(),
-		Cmd:              cmd,
-		SkipHostEnv:      true,
-		AllowedProtocols: []goplugin.Protocol{goplugin.ProtocolGRPC},
-		StartTimeout:     startLimit,
-		Logger:           output.logger(),
-		GRPCDialOptions: []grpc.DialOption{grpc.WithDefaultCallOptions(
-			grpc.MaxCallRecvMsgSize(plugin.MaxMessage), grpc.MaxCallSendMsgSize(plugin.MaxMessage))},
-	})
-	err := p.start(cmd) // bounded by StartTimeout, after which go-plugin kills what it forked
-	if err != nil {
-		killGroup(cmd)
-		p.client.Kill()
-		close(p.done)
-		started <- err
-		return
-	}
-	started <- nil
-	select {
-	case <-p.kill:
-		output.hush()
-	case <-p.engine.Lost():
-	case <-p.engine.Stuck():
-		h.log.Warn("a run did not end in time: its process is killed", "plugin", p.name, "pid", p.pid)
-	}
-	killGroup(cmd)
-	p.engine.Close()
-	close(p.done)
-	p.client.Kill() // waits for the process and the goroutines around it
-}
-
-func (p *Process) start(cmd *exec.Cmd) error {
-	protocol, err := p.client.Client()
-	if err != nil {
-		return err
-	}
-	p.pid = cmd.Process.Pid
-	lowerPriority(p.pid)
-	raw, err := protocol.Dispense(engine.PluginName)
-	if err != nil {
-		return err
-	}
-	client, ok := raw.(*engine.Client)
-	if !ok {
-		return fmt.Errorf("it is no engine but a %T", raw)
-	}
-	p.engine = client
-	return nil
-}
-
-// command is the process to start: our own program by its descriptor, no environment but what go-plugin asks for.
-func (h *Host) command(p *Process) *exec.Cmd {
-	cmd := exec.Command(programPath(h.program), append(h.cfg.Command[1:len(h.cfg.Command):len(h.cfg.Command)], p.name)...)
-	cmd.Args[0] = h.cfg.Command[0]
-	cmd.Env = []string{"PLUGIN_UNIX_SOCKET_DIR=" + p.dir, "GOMAXPROCS=1"}
-	cmd.SysProcAttr = processAttributes()
-	return cmd
+// forget takes a process off the list when nothing of it is left.
+func (h *Host) forget(p *Process) {
+	h.mu.Lock()
+	delete(h.processes, p)
+	h.mu.Unlock()
 }

@@ -3,8 +3,13 @@ package pluginhost_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
+	"io"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -13,6 +18,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	goplugin "github.com/hashicorp/go-plugin"
 	"go.uber.org/goleak"
 
 	"github.com/picloud/picloud/core/pluginhost"
@@ -20,6 +26,7 @@ import (
 	"github.com/picloud/picloud/sdk/engine/enginetest"
 	"github.com/picloud/picloud/sdk/event"
 	"github.com/picloud/picloud/sdk/fault"
+	"github.com/picloud/picloud/sdk/plugin"
 )
 
 // The test binary is also the plugin and, for the parent-death test, the host.
@@ -37,31 +44,100 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
+// servePlugin is a plugin process. What follows the name tells it more.
 func servePlugin(name string) {
+	name, arg, _ := strings.Cut(name, " ")
 	switch name {
 	case "engine/puppet":
 		engine.Serve(enginetest.Puppet{})
-	case "engine/mute": // never says its handshake
+	case "engine/mute": // says its id to a file, and its handshake never
+		if err := os.WriteFile(arg, []byte(strconv.Itoa(os.Getpid())), 0o600); err != nil {
+			panic(err)
+		}
 		select {}
 	case "engine/junk":
 		os.Stdout.WriteString("good morning\n")
-	case "engine/environ":
-		engine.Serve(environ{})
+	case "engine/sad":
+		os.Stderr.WriteString("there is no fuel\n")
+		os.Exit(4)
+	case "engine/surroundings":
+		engine.Serve(surroundings{})
+	case "engine/talker":
+		engine.Serve(talker{os.Stderr})
+	case "engine/parent":
+		engine.Serve(parent{})
+	case "engine/idle":
+		select {}
 	}
 }
 
-// environ answers with what a plugin can see of its environment.
-type environ struct{ enginetest.Puppet }
+// surroundings answers with what a plugin can see of where it runs.
+type surroundings struct{ enginetest.Puppet }
 
-func (environ) Invoke(_ context.Context, _ *engine.Invocation, out engine.Reply) error {
+func (surroundings) Invoke(_ context.Context, _ *engine.Invocation, out engine.Reply) error {
+	dir, err := os.Getwd()
+	if err != nil {
+		return err
+	}
+	input, err := io.ReadAll(os.Stdin)
+	if err != nil {
+		return err
+	}
 	if err := out.Head(engine.Head{Status: 200}); err != nil {
 		return err
 	}
-	_, err := out.Write([]byte(strings.Join(os.Environ(), "\n")))
+	_, err = fmt.Fprintf(out, "%s\n%d\n%s", dir, len(input), strings.Join(os.Environ(), "\n"))
 	return err
 }
 
-func newHost(t *testing.T, log hclog.Logger) *pluginhost.Host {
+// talker talks on standard error in all the ways that a plugin can. The real one is what it had before it was served.
+type talker struct{ real *os.File }
+
+func (talker) Info() engine.Info { return engine.Info{Name: "talker"} }
+func (talker) Load(context.Context, engine.Bundle) (engine.Loaded, error) {
+	return engine.Loaded{}, nil
+}
+func (talker) Unload(string) {}
+
+func (e talker) Invoke(_ context.Context, inv *engine.Invocation, out engine.Reply) error {
+	lines, err := strconv.Atoi(string(inv.Body))
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(os.Stdout, "this is for nobody")
+	fmt.Fprintln(os.Stderr, "one that print reaches")
+	fmt.Fprintln(e.real, "one like a crash \xff")
+	fmt.Fprintln(e.real, strings.Repeat("long ", 1<<20))
+	hclog.New(&hclog.LoggerOptions{Output: e.real, JSONFormat: true}).Warn("one of a logger", "key", "value")
+	for i := range lines {
+		fmt.Fprintln(e.real, "line", i)
+	}
+	return out.Head(engine.Head{Status: 200})
+}
+
+// parent starts a process that outlives it if it may, holds its pipes, and answers with its id.
+type parent struct{ enginetest.Puppet }
+
+func (parent) Invoke(_ context.Context, inv *engine.Invocation, out engine.Reply) error {
+	exe, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	child, err := os.StartProcess(exe, []string{exe, "child:plugin", "engine/idle"}, &os.ProcAttr{
+		Files: []*os.File{nil, os.NewFile(1, "stdout"), os.NewFile(2, "stderr")},
+		Sys:   &syscall.SysProcAttr{Setsid: string(inv.Body) == "away"},
+	})
+	if err != nil {
+		return err
+	}
+	if err := out.Head(engine.Head{Status: 200}); err != nil {
+		return err
+	}
+	_, err = fmt.Fprint(out, child.Pid)
+	return err
+}
+
+func newHost(t testing.TB, log hclog.Logger) *pluginhost.Host {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "pic") // t.TempDir is too long for a socket
 	if err != nil {
@@ -77,6 +153,7 @@ func newHost(t *testing.T, log hclog.Logger) *pluginhost.Host {
 	}
 	t.Cleanup(func() {
 		h.Close()
+		h.Close()
 		if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
 			t.Errorf("the socket folder is still there: %v", err)
 		}
@@ -84,7 +161,7 @@ func newHost(t *testing.T, log hclog.Logger) *pluginhost.Host {
 	return h
 }
 
-func launch(t *testing.T, h *pluginhost.Host, name string) *pluginhost.Process {
+func launch(t testing.TB, h *pluginhost.Host, name string) *pluginhost.Process {
 	t.Helper()
 	p, err := h.Launch(t.Context(), name)
 	if err != nil {
@@ -156,14 +233,19 @@ func TestLaunchAndKill(t *testing.T) {
 	}
 }
 
-func TestEnvironmentIsEmpty(t *testing.T) {
+// A plugin has nothing of what the host has.
+func TestSurroundingsAreEmpty(t *testing.T) {
 	t.Setenv("MY_SECRET", "hunter2")
 	h := newHost(t, hclog.NewNullLogger())
-	a, err := invoke(t.Context(), launch(t, h, "engine/environ"), "")
+	a, err := invoke(t.Context(), launch(t, h, "engine/surroundings"), "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, line := range strings.Split(a.body.String(), "\n") {
+	lines := strings.Split(a.body.String(), "\n")
+	if lines[0] != "/" || lines[1] != "0" {
+		t.Errorf("it is in %s and can read %s bytes", lines[0], lines[1])
+	}
+	for _, line := range lines[2:] {
 		name, _, _ := strings.Cut(line, "=")
 		if !strings.HasPrefix(name, "PLUGIN_") && !strings.HasPrefix(name, "PICLOUD_PLUGIN") && name != "GOMAXPROCS" {
 			t.Errorf("a plugin sees %s", name)
@@ -193,20 +275,129 @@ func TestDeathIsNoticed(t *testing.T) {
 	<-p.Done()
 }
 
-func TestStarts(t *testing.T) {
+// A start that fails says why.
+func TestFailedStarts(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, hclog.NewNullLogger())
-	for _, name := range []string{"engine/mute", "engine/junk", "engine/none"} {
+	for name, says := range map[string]string{
+		"engine/junk": "good morning", "engine/none": "exit status 0", "engine/sad": "exit status 4: there is no fuel",
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			if _, err := h.Launch(t.Context(), name); err == nil {
-				t.Fatal("it was started")
+			_, err := h.Launch(t.Context(), name)
+			if err == nil || !strings.Contains(err.Error(), name) || !strings.Contains(err.Error(), says) {
+				t.Errorf("%v", err)
+			}
+			if died := name != "engine/junk"; died && !errors.Is(err, pluginhost.ErrDied) {
+				t.Errorf("%v", err)
 			}
 		})
 	}
-	// One that hangs holds nobody else up.
+}
+
+// A start that hangs holds nobody else up, and ends when it is given up.
+func TestStartIsGivenUp(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, hclog.NewNullLogger())
+	file := filepath.Join(t.TempDir(), "pid")
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		_, err := h.Launch(ctx, "engine/mute "+file)
+		ended <- err
+	}()
+	var pid int
+	eventually(t, "the process has begun", func() bool {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return false
+		}
+		pid, err = strconv.Atoi(string(text))
+		return err == nil
+	})
 	if _, err := invoke(t.Context(), launch(t, h, "engine/puppet"), "echo"); err != nil {
-		t.Fatal(err)
+		t.Error(err)
+	}
+	cancel()
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	eventually(t, "the process is gone", func() bool { return gone(pid) })
+}
+
+func TestCloseEndsStarts(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, hclog.NewNullLogger())
+	file := filepath.Join(t.TempDir(), "pid")
+	ended := make(chan error, 1)
+	go func() {
+		_, err := h.Launch(t.Context(), "engine/mute "+file)
+		ended <- err
+	}()
+	eventually(t, "the process has begun", func() bool {
+		_, err := os.Stat(file)
+		return err == nil
+	})
+	h.Close()
+	if err := <-ended; err == nil {
+		t.Error("it was started")
+	}
+	if _, err := h.Launch(t.Context(), "engine/puppet"); !errors.Is(err, pluginhost.ErrClosed) {
+		t.Error(err)
+	}
+}
+
+// Why a process ended can be asked for.
+func TestReasons(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, hclog.NewNullLogger())
+	for name, c := range map[string]struct {
+		end  func(*pluginhost.Process)
+		want error
+	}{
+		"kill":   {func(p *pluginhost.Process) { p.Kill(); p.Kill() }, nil},
+		"exit":   {func(p *pluginhost.Process) { _, _ = invoke(t.Context(), p, "exit") }, pluginhost.ErrDied},
+		"signal": {func(p *pluginhost.Process) { _ = syscall.Kill(p.Pid(), syscall.SIGKILL) }, pluginhost.ErrDied},
+		"stuck": {func(p *pluginhost.Process) {
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+			defer cancel()
+			_, _ = invoke(ctx, p, "hang")
+		}, pluginhost.ErrStuck},
+	} {
+		p := launch(t, h, "engine/puppet")
+		if err := p.Err(); err != nil {
+			t.Errorf("%s: %v before the end", name, err)
+		}
+		c.end(p)
+		<-p.Done()
+		if err := p.Err(); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v", name, err)
+		}
+		eventually(t, "the process is gone", func() bool { return gone(p.Pid()) })
+	}
+}
+
+// What a plugin starts ends with it. What got away is not ours, but holds nobody up.
+func TestChildrenOfPlugins(t *testing.T) {
+	t.Parallel()
+	for how, left := range map[string]bool{"near": false, "away": true} {
+		h := newHost(t, hclog.NewNullLogger())
+		a, err := invoke(t.Context(), launch(t, h, "engine/parent"), how)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pid, err := strconv.Atoi(a.body.String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.Close()
+		if left {
+			if over(pid) {
+				t.Error("a process that got away is gone: this tests nothing")
+			}
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+		eventually(t, how+": the child is gone", func() bool { return over(pid) })
 	}
 }
 
@@ -229,19 +420,50 @@ func TestStuckRunsAreKilled(t *testing.T) {
 	eventually(t, "the process is gone", func() bool { return gone(p.Pid()) })
 }
 
-func TestOutputIsLimited(t *testing.T) {
+func TestOutput(t *testing.T) {
 	t.Parallel()
 	var mu sync.Mutex
 	var out bytes.Buffer
-	log := hclog.New(&hclog.LoggerOptions{Output: &lockedWriter{&mu, &out}})
-	h := newHost(t, log)
-	if _, err := invoke(t.Context(), launch(t, h, "engine/puppet"), "stderr 5000"); err != nil {
+	h := newHost(t, hclog.New(&hclog.LoggerOptions{Output: &lockedWriter{&mu, &out}, JSONFormat: true}))
+	p := launch(t, h, "engine/talker")
+	if _, err := invoke(t.Context(), p, "5000"); err != nil {
 		t.Fatal(err)
 	}
-	mu.Lock()
-	defer mu.Unlock()
-	if n := strings.Count(out.String(), "\n"); n > 200 {
-		t.Fatalf("%d lines reached the host's log", n)
+	h.Close()
+	lines, dropped := 0, 0
+	said := map[string]string{}
+	for line := range bytes.Lines(out.Bytes()) {
+		var l struct {
+			Level   string `json:"@level"`
+			Plugin  string `json:"plugin"`
+			Message string `json:"message"`
+			Key     string `json:"key"`
+			Lines   int    `json:"lines"`
+		}
+		if err := json.Unmarshal(line, &l); err != nil {
+			t.Fatalf("%v: %s", err, line)
+		}
+		if l.Plugin != "engine/talker" {
+			t.Errorf("whose is it: %s", line)
+		}
+		lines++
+		dropped += l.Lines
+		if len(l.Message) > 10_000 {
+			t.Errorf("a line of %d bytes", len(l.Message))
+		}
+		said[strings.Fields(l.Message + " ?")[0]] += l.Level + " " + l.Message + l.Key
+	}
+	if want := "info one like a crash \ufffd"; !strings.Contains(said["one"], want) {
+		t.Errorf("no %q in %q", want, said["one"])
+	}
+	if want := "warn one of a loggervalue"; !strings.Contains(said["one"], want) {
+		t.Errorf("no %q in %q", want, said["one"])
+	}
+	if said["long"] == "" || strings.Contains(out.String(), "for nobody") {
+		t.Errorf("%.2000s", out.String())
+	}
+	if lines > 105 || dropped < 4900 || lines+dropped < 5003 {
+		t.Errorf("%d lines reached the host's log, %d were dropped", lines, dropped)
 	}
 }
 
@@ -315,15 +537,76 @@ func TestNoPluginOutlivesItsHost(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.Close()
-	eventually(t, "the plugin is gone", func() bool { return zombieOrGone(pid) })
+	eventually(t, "the plugin is gone", func() bool { return over(pid) })
 }
 
-// zombieOrGone reports whether a process runs no more; an orphan stays a zombie until init collects it.
-func zombieOrGone(pid int) bool {
+// over reports whether a process runs no more; an orphan stays a zombie until init collects it.
+func over(pid int) bool {
 	stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
 	if err != nil {
 		return true
 	}
 	_, state, _ := strings.Cut(string(stat), ") ")
 	return strings.HasPrefix(state, "Z")
+}
+
+// Where the kernel does not see to it, a plugin ends itself when its host is gone, even if a run does not.
+func TestPluginExitsWithItsSession(t *testing.T) {
+	t.Parallel()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := goplugin.NewClient(&goplugin.ClientConfig{ // a host of another make
+		HandshakeConfig: plugin.Handshake, VersionedPlugins: engine.Versions(), Cmd: exec.Command(exe, "child:plugin", "engine/puppet"),
+		AllowedProtocols: []goplugin.Protocol{goplugin.ProtocolGRPC}, Logger: hclog.NewNullLogger(),
+	})
+	defer client.Kill()
+	protocol, err := client.Client()
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := protocol.Dispense(engine.PluginName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := raw.(*engine.Client)
+	ended := make(chan error, 1)
+	go func() { ended <- c.Invoke(t.Context(), enginetest.Request(t, "b", "hang"), &enginetest.Answer{}) }()
+	if err := c.Invoke(t.Context(), enginetest.Request(t, "b", "echo"), &enginetest.Answer{}); err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+	if err := <-ended; kindOf(err) != fault.EngineLost {
+		t.Error(err)
+	}
+	eventually(t, "the process has exited", client.Exited)
+}
+
+// Many callers share a process, and a large body beside them holds nobody up or gets mixed up.
+func TestManyCalls(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, hclog.NewNullLogger())
+	p := launch(t, h, "engine/puppet")
+	const large = 6 << 20
+	var all sync.WaitGroup
+	for range 2 {
+		all.Go(func() {
+			a, err := invoke(t.Context(), p, "echo "+strings.Repeat("x", large))
+			if err != nil || a.body.Len() != large {
+				t.Errorf("%d bytes, %v", a.body.Len(), err)
+			}
+		})
+	}
+	for caller := range 64 {
+		all.Go(func() {
+			for n := range 50 {
+				text := fmt.Sprint(caller, " ", n)
+				if a, err := invoke(t.Context(), p, "echo "+text); err != nil || a.body.String() != text {
+					t.Errorf("%q, %v", a.body.String(), err)
+				}
+			}
+		})
+	}
+	all.Wait()
 }

@@ -8,18 +8,26 @@ import (
 	"syscall"
 )
 
-// processAttributes are what every plugin process is started with. There is no parent-death signal here: a plugin whose
-// host is killed ends when its session does.
+// What a plugin process is started with, where there is neither a parent-death signal nor isolation: a plugin whose host
+// is killed exits when its session ends.
+
 func processAttributes() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }
 
-func lockThread() {}
+func prepareThread() {}
+
+func prepareProcess(int) {}
 
 func programPath(f *os.File) string { return f.Name() }
 
-func killGroup(cmd *exec.Cmd) {
-	if cmd.Process != nil {
-		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // it may be gone
-	}
+// awaitEnd does nothing: reap waits.
+func awaitEnd(int) {}
+
+func reap(cmd *exec.Cmd) error {
+	err := cmd.Wait()
+	killGroup(cmd.Process.Pid)
+	return err
 }
 
-func lowerPriority(int) {}
+func killGroup(pid int) {
+	_ = syscall.Kill(-pid, syscall.SIGKILL) // it may be gone
+}

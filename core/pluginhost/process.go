@@ -1,0 +1,189 @@
+package pluginhost
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	goplugin "github.com/hashicorp/go-plugin"
+	"github.com/hashicorp/go-plugin/runner"
+
+	"github.com/picloud/picloud/sdk/engine"
+	"github.com/picloud/picloud/sdk/plugin"
+)
+
+// startLimit bounds a start, from fork to an open session.
+const startLimit = 5 * time.Second
+
+// Why a process has ended, for errors.Is.
+var (
+	// ErrDied says that the process ended by itself: it crashed, exited, or was killed by somebody else.
+	ErrDied = errors.New("the plugin process died")
+	// ErrStuck says that it was killed because a run did not end in time.
+	ErrStuck = errors.New("a run did not end in time")
+)
+
+// Process is one running plugin. Its methods are safe for concurrent use.
+type Process struct {
+	host   *Host
+	log    hclog.Logger
+	child  *child
+	engine *engine.Client
+	dir    string // of its socket
+	err    error  // read it after done
+
+	killed sync.Once
+	kill   chan struct{} // closed to end it
+	done   chan struct{} // closed when it serves no more
+	ended  chan struct{} // closed when nothing of it is left
+}
+
+func newProcess(h *Host, name, dir string) *Process {
+	log := h.log.With("plugin", name)
+	return &Process{
+		host: h, log: log, dir: dir,
+		child: &child{
+			program: h.program, args: append(h.cfg.Command[:len(h.cfg.Command):len(h.cfg.Command)], name),
+			stderr: &capture{log: log}, reaped: make(chan struct{}),
+		},
+		kill: make(chan struct{}), done: make(chan struct{}), ended: make(chan struct{}),
+	}
+}
+
+// Engine talks to the plugin as an engine.
+func (p *Process) Engine() *engine.Client { return p.engine }
+
+// Done is closed when the process has ended or is of no use any more. Its runs have failed by then.
+func (p *Process) Done() <-chan struct{} { return p.done }
+
+// Err is why Done is closed: nil after Kill, else an error that wraps ErrDied, ErrStuck or engine.ErrProtocol. It is nil
+// before.
+func (p *Process) Err() error {
+	select {
+	case <-p.done:
+		return p.err
+	default:
+		return nil
+	}
+}
+
+// Pid is the id of the process. Another process may have it when this one has ended.
+func (p *Process) Pid() int { return p.child.pid() }
+
+// Kill ends the process and all that it started, at once. It does not wait, and may be called more than once.
+func (p *Process) Kill() { p.killed.Do(func() { close(p.kill) }) }
+
+// live starts the process, waits for its end and cleans up.
+func (p *Process) live(started chan<- error) {
+	defer close(p.ended)
+	defer p.host.forget(p)
+	if err := os.Mkdir(p.dir, 0o700); err != nil {
+		close(p.done)
+		started <- err
+		return
+	}
+	client := goplugin.NewClient(&goplugin.ClientConfig{
+		HandshakeConfig:  plugin.Handshake,
+		VersionedPlugins: engine.Versions(),
+		AllowedProtocols: []goplugin.Protocol{goplugin.ProtocolGRPC},
+		GRPCDialOptions:  plugin.DialOptions(),
+		StartTimeout:     startLimit,
+		SkipHostEnv:      true,
+		RunnerFunc:       p.command,
+		UnixSocketConfig: &goplugin.UnixSocketConfig{TempDir: p.dir}, // for a folder that we do not use
+		SyncStderr:       &lines{to: p.child.stderr},
+		Logger:           hclog.NewNullLogger(), // what matters comes as errors
+	})
+	served := make(chan struct{})
+	go func() { // a start can be given up
+		select {
+		case <-p.kill:
+			p.child.kill()
+		case <-served:
+		}
+	}()
+	err := p.open(client)
+	close(served)
+	if err == nil {
+		started <- nil
+		p.err = p.serve()
+		p.child.kill()
+		p.engine.Close()
+	} else {
+		p.child.kill()
+		started <- p.explain(err)
+	}
+	close(p.done)
+	client.Kill() // waits for the process and the goroutines around it
+	if err := os.RemoveAll(p.dir); err != nil {
+		p.log.Warn("a socket folder stays behind", "error", err)
+	}
+	if p.err != nil {
+		p.log.Warn("plugin process ended", "pid", p.Pid(), "error", p.err, "status", p.child.status)
+	}
+}
+
+// command makes the process of what go-plugin says: it is started when runner.Start is called.
+func (p *Process) command(_ hclog.Logger, spec *exec.Cmd, _ string) (runner.Runner, error) {
+	// The folder that go-plugin makes has a name that leaves little of a socket's path to us: the last value counts. One
+	// processor, since threads that hand work to one another cost more than they gain.
+	p.child.env = append(spec.Env, "PLUGIN_UNIX_SOCKET_DIR="+p.dir, "GOMAXPROCS=1")
+	return p.child, nil
+}
+
+// open starts the process and its session. It is bounded by the limits of its parts, and by kill.
+func (p *Process) open(client *goplugin.Client) error {
+	protocol, err := client.Client()
+	if err != nil {
+		return err
+	}
+	raw, err := protocol.Dispense(engine.PluginName)
+	if err != nil {
+		return err
+	}
+	e, ok := raw.(*engine.Client)
+	if !ok {
+		return fmt.Errorf("it is no engine but a %T", raw)
+	}
+	p.engine = e
+	return nil
+}
+
+// explain says why a start failed. That it cannot be talked to follows from its end, if it ended by itself.
+func (p *Process) explain(err error) error {
+	if !p.child.died() {
+		return err
+	}
+	how := "exit status 0"
+	if p.child.status != nil {
+		how = p.child.status.Error()
+	}
+	if said := p.child.stderr.lastLine(); said != "" {
+		return fmt.Errorf("%w: %s: %s", ErrDied, how, said)
+	}
+	return fmt.Errorf("%w: %s", ErrDied, how)
+}
+
+// serve returns why the process is to be ended.
+func (p *Process) serve() error {
+	select {
+	case <-p.kill:
+		return nil
+	case <-p.engine.Stuck():
+		return ErrStuck
+	case <-p.engine.Lost():
+	}
+	select {
+	case <-p.kill: // both: it was the kill
+		return nil
+	default:
+	}
+	if err := p.engine.Err(); errors.Is(err, engine.ErrProtocol) {
+		return err
+	}
+	return ErrDied
+}
