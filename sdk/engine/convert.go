@@ -8,6 +8,7 @@ import (
 	"github.com/picloud/picloud/sdk/event"
 	"github.com/picloud/picloud/sdk/fault"
 	enginev1 "github.com/picloud/picloud/sdk/proto/engine/v1"
+	pluginv1 "github.com/picloud/picloud/sdk/proto/plugin/v1"
 )
 
 // Generated types end here: each pair below turns one of them into what the rest of the code uses, and back.
@@ -73,12 +74,12 @@ func loadedFromWire(m *enginev1.LoadResponse) (Loaded, error) {
 	return l, nil
 }
 
-func faultToWire(err error) *enginev1.Fault {
+func faultToWire(err error) *pluginv1.Fault {
 	f := fault.From(err)
 	if f == nil {
 		return nil
 	}
-	return &enginev1.Fault{
+	return &pluginv1.Fault{
 		Kind: wireText(string(f.Kind)), Origin: wireText(string(f.Origin)),
 		Message: faultText(f.Message), Detail: faultText(f.Detail),
 		RetryAfterMs: f.RetryAfter.Milliseconds(), Fatal: f.Fatal,
@@ -101,7 +102,7 @@ func faultText(s string) []byte {
 	return []byte(s)
 }
 
-func faultFromWire(m *enginev1.Fault) *fault.Fault {
+func faultFromWire(m *pluginv1.Fault) *fault.Fault {
 	if m == nil {
 		return nil
 	}
@@ -149,16 +150,20 @@ func outputMessage(head *Head, data []byte) (*enginev1.Message, *enginev1.Output
 	return &m.message, &m.output
 }
 
-// invokeMessage makes a message that starts a run, for the caller to fill in.
-func invokeMessage() (*enginev1.Message, *enginev1.Invoke) {
-	var m struct { // one allocation for the three
+// invokeMessage makes a message that starts a run for one event, for the caller to fill in.
+func invokeMessage() (*enginev1.Message, *enginev1.Invoke, *enginev1.Event) {
+	var m struct { // one allocation for all
 		message enginev1.Message
 		body    enginev1.Message_Invoke
 		invoke  enginev1.Invoke
+		event   enginev1.Event
+		events  [1]*enginev1.Event
 	}
 	m.message.Body = &m.body
 	m.body.Invoke = &m.invoke
-	return &m.message, &m.invoke
+	m.invoke.Events = m.events[:]
+	m.events[0] = &m.event
+	return &m.message, &m.invoke, &m.event
 }
 
 func logsToWire(lines []Log) *enginev1.Logs {

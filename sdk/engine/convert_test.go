@@ -12,6 +12,7 @@ import (
 
 	"github.com/picloud/picloud/sdk/fault"
 	enginev1 "github.com/picloud/picloud/sdk/proto/engine/v1"
+	pluginv1 "github.com/picloud/picloud/sdk/proto/plugin/v1"
 )
 
 // fill sets every field of what v points to, each to a value of its own, so that a round trip shows a field that nobody
@@ -137,7 +138,7 @@ func FuzzFault(f *testing.F) {
 		}
 		in := want
 		in.Kind, in.Origin = fault.Kind(kind), fault.Origin(origin)
-		if got := faultFromWire(overWire(t, faultToWire(&in), &enginev1.Fault{})); *got != want {
+		if got := faultFromWire(overWire(t, faultToWire(&in), &pluginv1.Fault{})); *got != want {
 			t.Errorf("%+v, not %+v", *got, want)
 		}
 	})

@@ -11,6 +11,7 @@ import (
 
 	"github.com/picloud/picloud/sdk/plugin"
 	enginev1 "github.com/picloud/picloud/sdk/proto/engine/v1"
+	pluginv1 "github.com/picloud/picloud/sdk/proto/plugin/v1"
 )
 
 // FuzzHandle feeds the host what an engine may send: whatever it is, the host lives on, and no run holds more than its
@@ -21,7 +22,7 @@ func FuzzHandle(f *testing.F) {
 		{Id: 1, Body: &enginev1.Message_Output{Output: &enginev1.Output{
 			Head: &enginev1.Head{Status: 200, Headers: []*enginev1.Header{{Name: []byte("A")}}}, Data: []byte("x"), End: true,
 		}}},
-		{Id: 1, Body: &enginev1.Message_Output{Output: &enginev1.Output{End: true, Fault: &enginev1.Fault{Kind: "x"}}}},
+		{Id: 1, Body: &enginev1.Message_Output{Output: &enginev1.Output{End: true, Fault: &pluginv1.Fault{Kind: "x"}}}},
 		{Id: 2, Body: &enginev1.Message_Call{Call: &enginev1.Call{Call: 1, Service: "s", Method: "m", Args: []byte("a")}}},
 		{Id: 2, Body: &enginev1.Message_Logs{Logs: &enginev1.Logs{Lines: []*enginev1.Log{{TimeUnixNano: 1, Level: "info"}}}}},
 		{Id: 3, Body: &enginev1.Message_Credit{Credit: &enginev1.Credit{Bytes: 10}}},
@@ -108,7 +109,7 @@ func TestSessionEndsWithItsSender(t *testing.T) {
 	defer cancel()
 	s := newServer(nil)
 	frame := &enginev1.Frame{Messages: []*enginev1.Message{{Id: 1, Body: &enginev1.Message_Invoke{
-		Invoke: &enginev1.Invoke{Envelope: []byte{0xff}}, // refused, which is an answer
+		Invoke: &enginev1.Invoke{}, // refused, which is an answer
 	}}}}
 	if err := s.Session(&deaf{ctx: ctx, said: []*enginev1.Frame{frame}}); err == nil {
 		t.Error("it ended well")

@@ -88,7 +88,11 @@ func Dial(ctx context.Context, conn grpc.ClientConnInterface) (*Client, error) {
 func messageSize(m *enginev1.Message) int {
 	switch b := m.GetBody().(type) {
 	case *enginev1.Message_Invoke:
-		return len(b.Invoke.GetBody()) + len(b.Invoke.GetEnvelope()) + 128
+		n := 128
+		for _, e := range b.Invoke.GetEvents() {
+			n += len(e.GetBody()) + len(e.GetEnvelope())
+		}
+		return n
 	case *enginev1.Message_Chunk:
 		return len(b.Chunk.GetData()) + 32
 	case *enginev1.Message_Output:
@@ -145,6 +149,22 @@ func (c *Client) Load(ctx context.Context, b Bundle) (Loaded, error) {
 // Unload is Engine.Unload in the process.
 func (c *Client) Unload(ctx context.Context, hash string) error {
 	if _, err := c.rpc.Unload(ctx, &enginev1.UnloadRequest{Hash: hash}); err != nil {
+		return c.broken(ctx, err)
+	}
+	return nil
+}
+
+// Health asks whether the engine can take invocations.
+func (c *Client) Health(ctx context.Context) error {
+	if _, err := c.rpc.Health(ctx, &enginev1.HealthRequest{}); err != nil {
+		return c.broken(ctx, err)
+	}
+	return nil
+}
+
+// Drain has the engine refuse new invocations, with a fault of kind fault.Unavailable, and waits until no run is left.
+func (c *Client) Drain(ctx context.Context) error {
+	if _, err := c.rpc.Drain(ctx, &enginev1.DrainRequest{}); err != nil {
 		return c.broken(ctx, err)
 	}
 	return nil
@@ -230,14 +250,14 @@ func (c *Client) unstarted() *fault.Fault {
 
 // begin sends the invocation; a large body follows in chunks, as fast as the engine takes them.
 func (c *Client) begin(ctx context.Context, x *run) error {
-	first, m := invokeMessage()
+	first, m, e := invokeMessage()
 	m.Bundle, m.ExecutionId, m.Attempt = x.req.Bundle, x.req.ExecutionID, int64(x.req.Attempt)
-	m.Envelope, m.BodyBytes = x.req.Envelope, int64(len(x.req.Body))
+	e.Envelope, e.BodyBytes = x.req.Envelope, int64(len(x.req.Body))
 	if deadline, ok := ctx.Deadline(); ok {
 		m.TimeoutMs = max(1, time.Until(deadline).Milliseconds())
 	}
 	if x.window == nil {
-		m.Body = x.req.Body
+		e.Body = x.req.Body
 		return c.send(x, first)
 	}
 	if err := c.send(x, first); err != nil {

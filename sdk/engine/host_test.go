@@ -16,6 +16,7 @@ import (
 	"github.com/picloud/picloud/sdk/fault"
 	"github.com/picloud/picloud/sdk/plugin"
 	enginev1 "github.com/picloud/picloud/sdk/proto/engine/v1"
+	pluginv1 "github.com/picloud/picloud/sdk/proto/plugin/v1"
 )
 
 func TestLargeBodies(t *testing.T) {
@@ -81,7 +82,7 @@ func TestRequestWaitsForCredit(t *testing.T) {
 	t.Parallel()
 	full := make(chan struct{})
 	c := hostOf(t, func(w *wire) {
-		if m := w.next().GetInvoke(); len(m.GetBody()) != 0 || m.GetBodyBytes() != 6*mib {
+		if m := w.next().GetInvoke().GetEvents()[0]; len(m.GetBody()) != 0 || m.GetBodyBytes() != 6*mib {
 			t.Errorf("%d bytes of %d", len(m.GetBody()), m.GetBodyBytes())
 		}
 		got := 0
@@ -219,7 +220,7 @@ func TestCancel(t *testing.T) {
 		if m.GetCancel() == nil {
 			t.Errorf("not cancelled: %v", m)
 		}
-		w.send(output(1, &enginev1.Output{End: true, Fault: &enginev1.Fault{Kind: "deadline", Message: []byte("what it made of it")}}))
+		w.send(output(1, &enginev1.Output{End: true, Fault: &pluginv1.Fault{Kind: "deadline", Message: []byte("what it made of it")}}))
 	})
 	r := enginetest.Request(t, "b", "")
 	r.Call = func(ctx context.Context, _, _ string, _ []byte) ([]byte, error) {

@@ -13,6 +13,7 @@ import (
 	"github.com/picloud/picloud/sdk/event"
 	"github.com/picloud/picloud/sdk/fault"
 	enginev1 "github.com/picloud/picloud/sdk/proto/engine/v1"
+	pluginv1 "github.com/picloud/picloud/sdk/proto/plugin/v1"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -115,12 +116,13 @@ func (w *wire) invoke(id uint64, body string, timeoutMS int64) {
 		w.t.Fatal(err)
 	}
 	w.send(&enginev1.Message{Id: id, Body: &enginev1.Message_Invoke{Invoke: &enginev1.Invoke{
-		Bundle: "b", ExecutionId: "x", Attempt: 1, TimeoutMs: timeoutMS, Envelope: env, Body: []byte(body), BodyBytes: int64(len(body)),
+		Bundle: "b", ExecutionId: "x", Attempt: 1, TimeoutMs: timeoutMS,
+		Events: []*enginev1.Event{{Envelope: env, Body: []byte(body), BodyBytes: int64(len(body))}},
 	}}})
 }
 
 // end reads up to the end of a run, and returns its fault and how much data came.
-func (w *wire) end(id uint64) (*enginev1.Fault, int) {
+func (w *wire) end(id uint64) (*pluginv1.Fault, int) {
 	n := 0
 	for m := w.next(); m != nil; m = w.next() {
 		if m.GetId() != id {

@@ -77,8 +77,10 @@ type server struct {
 
 	begun, ended func() // called at the beginning and the end of a session
 
-	mu     sync.RWMutex
-	limits map[string]Limits // by bundle
+	mu       sync.RWMutex
+	limits   map[string]Limits // by bundle
+	draining bool
+	running  sync.WaitGroup
 }
 
 func newServer(e Engine) *server {
@@ -108,6 +110,40 @@ func (s *server) Unload(_ context.Context, m *enginev1.UnloadRequest) (*enginev1
 	s.mu.Unlock()
 	return &enginev1.UnloadResponse{}, nil
 }
+
+func (s *server) Health(context.Context, *enginev1.HealthRequest) (*enginev1.HealthResponse, error) {
+	return &enginev1.HealthResponse{}, nil
+}
+
+func (s *server) Drain(ctx context.Context, _ *enginev1.DrainRequest) (*enginev1.DrainResponse, error) {
+	s.mu.Lock()
+	s.draining = true
+	s.mu.Unlock()
+	idle := make(chan struct{})
+	go func() {
+		s.running.Wait()
+		close(idle)
+	}()
+	select {
+	case <-idle:
+		return &enginev1.DrainResponse{}, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// enter counts a run of a bundle, whose limits it returns, unless no more are taken. Each needs its leave.
+func (s *server) enter(bundle string) (Limits, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.draining {
+		return Limits{}, fault.New(fault.Unavailable, fault.Platform, "the engine takes no more invocations")
+	}
+	s.running.Add(1)
+	return s.limits[bundle], nil
+}
+
+func (s *server) leave() { s.running.Done() }
 
 // Session serves one host. Its end cancels every run.
 func (s *server) Session(stream grpc.BidiStreamingServer[enginev1.Frame, enginev1.Frame]) error {
@@ -158,6 +194,7 @@ type served struct {
 	session *session
 	id      uint64
 	invoke  *enginev1.Invoke
+	event   *enginev1.Event
 	body    []byte
 	begun   atomic.Bool // the run has begun, or was given up before
 	ctx     context.Context
@@ -210,11 +247,14 @@ func (h *session) forget(x *served) {
 }
 
 func (h *session) begin(id uint64, m *enginev1.Invoke) {
-	h.server.mu.RLock()
-	limits := h.server.limits[m.GetBundle()]
-	h.server.mu.RUnlock()
-	x := &served{session: h, id: id, invoke: m, body: m.GetBody()}
-	x.out.run, x.out.limit = x, limits.BodyBytes
+	x := &served{session: h, id: id, invoke: m}
+	x.out.run = x
+	limits, err := h.server.enter(m.GetBundle())
+	if err != nil {
+		x.out.end(err)
+		return
+	}
+	x.out.limit = limits.BodyBytes
 	x.log.limit(limits)
 	if ms := m.GetTimeoutMs(); ms > 0 {
 		x.ctx, x.cancel = context.WithTimeout(h.ctx, time.Duration(ms)*time.Millisecond)
@@ -224,12 +264,17 @@ func (h *session) begin(id uint64, m *enginev1.Invoke) {
 	h.mu.Lock()
 	h.runs[id] = x
 	h.mu.Unlock()
-	if int64(len(x.body)) >= m.GetBodyBytes() {
+	if n := len(m.GetEvents()); n != 1 { // batches are in the contract, but no host sends them yet
+		x.end(fault.New(fault.Invalid, fault.Platform, "an invocation has one event, not %d", n))
+		return
+	}
+	x.event = m.GetEvents()[0]
+	if x.body = x.event.GetBody(); int64(len(x.body)) >= x.event.GetBodyBytes() {
 		x.begun.Store(true)
 		h.start(x)
 		return
 	}
-	x.body = append(make([]byte, 0, min(m.GetBodyBytes(), plugin.MaxMessage)), m.GetBody()...)
+	x.body = append(make([]byte, 0, min(x.event.GetBodyBytes(), plugin.MaxMessage)), x.body...)
 	context.AfterFunc(x.ctx, x.giveUp)
 }
 
@@ -268,7 +313,7 @@ func (x *served) receive(chunk []byte) {
 		return // given up, or more than announced: the rest is nobody's
 	}
 	x.body = append(x.body, chunk...)
-	if int64(len(x.body)) >= x.invoke.GetBodyBytes() {
+	if int64(len(x.body)) >= x.event.GetBodyBytes() {
 		if x.begun.CompareAndSwap(false, true) {
 			x.session.start(x)
 		}
@@ -282,22 +327,24 @@ func (x *served) giveUp() {
 	if !x.begun.CompareAndSwap(false, true) {
 		return
 	}
-	x.session.forget(x)
 	if context.Cause(x.ctx) != context.DeadlineExceeded {
-		x.out.end(fault.New(fault.Cancelled, fault.Platform, "the run was cancelled"))
+		x.end(fault.New(fault.Cancelled, fault.Platform, "the run was cancelled"))
 		return
 	}
-	x.out.end(fault.New(fault.Deadline, fault.Platform, "the request's body did not arrive in time"))
+	x.end(fault.New(fault.Deadline, fault.Platform, "the request's body did not arrive in time"))
 }
 
-func (x *served) run() {
-	err := x.blame(x.invoked())
+func (x *served) run() { x.end(x.blame(x.invoked())) }
+
+// end ends the run: what it has logged, then the last message of its answer.
+func (x *served) end(err error) {
 	x.cancel()
 	x.session.forget(x)
 	if lines := x.log.finish(); len(lines) > 0 {
 		_ = x.send(&enginev1.Message{Body: &enginev1.Message_Logs{Logs: logsToWire(lines)}})
 	}
 	x.out.end(err)
+	x.session.server.leave()
 }
 
 // blame makes a fault of what an engine returned: what is none is the engine's own, unless the run was over.
@@ -323,7 +370,7 @@ func (x *served) invoked() (err error) {
 		}
 	}()
 	m := x.invoke
-	env, err := event.Unmarshal(m.GetEnvelope())
+	env, err := event.Unmarshal(x.event.GetEnvelope())
 	if err != nil {
 		f := fault.New(fault.Invalid, fault.Platform, "%v", err)
 		f.Fatal = true

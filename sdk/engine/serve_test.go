@@ -317,7 +317,7 @@ func TestRequestBodyInPieces(t *testing.T) {
 	}
 	begin := func(id uint64, timeout int64) {
 		w.send(&enginev1.Message{Id: id, Body: &enginev1.Message_Invoke{Invoke: &enginev1.Invoke{
-			Envelope: env, TimeoutMs: timeout, Body: []byte("ab"), BodyBytes: 6,
+			TimeoutMs: timeout, Events: []*enginev1.Event{{Envelope: env, Body: []byte("ab"), BodyBytes: 6}},
 		}}})
 	}
 	chunk := func(id uint64, s string) {
@@ -341,9 +341,53 @@ func TestRequestBodyInPieces(t *testing.T) {
 	if f, _ := w.end(3); f.GetKind() != string(fault.Cancelled) {
 		t.Errorf("%v", f)
 	}
-	w.send(&enginev1.Message{Id: 4, Body: &enginev1.Message_Invoke{Invoke: &enginev1.Invoke{Envelope: []byte{0xff}}}})
-	if f, _ := w.end(4); f.GetKind() != string(fault.Invalid) || !f.GetFatal() {
-		t.Errorf("%v", f)
+}
+
+// An invocation that the engine cannot make sense of fails, and nothing else.
+func TestOddInvocations(t *testing.T) {
+	t.Parallel()
+	w := engineOf(t, enginetest.Puppet{})
+	for id, events := range map[uint64][]*enginev1.Event{1: {{Envelope: []byte{0xff}}}, 2: nil, 3: {{}, {}}} {
+		w.send(&enginev1.Message{Id: id, Body: &enginev1.Message_Invoke{Invoke: &enginev1.Invoke{Events: events}}})
+		if f, _ := w.end(id); f.GetKind() != string(fault.Invalid) || f.GetOrigin() != string(fault.Platform) {
+			t.Errorf("%v", f)
+		}
+	}
+	w.invoke(4, "echo on", 0)
+	if o := w.next().GetOutput(); string(o.GetData()) != "on" {
+		t.Errorf("%v", o)
+	}
+}
+
+// An engine that drains finishes what it has and takes no more.
+func TestDrain(t *testing.T) {
+	t.Parallel()
+	begun, finish := make(chan struct{}), make(chan struct{})
+	c := enginetest.Dial(t, engineFunc(func(_ context.Context, _ *engine.Invocation, out engine.Reply) error {
+		close(begun)
+		<-finish
+		return out.Head(engine.Head{Status: 200})
+	}))
+	ended, drained := make(chan error, 1), make(chan error, 1)
+	go func() { ended <- c.Invoke(t.Context(), enginetest.Request(t, "b", ""), &enginetest.Answer{}) }()
+	<-begun
+	impatient, stop := context.WithCancel(t.Context())
+	stop()
+	if err := c.Drain(impatient); kindOf(err) != fault.Deadline {
+		t.Error(err)
+	}
+	go func() { drained <- c.Drain(t.Context()) }()
+	if err := c.Health(t.Context()); err != nil {
+		t.Error(err)
+	}
+	close(finish)
+	for _, e := range []chan error{ended, drained} {
+		if err := <-e; err != nil {
+			t.Error(err)
+		}
+	}
+	if err := c.Invoke(t.Context(), enginetest.Request(t, "b", ""), &enginetest.Answer{}); kindOf(err) != fault.Unavailable {
+		t.Error(err)
 	}
 }
 
