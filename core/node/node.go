@@ -184,6 +184,9 @@ func (n *Node) background(f func(ctx context.Context)) {
 	n.onStop(func(context.Context) error { cancel(); <-done; return nil })
 }
 
+// databaseStop bounds the end of a server of our own, which writes its checkpoint.
+const databaseStop = 10 * time.Second
+
 // startDatabase returns the URL of a migrated database: the user's, or that of a server of our own.
 func (n *Node) startDatabase(ctx context.Context) (string, error) {
 	url := n.cfg.DatabaseURL
@@ -192,7 +195,12 @@ func (n *Node) startDatabase(ctx context.Context) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		n.onStop(server.Stop)
+		n.onStop(func(ctx context.Context) error {
+			// A drain that took all its time must not cost the database its clean end.
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), databaseStop)
+			defer cancel()
+			return server.Stop(ctx)
+		})
 		url = server.URL()
 	}
 	if err := postgres.Migrate(ctx, url, n.log); err != nil {

@@ -95,7 +95,8 @@ func (c *checker) entry(file *ast.File) {
 }
 
 func isHandle(t *ast.FuncType) bool {
-	if t.TypeParams != nil || len(t.Params.List) != 1 || len(t.Params.List[0].Names) > 1 ||
+	if t.TypeParams != nil || len(t.Params.List) != 1 || len(t.Params.List[0].Names) != 1 || // the interpreter panics on an unnamed one
+
 		t.Results == nil || t.Results.NumFields() != 2 {
 		return false
 	}

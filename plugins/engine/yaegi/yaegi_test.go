@@ -173,6 +173,7 @@ func TestRefusedSources(t *testing.T) {
 		"relative":     {script([]string{"./x"}, `return nil, nil`), 4, "not available"},
 		"no Handle":    {"package main\nfunc handle() {}", 1, "no func Handle"},
 		"signature":    {"package main\nimport \"github.com/picloud/picloud/sdk/picloud\"\nfunc Handle(ctx *picloud.Context) any { return nil }", 3, "Handle must be"},
+		"unnamed":      {"package main\nimport \"github.com/picloud/picloud/sdk/picloud\"\nfunc Handle(*picloud.Context) (any, error) { return nil, nil }", 3, "Handle must be"},
 		"undefined":    {script(nil, "\nreturn nothing, nil"), 7, "undefined: nothing"},
 		"type":         {script(nil, `var s string = 3; return s, nil`), 6, ""},
 		"range number": {script(nil, `for range 3 {}; return nil, nil`), 6, "range over a number"},
