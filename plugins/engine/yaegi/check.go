@@ -95,8 +95,8 @@ func (c *checker) entry(file *ast.File) {
 }
 
 func isHandle(t *ast.FuncType) bool {
-	if t.TypeParams != nil || len(t.Params.List) != 1 || len(t.Params.List[0].Names) != 1 || // the interpreter panics on an unnamed one
-
+	// The parameter needs a name, if only _: the interpreter panics in each call where it has none.
+	if t.TypeParams != nil || len(t.Params.List) != 1 || len(t.Params.List[0].Names) != 1 ||
 		t.Results == nil || t.Results.NumFields() != 2 {
 		return false
 	}
