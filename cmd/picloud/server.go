@@ -102,6 +102,16 @@ func (c *cli) runNode(ctx context.Context, cfg config.Config) error {
 	}
 	log := c.logger(cfg)
 	n := node.New(cfg, log)
+	var kept credentials
+	n.BeforeServing = func() (err error) { // so that whoever has an answer finds the key
+		kept, err = keepCredentials(credentialsFile(cfg.DataDir), credentials{
+			URL: "http://" + reachable(n.AdminAddr()), Token: n.OwnerToken(),
+		})
+		if err != nil {
+			return fmt.Errorf("keep the credentials: %w", err)
+		}
+		return nil
+	}
 	if err := n.Start(ctx); err != nil {
 		if token := n.OwnerToken(); token != "" { // it cannot be read again, so a start that failed later must not lose it
 			_, lost := keepCredentials(credentialsFile(cfg.DataDir), credentials{Token: token})
@@ -112,7 +122,7 @@ func (c *cli) runNode(ctx context.Context, cfg config.Config) error {
 		}
 		return err
 	}
-	err := c.announce(cfg, n, log)
+	err := c.announce(cfg, n, kept, log)
 	if err == nil {
 		select {
 		case <-ctx.Done():
@@ -126,19 +136,15 @@ func (c *cli) runNode(ctx context.Context, cfg config.Config) error {
 	return errors.Join(err, n.Stop(drain))
 }
 
-// announce leaves the credentials where clients look for them, and tells people how to go on.
-func (c *cli) announce(cfg config.Config, n *node.Node, log hclog.Logger) error {
+// announce tells people how to go on.
+func (c *cli) announce(cfg config.Config, n *node.Node, kept credentials, log hclog.Logger) error {
 	path := credentialsFile(cfg.DataDir)
-	kept, err := keepCredentials(path, credentials{URL: "http://" + reachable(n.AdminAddr()), Token: n.OwnerToken()})
-	if err != nil {
-		return fmt.Errorf("keep the credentials: %w", err)
-	}
 	if !cfg.Dev {
 		log.Info("serving", "public", n.PublicAddr(), "admin", n.AdminAddr(), "credentials", path)
 		return nil
 	}
 	public := "http://" + reachable(n.PublicAddr()) + "/"
-	_, err = fmt.Fprintf(c.out, `PiCloud %s is running. Ctrl-C stops it.
+	_, err := fmt.Fprintf(c.out, `PiCloud %s is running. Ctrl-C stops it.
 
   Scripts      %s
   Control API  %s/ (its documentation: /docs)

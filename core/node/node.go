@@ -35,6 +35,10 @@ import (
 
 // Node is one running platform process. Start once, Stop once.
 type Node struct {
+	// BeforeServing, if set, is called by Start once the addresses and the owner's key are known and before anybody is
+	// served. Its error fails the start.
+	BeforeServing func() error
+
 	cfg config.Config
 	log hclog.Logger
 
@@ -150,6 +154,11 @@ func (n *Node) Start(ctx context.Context) (err error) {
 	n.background(n.reloadLoop)
 	n.background(func(ctx context.Context) { n.maintain(ctx, executions) })
 
+	if n.BeforeServing != nil {
+		if err := n.BeforeServing(); err != nil {
+			return err
+		}
+	}
 	n.serve(n.public, n.publicServer(in))
 	n.serve(n.admin, n.adminServer(pools.general, users, bus, in))
 	return nil
