@@ -24,7 +24,7 @@ func symbols_bytes() Table {
 		"CutSuffix":       reflect.ValueOf(bytes.CutSuffix),
 		"Equal":           reflect.ValueOf(bytes.Equal),
 		"EqualFold":       reflect.ValueOf(bytes.EqualFold),
-		"ErrTooLarge":     reflect.ValueOf(bytes.ErrTooLarge),
+		"ErrTooLarge":     variable(bytes.ErrTooLarge),
 		"Fields":          reflect.ValueOf(bytes.Fields),
 		"FieldsFunc":      reflect.ValueOf(bytes.FieldsFunc),
 		"FieldsFuncSeq":   reflect.ValueOf(bytes.FieldsFuncSeq),

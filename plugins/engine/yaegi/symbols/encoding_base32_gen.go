@@ -10,12 +10,12 @@ import (
 func symbols_encoding_base32() Table {
 	return Table{
 		// function, constant and variable definitions
-		"HexEncoding": reflect.ValueOf(base32.HexEncoding),
+		"HexEncoding": variable(base32.HexEncoding),
 		"NewDecoder":  reflect.ValueOf(base32.NewDecoder),
 		"NewEncoder":  reflect.ValueOf(base32.NewEncoder),
 		"NewEncoding": reflect.ValueOf(base32.NewEncoding),
 		"NoPadding":   reflect.ValueOf(base32.NoPadding),
-		"StdEncoding": reflect.ValueOf(base32.StdEncoding),
+		"StdEncoding": variable(base32.StdEncoding),
 		"StdPadding":  reflect.ValueOf(base32.StdPadding),
 
 		// type definitions

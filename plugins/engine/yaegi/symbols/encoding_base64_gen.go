@@ -14,11 +14,11 @@ func symbols_encoding_base64() Table {
 		"NewEncoder":     reflect.ValueOf(base64.NewEncoder),
 		"NewEncoding":    reflect.ValueOf(base64.NewEncoding),
 		"NoPadding":      reflect.ValueOf(base64.NoPadding),
-		"RawStdEncoding": reflect.ValueOf(base64.RawStdEncoding),
-		"RawURLEncoding": reflect.ValueOf(base64.RawURLEncoding),
-		"StdEncoding":    reflect.ValueOf(base64.StdEncoding),
+		"RawStdEncoding": variable(base64.RawStdEncoding),
+		"RawURLEncoding": variable(base64.RawURLEncoding),
+		"StdEncoding":    variable(base64.StdEncoding),
 		"StdPadding":     reflect.ValueOf(base64.StdPadding),
-		"URLEncoding":    reflect.ValueOf(base64.URLEncoding),
+		"URLEncoding":    variable(base64.URLEncoding),
 
 		// type definitions
 		"CorruptInputError": reflect.ValueOf((*base64.CorruptInputError)(nil)),

@@ -10,10 +10,10 @@ import (
 func symbols_encoding_csv() Table {
 	return Table{
 		// function, constant and variable definitions
-		"ErrBareQuote":     reflect.ValueOf(csv.ErrBareQuote),
-		"ErrFieldCount":    reflect.ValueOf(csv.ErrFieldCount),
-		"ErrQuote":         reflect.ValueOf(csv.ErrQuote),
-		"ErrTrailingComma": reflect.ValueOf(csv.ErrTrailingComma),
+		"ErrBareQuote":     variable(csv.ErrBareQuote),
+		"ErrFieldCount":    variable(csv.ErrFieldCount),
+		"ErrQuote":         variable(csv.ErrQuote),
+		"ErrTrailingComma": variable(csv.ErrTrailingComma),
 		"NewReader":        reflect.ValueOf(csv.NewReader),
 		"NewWriter":        reflect.ValueOf(csv.NewWriter),
 

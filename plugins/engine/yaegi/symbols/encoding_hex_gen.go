@@ -20,7 +20,7 @@ func symbols_encoding_hex() Table {
 		"Encode":         reflect.ValueOf(hex.Encode),
 		"EncodeToString": reflect.ValueOf(hex.EncodeToString),
 		"EncodedLen":     reflect.ValueOf(hex.EncodedLen),
-		"ErrLength":      reflect.ValueOf(hex.ErrLength),
+		"ErrLength":      variable(hex.ErrLength),
 		"NewDecoder":     reflect.ValueOf(hex.NewDecoder),
 		"NewEncoder":     reflect.ValueOf(hex.NewEncoder),
 

@@ -11,7 +11,7 @@ func symbols_errors() Table {
 	return Table{
 		// function, constant and variable definitions
 		"As":             reflect.ValueOf(errors.As),
-		"ErrUnsupported": reflect.ValueOf(errors.ErrUnsupported),
+		"ErrUnsupported": variable(errors.ErrUnsupported),
 		"Is":             reflect.ValueOf(errors.Is),
 		"Join":           reflect.ValueOf(errors.Join),
 		"New":            reflect.ValueOf(errors.New),

@@ -10,7 +10,7 @@ import (
 func symbols_net_mail() Table {
 	return Table{
 		// function, constant and variable definitions
-		"ErrHeaderNotPresent": reflect.ValueOf(mail.ErrHeaderNotPresent),
+		"ErrHeaderNotPresent": variable(mail.ErrHeaderNotPresent),
 		"ParseAddress":        reflect.ValueOf(mail.ParseAddress),
 		"ParseAddressList":    reflect.ValueOf(mail.ParseAddressList),
 		"ParseDate":           reflect.ValueOf(mail.ParseDate),

@@ -13,7 +13,7 @@ func symbols_path() Table {
 		"Base":          reflect.ValueOf(path.Base),
 		"Clean":         reflect.ValueOf(path.Clean),
 		"Dir":           reflect.ValueOf(path.Dir),
-		"ErrBadPattern": reflect.ValueOf(path.ErrBadPattern),
+		"ErrBadPattern": variable(path.ErrBadPattern),
 		"Ext":           reflect.ValueOf(path.Ext),
 		"IsAbs":         reflect.ValueOf(path.IsAbs),
 		"Join":          reflect.ValueOf(path.Join),

@@ -41,3 +41,7 @@ func Packages() []string {
 	slices.Sort(names)
 	return names
 }
+
+// variable is the value of a variable, for the tables: it keeps the variable's own type, which may be an interface, and
+// cannot be set.
+func variable[T any](v T) reflect.Value { return reflect.ValueOf(struct{ V T }{v}).Field(0) }

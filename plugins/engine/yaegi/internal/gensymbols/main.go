@@ -102,7 +102,7 @@ func extractSymbols(pkg, name string, names []string) ([]byte, error) {
 		return nil, fmt.Errorf("the extractor wrote no package clause")
 	}
 	body = initFunc.ReplaceAllString(body, "func symbols_"+name+"() Table {\n\treturn Table{$1\n\t}\n}")
-	body = variable.ReplaceAllString(body, "reflect.ValueOf($1)")
+	body = variable.ReplaceAllString(body, "variable($1)")
 	return format.Source([]byte(header + body))
 }
 
