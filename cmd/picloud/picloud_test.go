@@ -167,7 +167,7 @@ func TestCommands(t *testing.T) {
 			args []string
 			want string
 		}{
-			{[]string{"deploy", s.file("bad.go", strings.Replace(greet, "ctx.Log", "ctx.Lag", 1))}, `bad.go:6:2: `},
+			{[]string{"deploy", s.file("bad.go", strings.Replace(greet, "ctx.Log", "ctx.Lag", 1))}, `bad.go:6:6: `},
 			{[]string{"deploy", "nowhere.go"}, "picloud: open nowhere.go: no such file or directory\n"},
 			{[]string{"invoke", "nope"}, "picloud: invoke nope: there is no script \"nope\" in app \"default\": see `picloud scripts ls --app default`\n"},
 			{[]string{"invoke", "pot"}, "picloud: pot answered 418 I'm a teapot: see `picloud executions show "},

@@ -10,7 +10,13 @@
 //   - an error makes the run fail: a caller has a 502, an event is tried again.
 //
 // Globals live as long as the interpreter that holds them, which serves one call at a time; there may be several, and
-// they come and go, so globals are good for caches and for nothing else.
+// they come and go, so globals are good for caches and for nothing else. Goroutines end with the call that started them.
+//
+// Scripts are written in Go 1.20: there is no range over numbers or functions, no min, max or clear, and the variables of
+// a loop are the same in all its rounds. They import this package and those of the standard library that only compute;
+// Context.Sleep stands for time.Sleep. encoding/json sees the fields of a script's types but calls MarshalJSON only on
+// the value that it is given, never on what is inside, UnmarshalJSON not at all, and treats an embedded struct as a field
+// with its type's name.
 package picloud
 
 import (
@@ -108,31 +114,16 @@ func (c *Context) Sleep(d time.Duration) error {
 type Logger struct{ runtime Runtime }
 
 // Trace logs what only helps to find a fault.
-func (l *Logger) Trace(message string, data ...any) { l.write("trace", message, data) }
+func (l *Logger) Trace(message string, data ...any) { l.runtime.Log("trace", message, data) }
 
 // Debug logs what helps to understand a run.
-func (l *Logger) Debug(message string, data ...any) { l.write("debug", message, data) }
+func (l *Logger) Debug(message string, data ...any) { l.runtime.Log("debug", message, data) }
 
 // Info logs what happened.
-func (l *Logger) Info(message string, data ...any) { l.write("info", message, data) }
+func (l *Logger) Info(message string, data ...any) { l.runtime.Log("info", message, data) }
 
 // Warn logs what should be looked at.
-func (l *Logger) Warn(message string, data ...any) { l.write("warn", message, data) }
+func (l *Logger) Warn(message string, data ...any) { l.runtime.Log("warn", message, data) }
 
 // Error logs what went wrong.
-func (l *Logger) Error(message string, data ...any) { l.write("error", message, data) }
-
-func (l *Logger) write(level, message string, data []any) {
-	var encoded []byte
-	if len(data) > 0 {
-		var value any = data
-		if len(data) == 1 {
-			value = data[0]
-		}
-		var err error
-		if encoded, err = json.Marshal(value); err != nil {
-			encoded, _ = json.Marshal(fmt.Sprint(value)) // text always encodes
-		}
-	}
-	l.runtime.Log(level, message, encoded)
-}
+func (l *Logger) Error(message string, data ...any) { l.runtime.Log("error", message, data) }

@@ -9,8 +9,9 @@ import (
 
 // Runtime is what an engine provides for one run. Scripts do not see it.
 type Runtime interface {
-	// Log takes one line; data is JSON or nil.
-	Log(level, message string, data []byte)
+	// Log takes one line. data is what the script gave beside the message: nothing, one value, or several that make a
+	// list.
+	Log(level, message string, data []any)
 	// Done is closed when the run is over.
 	Done() <-chan struct{}
 }

@@ -7,22 +7,36 @@ import (
 	"go/parser"
 	"go/scanner"
 	"go/token"
-	"slices"
+	"go/types"
+	"regexp"
 	"strconv"
+	"strings"
 
 	"github.com/picloud/picloud/plugins/engine/yaegi/symbols"
 	"github.com/picloud/picloud/sdk/engine"
 )
 
+const (
+	// language is the newest Go whose forms the interpreter knows. It loops with one variable for all rounds, as this
+	// Go does.
+	language = "go1.20"
+	// findings bounds the diagnostics of a script: the first are what its author needs.
+	findings = 20
+	// sdkPath is what a script imports of ours.
+	sdkPath = "github.com/picloud/picloud/sdk/picloud"
+)
+
 // source is a script that was found to be well formed.
 type source struct {
 	name    string
-	text    string
+	text    string // as the interpreter has to read it
 	imports []string
+	spawns  bool // it has go statements
+	limit   int  // of an answer's body, in bytes
 }
 
-// check reads a script. It finds what the interpreter would not say, or not say well: wrong syntax with all its places,
-// imports that do not exist here, a missing or odd Handle, and forms of Go that the interpreter gets wrong.
+// check reads a script as the Go compiler would. The interpreter alone says little of what is wrong with a source, and
+// takes much that is.
 func check(files []engine.File) (*source, []engine.Diagnostic) {
 	if len(files) != 1 {
 		name := ""
@@ -32,27 +46,27 @@ func check(files []engine.File) (*source, []engine.Diagnostic) {
 		return nil, []engine.Diagnostic{{File: name, Message: fmt.Sprintf("a Go script is one file, not %d", len(files))}}
 	}
 	c := &checker{fset: token.NewFileSet(), name: files[0].Name}
-	file, err := parser.ParseFile(c.fset, c.name, files[0].Data, parser.AllErrors|parser.SkipObjectResolution)
+	file, err := parser.ParseFile(c.fset, c.name, files[0].Data, parser.SkipObjectResolution)
 	if err != nil {
 		return nil, c.syntax(err)
 	}
 	if file.Name.Name != "main" {
 		c.add(file.Name.Pos(), "a script is of package main, not %s", file.Name.Name)
 	}
-	s := &source{name: c.name, text: string(files[0].Data)}
-	for _, spec := range file.Imports {
-		path, _ := strconv.Unquote(spec.Path.Value) // the parser has checked it
-		switch {
-		case symbols.For(path) == nil:
-			c.add(spec.Path.Pos(), "the package %q is not available to scripts", path)
-		case spec.Name != nil && spec.Name.Name == ".":
-			c.add(spec.Name.Pos(), "a dot import is not available to scripts")
-		}
-		s.imports = append(s.imports, path)
+	s := &source{name: c.name, imports: c.imports(file)}
+	if len(c.found) == 0 {
+		c.types(file)
 	}
-	c.entry(file)
-	c.forms(file)
-	return s, c.found
+	if len(c.found) > 0 {
+		return nil, c.found
+	}
+	s.text = lower(c.fset, file, string(files[0].Data))
+	ast.Inspect(file, func(n ast.Node) bool {
+		_, spawn := n.(*ast.GoStmt)
+		s.spawns = s.spawns || spawn
+		return true
+	})
+	return s, nil
 }
 
 type checker struct {
@@ -62,7 +76,10 @@ type checker struct {
 }
 
 func (c *checker) add(pos token.Pos, format string, args ...any) {
-	p := c.fset.Position(pos)
+	if len(c.found) == findings {
+		return
+	}
+	p := c.fset.PositionFor(pos, false) // line directives do not apply: the source is what its author sees
 	c.found = append(c.found, engine.Diagnostic{
 		File: c.name, Line: p.Line, Column: p.Column, Message: fmt.Sprintf(format, args...),
 	})
@@ -73,101 +90,75 @@ func (c *checker) syntax(err error) []engine.Diagnostic {
 	if !errors.As(err, &list) {
 		return []engine.Diagnostic{{File: c.name, Message: err.Error()}}
 	}
-	for _, e := range list {
+	for _, e := range list[:min(len(list), findings)] {
 		c.found = append(c.found, engine.Diagnostic{File: c.name, Line: e.Pos.Line, Column: e.Pos.Column, Message: e.Msg})
 	}
 	return c.found
 }
 
-// entry looks for Handle.
-func (c *checker) entry(file *ast.File) {
-	for _, d := range file.Decls {
-		f, ok := d.(*ast.FuncDecl)
-		if !ok || f.Recv != nil || f.Name.Name != "Handle" {
-			continue
+// imports returns what the script imports, and refuses what is not there for it.
+func (c *checker) imports(file *ast.File) []string {
+	var paths []string
+	for _, spec := range file.Imports {
+		path, _ := strconv.Unquote(spec.Path.Value) // the parser has checked it
+		switch {
+		case symbols.For(path) == nil:
+			c.add(spec.Path.Pos(), "the package %q is not available to scripts", path)
+		case spec.Name != nil && spec.Name.Name == ".":
+			c.add(spec.Name.Pos(), "a dot import is not available to scripts")
 		}
-		if !isHandle(f.Type) {
-			c.add(f.Name.Pos(), "Handle must be func Handle(ctx *picloud.Context) (any, error)")
-		}
+		paths = append(paths, path)
+	}
+	return paths
+}
+
+// types checks the script's types, and that it has a Handle that can be called.
+func (c *checker) types(file *ast.File) {
+	file.GoVersion = "" // a build constraint must not raise the language
+	config := types.Config{
+		GoVersion: language, Importer: symbols.Importer(), Sizes: types.SizesFor("gc", "amd64"),
+		Error: func(err error) {
+			var e types.Error
+			if errors.As(err, &e) && !strings.HasPrefix(e.Msg, "\t") { // a tab begins a remark on the error before
+				c.add(e.Pos, "%s", plainer(e.Msg))
+			}
+		},
+	}
+	pkg, _ := config.Check("main", c.fset, []*ast.File{file}, nil) // Error has its errors
+	handle, ok := pkg.Scope().Lookup("Handle").(*types.Func)
+	if !ok {
+		c.add(file.Name.Pos(), "the script has no func Handle(ctx *picloud.Context) (any, error)")
 		return
 	}
-	c.add(file.Name.Pos(), "the script has no func Handle(ctx *picloud.Context) (any, error)")
+	if !types.Identical(handle.Signature(), handleType) {
+		c.add(handle.Pos(), "Handle must be func Handle(ctx *picloud.Context) (any, error)")
+	}
 }
 
-func isHandle(t *ast.FuncType) bool {
-	// The parameter needs a name, if only _: the interpreter panics in each call where it has none.
-	if t.TypeParams != nil || len(t.Params.List) != 1 || len(t.Params.List[0].Names) != 1 ||
-		t.Results == nil || t.Results.NumFields() != 2 {
-		return false
+// handleType is the type of Handle.
+var handleType = func() *types.Signature {
+	pkg, err := symbols.Importer().Import(sdkPath)
+	if err != nil {
+		panic(err) // the table is generated with the program
 	}
-	star, ok := t.Params.List[0].Type.(*ast.StarExpr)
-	if !ok {
-		return false
+	param := func(t types.Type) *types.Var { return types.NewParam(token.NoPos, nil, "", t) }
+	return types.NewSignatureType(nil, nil, nil,
+		types.NewTuple(param(types.NewPointer(pkg.Scope().Lookup("Context").Type()))),
+		types.NewTuple(param(types.Universe.Lookup("any").Type()), param(types.Universe.Lookup("error").Type())), false)
+}()
+
+var (
+	missing = regexp.MustCompile(`^undefined: (\w+\.\w+)$`)
+	tooNew  = regexp.MustCompile(`^(.*?):? requires (go1\.\d+) or later.*$`)
+)
+
+// plainer says in a script's terms what the compiler says in its own.
+func plainer(message string) string {
+	if m := missing.FindStringSubmatch(message); m != nil {
+		return m[1] + " is not available to scripts"
 	}
-	if sel, ok := star.X.(*ast.SelectorExpr); !ok || sel.Sel.Name != "Context" {
-		return false
+	if m := tooNew.FindStringSubmatch(message); m != nil {
+		return fmt.Sprintf("%s: this came with %s, scripts are written in %s", m[1], m[2], language)
 	}
-	first, second := t.Results.List[0].Type, t.Results.List[len(t.Results.List)-1].Type
-	if len(t.Results.List) == 1 {
-		return false // one type for both results
-	}
-	return isAny(first) && isIdent(second, "error")
-}
-
-func isAny(e ast.Expr) bool {
-	i, ok := e.(*ast.InterfaceType)
-	return isIdent(e, "any") || ok && len(i.Methods.List) == 0
-}
-
-func isIdent(e ast.Expr, name string) bool {
-	id, ok := e.(*ast.Ident)
-	return ok && id.Name == name
-}
-
-// newBuiltins came with Go 1.21, which the interpreter does not know.
-var newBuiltins = []string{"min", "max", "clear"}
-
-// forms refuses what the interpreter does not know or gets silently wrong, where that can be told from the tree.
-func (c *checker) forms(file *ast.File) {
-	declared := map[string]bool{}
-	ast.Inspect(file, func(n ast.Node) bool {
-		switch n := n.(type) {
-		case *ast.FuncDecl:
-			declared[n.Name.Name] = true
-		case *ast.AssignStmt:
-			if n.Tok == token.DEFINE {
-				for _, e := range n.Lhs {
-					if id, ok := e.(*ast.Ident); ok {
-						declared[id.Name] = true
-					}
-				}
-			}
-		case *ast.ValueSpec:
-			for _, id := range n.Names {
-				declared[id.Name] = true
-			}
-		case *ast.Field:
-			for _, id := range n.Names {
-				declared[id.Name] = true
-			}
-		}
-		return true
-	})
-	ast.Inspect(file, func(n ast.Node) bool {
-		switch n := n.(type) {
-		case *ast.RangeStmt:
-			if lit, ok := n.X.(*ast.BasicLit); ok && lit.Kind == token.INT {
-				c.add(n.X.Pos(), "range over a number is not available to scripts: write for i := 0; i < %s; i++", lit.Value)
-			}
-			if _, ok := n.X.(*ast.FuncLit); ok {
-				c.add(n.X.Pos(), "range over a function is not available to scripts")
-			}
-		case *ast.CallExpr:
-			id, ok := n.Fun.(*ast.Ident)
-			if ok && slices.Contains(newBuiltins, id.Name) && !declared[id.Name] {
-				c.add(id.Pos(), "the builtin %s is not available to scripts", id.Name)
-			}
-		}
-		return true
-	})
+	return message
 }

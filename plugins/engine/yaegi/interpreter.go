@@ -3,6 +3,7 @@ package yaegi
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -10,7 +11,6 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/traefik/yaegi/interp"
@@ -21,8 +21,12 @@ import (
 	"github.com/picloud/picloud/sdk/picloud"
 )
 
-// parkPath is the package of the function that an interpreter waits in. No script can import it: it is in no table.
-const parkPath = "picloud.internal/park"
+// The function that an interpreter waits in, and the program that calls it: a package of its own, so that nothing that
+// the script declares can be in its way. No script can import it, as it is in no table.
+const (
+	parkPath    = "picloud.internal/park"
+	parkProgram = "package parked\nimport \"" + parkPath + "\"\nfunc init() { park.Park() }"
+)
 
 // handleFunc is the script's entry point.
 type handleFunc = func(*picloud.Context) (any, error)
@@ -33,6 +37,7 @@ type handleFunc = func(*picloud.Context) (any, error)
 // as it lives. yaegi then ends every running frame and every channel operation of the script. After that its functions
 // return zero values and no error, so it is never used again.
 type interpreter struct {
+	source *source
 	handle handleFunc
 	stop   context.CancelFunc
 	out    *output
@@ -42,10 +47,10 @@ type interpreter struct {
 // build makes an interpreter and runs the script's initialisers. It ends when ctx does.
 func (s *source) build(ctx context.Context) (*interpreter, error) {
 	life, stop := context.WithCancel(context.Background())
-	in := &interpreter{stop: stop, out: &output{}}
+	in := &interpreter{source: s, stop: stop, out: &output{}}
 	abort := context.AfterFunc(ctx, stop)
 	err := s.load(life, in)
-	if !abort() && err == nil {
+	if !abort() {
 		err = context.Cause(ctx)
 	}
 	if err != nil {
@@ -66,23 +71,19 @@ func (s *source) load(life context.Context, in *interpreter) (err error) {
 		SourcecodeFilesystem: noFiles{},
 	})
 	parked := make(chan struct{})
-	exports := interp.Exports{
-		parkPath + "/park": {"Park": reflect.ValueOf(func() { close(parked); <-life.Done() })},
-	}
-	for _, path := range s.imports {
-		table := symbols.For(path)
-		if path == "fmt" {
-			table = in.out.virtualise(table)
-		}
-		exports[exportKey(path)] = table
-	}
+	exports := in.out.exports(s.imports)
+	exports[parkPath+"/park"] = symbols.Table{"Park": reflect.ValueOf(func() { close(parked); <-life.Done() })}
 	if err := i.Use(exports); err != nil {
 		return err
 	}
 	if _, err := i.EvalWithContext(life, s.text); err != nil {
+		if p := (interp.Panic{}); errors.As(err, &p) {
+			place, _, _ := strings.Cut(in.out.trace.take(), " ")
+			return fmt.Errorf("%s the script panicked when it was loaded: %s", place, describe(p))
+		}
 		return err
 	}
-	handle, err := i.EvalWithContext(life, "main.Handle")
+	handle, err := i.EvalWithContext(life, "Handle") // main.Handle would be a field of func main, if there is one
 	if err != nil {
 		return err
 	}
@@ -90,26 +91,13 @@ func (s *source) load(life context.Context, in *interpreter) (err error) {
 	if in.handle, ok = handle.Interface().(handleFunc); !ok {
 		return fmt.Errorf("the script's Handle is a %s, not a %s", handle.Type(), reflect.TypeFor[handleFunc]())
 	}
-	if _, err := i.EvalWithContext(life, `import "`+parkPath+`"`); err != nil {
-		return err
-	}
-	go func() { _, _ = i.EvalWithContext(life, "park.Park()") }() // it returns when life ends, with nothing to tell
+	go func() { _, _ = i.EvalWithContext(life, parkProgram) }() // it returns when life ends, with nothing to tell
 	select {
 	case <-parked:
 		return nil
 	case <-life.Done():
 		return life.Err()
 	}
-}
-
-// exportKey names a package for yaegi's Use. For fmt the path is spelt in a way that Use cleans but does not recognise
-// as its trigger for compiling generic library sources, which costs every interpreter 2 ms and 0.8 MB.
-func exportKey(path string) string {
-	name := path[strings.LastIndexByte(path, '/')+1:]
-	if path == "fmt" {
-		return "fmt//fmt"
-	}
-	return path + "/" + name
 }
 
 // noFiles is where a script's imports are looked for beyond the tables: nowhere.
@@ -122,6 +110,11 @@ func (noFiles) Open(name string) (fs.File, error) {
 // call runs Handle once. stopped says that ctx ended the run: then the interpreter is of no use any more and the other
 // results mean nothing.
 func (in *interpreter) call(ctx context.Context, inv *engine.Invocation) (a answer, err error, stopped bool) {
+	if in.source.spawns {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithCancel(ctx) // what Handle leaves behind must not sleep on
+		defer cancel()
+	}
 	watch := context.AfterFunc(ctx, in.stop)
 	in.out.begin(inv)
 	a, err = in.handled(ctx, inv)
@@ -142,7 +135,7 @@ func (in *interpreter) handled(ctx context.Context, inv *engine.Invocation) (a a
 	if err != nil {
 		return answer{}, fault.New(fault.ScriptError, fault.Script, "%s", err.Error())
 	}
-	return newAnswer(value)
+	return newAnswer(value, in.source.limit)
 }
 
 // describe writes a panic's value; one from the interpreter may be a reflect.Value.
@@ -154,7 +147,7 @@ func describe(p any) string {
 	if v, ok := p.(reflect.Value); ok && v.IsValid() && v.CanInterface() {
 		p = v.Interface()
 	}
-	return fmt.Sprintf("%v", p)
+	return fmt.Sprintf("%v", plain(p))
 }
 
 // run is the platform as a script sees it.
@@ -165,8 +158,20 @@ type run struct {
 
 func (r *run) Done() <-chan struct{} { return r.ctx.Done() }
 
-func (r *run) Log(level, message string, data []byte) {
-	r.inv.Log(engine.Log{Time: time.Now(), Level: level, Message: message, Data: data})
+func (r *run) Log(level, message string, data []any) {
+	l := engine.Log{Time: time.Now(), Level: level, Message: message}
+	if len(data) > 0 {
+		var value any = data
+		if len(data) == 1 {
+			value = data[0]
+		}
+		value = plain(value)
+		var err error
+		if l.Data, err = json.Marshal(value); err != nil {
+			l.Data, _ = json.Marshal(fmt.Sprint(value)) // text always encodes
+		}
+	}
+	r.inv.Log(l)
 }
 
 var position = regexp.MustCompile(`(?s)^(?:[\w./-]*?:)?(\d+):(\d+): (.*)$`)
@@ -179,94 +184,8 @@ func (s *source) diagnose(err error) engine.Diagnostic {
 		d.Column, _ = strconv.Atoi(m[2])
 		d.Message = m[3]
 	}
-	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+	if errors.Is(err, context.DeadlineExceeded) {
 		d.Message = "the script's initialisers did not end in time"
 	}
 	return d
-}
-
-// output is what a script prints: lines go to its log, what the interpreter says of a panic is kept for the fault.
-type output struct {
-	mu    sync.Mutex
-	inv   *engine.Invocation
-	trace trace
-	rest  []byte
-}
-
-func (o *output) begin(inv *engine.Invocation) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.inv = inv
-}
-
-// end writes a last line without an end.
-func (o *output) end() {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if len(o.rest) > 0 {
-		o.line(o.rest)
-		o.rest = nil
-	}
-	o.inv = nil
-	o.trace.take()
-}
-
-func (o *output) line(b []byte) {
-	if o.inv != nil {
-		o.inv.Log(engine.Log{Time: time.Now(), Level: "info", Message: string(b)})
-	}
-}
-
-// printedLine bounds a line that a script prints without ending it.
-const printedLine = 10_000
-
-// Write takes what a script prints.
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	n := len(p)
-	for {
-		line, rest, found := bytes.Cut(p, []byte("\n"))
-		if !found {
-			o.rest = append(o.rest, p[:min(len(p), max(0, printedLine-len(o.rest)))]...)
-			return n, nil
-		}
-		o.line(append(o.rest, line...))
-		o.rest, p = nil, rest
-	}
-}
-
-// virtualise replaces the functions of fmt that print.
-func (o *output) virtualise(table symbols.Table) symbols.Table {
-	own := make(symbols.Table, len(table))
-	for name, v := range table {
-		own[name] = v
-	}
-	own["Print"] = reflect.ValueOf(func(a ...any) (int, error) { return fmt.Fprint(o, a...) })
-	own["Printf"] = reflect.ValueOf(func(f string, a ...any) (int, error) { return fmt.Fprintf(o, f, a...) })
-	own["Println"] = reflect.ValueOf(func(a ...any) (int, error) { return fmt.Fprintln(o, a...) })
-	return own
-}
-
-// trace keeps the first words that the interpreter says of a panic: where in the script it was.
-type trace struct {
-	mu   sync.Mutex
-	text []byte
-}
-
-const traceBytes = 2000
-
-func (t *trace) Write(p []byte) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.text = append(t.text, p[:min(len(p), traceBytes-len(t.text))]...)
-	return len(p), nil
-}
-
-func (t *trace) take() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	text := strings.TrimSpace(string(t.text))
-	t.text = t.text[:0]
-	return text
 }

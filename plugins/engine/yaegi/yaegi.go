@@ -5,6 +5,7 @@ package yaegi
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 
@@ -41,7 +42,13 @@ func (s *scripts) Load(ctx context.Context, b engine.Bundle) (engine.Loaded, err
 	if len(found) > 0 {
 		return engine.Loaded{Diagnostics: found}, compileFault(found[0])
 	}
+	if src.limit = b.Limits.BodyBytes; src.limit <= 0 {
+		src.limit = bodyLimit
+	}
 	first, err := src.build(ctx)
+	if errors.Is(err, context.Canceled) {
+		return engine.Loaded{}, fault.New(fault.Cancelled, fault.Platform, "the load was cancelled")
+	}
 	if err != nil {
 		d := src.diagnose(err)
 		return engine.Loaded{Diagnostics: []engine.Diagnostic{d}}, compileFault(d)
@@ -87,11 +94,14 @@ func (s *scripts) Invoke(ctx context.Context, inv *engine.Invocation, out engine
 		return err
 	}
 	answer, err, stopped := in.call(ctx, inv)
-	if stopped {
+	if stopped || p.src.spawns { // a goroutine may have outlived Handle, and ends with the interpreter only
 		p.discard(in)
+	} else {
+		p.put(in)
+	}
+	if stopped {
 		return endOf(ctx)
 	}
-	p.put(in)
 	if err != nil {
 		return err
 	}
