@@ -55,8 +55,9 @@ func servePlugin(name string) {
 			panic(err)
 		}
 		select {}
-	case "engine/junk":
+	case "engine/junk": // stays: how it ended would be said before what it said
 		os.Stdout.WriteString("good morning\n")
+		select {}
 	case "engine/sad":
 		os.Stderr.WriteString("there is no fuel\n")
 		os.Exit(4)
