@@ -78,7 +78,7 @@ func (m *Manager) Invoke(
 			return err
 		}
 		defer p.Kill()
-		if err := p.load(ctx, m.bundles, script); err != nil {
+		if _, err := p.hold(ctx, m.bundles, script); err != nil { // until the kill
 			return err
 		}
 		return p.Engine().Invoke(ctx, r, out)
@@ -87,9 +87,11 @@ func (m *Manager) Invoke(
 	if err != nil {
 		return err
 	}
-	if err := p.load(ctx, m.bundles, script); err != nil {
+	release, err := p.hold(ctx, m.bundles, script)
+	if err != nil {
 		return err
 	}
+	defer release()
 	return p.Engine().Invoke(ctx, r, out)
 }
 
@@ -172,7 +174,7 @@ func (m *Manager) Keep(snapshot *tenant.Snapshot) {
 		for i := range app.Scripts {
 			active[app.Scripts[i].Hash] = true
 		}
-		s.unload(m.life, active)
+		s.unload(active)
 	}
 }
 

@@ -25,10 +25,41 @@ import (
 // The test binary is also the plugin.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == "child:plugin" {
-		sdk.Serve(enginetest.Puppet{})
+		sdk.Serve(&strict{loaded: map[string]bool{}})
 		return
 	}
 	goleak.VerifyTestMain(m)
+}
+
+// strict is a puppet that runs only what is loaded.
+type strict struct {
+	enginetest.Puppet
+	mu     sync.Mutex
+	loaded map[string]bool
+}
+
+func (s *strict) Load(ctx context.Context, b sdk.Bundle) (sdk.Loaded, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	loaded, err := s.Puppet.Load(ctx, b)
+	s.loaded[b.Hash] = err == nil
+	return loaded, err
+}
+
+func (s *strict) Unload(hash string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.loaded, hash)
+}
+
+func (s *strict) Invoke(ctx context.Context, inv *sdk.Invocation, out sdk.Reply) error {
+	s.mu.Lock()
+	ok := s.loaded[inv.Bundle]
+	s.mu.Unlock()
+	if !ok {
+		return errors.New("the bundle is not loaded")
+	}
+	return s.Puppet.Invoke(ctx, inv, out)
 }
 
 // bundle is a manager with real processes, and what it was asked for.
@@ -232,4 +263,39 @@ func TestKeep(t *testing.T) {
 	if b.loads.Load() != before+1 {
 		t.Error("the old bundle was not unloaded")
 	}
+}
+
+// However often an app goes back and forth between two versions, no run finds its bundle gone.
+func TestRunsOutliveTheirRelease(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	one := script(uuid.New(), "a")
+	two := *one
+	two.Hash = "b"
+	stop := make(chan struct{})
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			for {
+				for _, s := range []*tenant.Script{one, &two} {
+					if got, err := b.invoke(context.Background(), s, false, "echo hello"); err != nil || got != "hello" {
+						t.Errorf("%q %v", got, err)
+						return
+					}
+				}
+				select {
+				case <-stop:
+					return
+				default:
+				}
+			}
+		})
+	}
+	for i := range 500 {
+		s := *[]*tenant.Script{one, &two}[i%2]
+		b.Keep(tenant.NewSnapshot(int64(i), []*tenant.App{{ID: one.App, Slug: "k", Scripts: []tenant.Script{s}}}))
+		b.mustEcho(t, &s)
+	}
+	close(stop)
+	all.Wait()
 }

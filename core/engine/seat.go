@@ -108,9 +108,9 @@ func (s *seat) pause() time.Duration {
 	return min(crashPause<<min(s.crashes-2, 16), crashCap)
 }
 
-func (s *seat) unload(ctx context.Context, active map[string]bool) {
+func (s *seat) unload(active map[string]bool) {
 	if p := s.current.Load(); p != nil && p.alive() {
-		p.unload(ctx, active)
+		p.unload(active)
 	}
 }
 
@@ -134,6 +134,11 @@ type process struct {
 type loading struct {
 	done chan struct{}
 	err  error
+
+	// Guarded by the process' mu.
+	runs    int  // that hold the bundle
+	old     bool // no script names it any more: the last run that holds it unloads it
+	leaving bool // it is being unloaded; done is closed when the next Load may come
 }
 
 func (p *process) alive() bool {
@@ -145,27 +150,65 @@ func (p *process) alive() bool {
 	}
 }
 
-// load makes sure that the script's bundle is loaded. Callers that come meanwhile share the Load.
-func (p *process) load(ctx context.Context, bundles Bundles, script *tenant.Script) error {
+// hold makes sure that the script's bundle is loaded, and keeps it so until release is called. Callers that come meanwhile
+// share the Load.
+func (p *process) hold(ctx context.Context, bundles Bundles, script *tenant.Script) (release func(), err error) {
+	hash := script.Hash
+	var l *loading
+	for {
+		p.mu.Lock()
+		if l = p.loaded[hash]; l == nil {
+			l = &loading{done: make(chan struct{})}
+			p.loaded[hash] = l
+			go p.fetch(l, bundles, *script)
+		}
+		leaving := l.leaving
+		if !leaving {
+			l.runs++
+			l.old = false
+		}
+		p.mu.Unlock()
+		select {
+		case <-l.done:
+		case <-ctx.Done():
+			if !leaving {
+				p.release(hash, l)
+			}
+			return nil, fault.From(context.Cause(ctx))
+		}
+		if !leaving {
+			break
+		}
+	}
+	if l.err != nil {
+		p.release(hash, l)
+		return nil, l.err
+	}
+	return func() { p.release(hash, l) }, nil
+}
+
+func (p *process) release(hash string, l *loading) {
 	p.mu.Lock()
-	l := p.loaded[script.Hash]
-	if l == nil {
-		l = &loading{done: make(chan struct{})}
-		p.loaded[script.Hash] = l
-		go p.fetch(l, bundles, *script)
+	defer p.mu.Unlock()
+	if l.runs--; l.old && l.runs == 0 {
+		p.forget(hash)
 	}
-	p.mu.Unlock()
-	select {
-	case <-l.done:
-		return l.err
-	default:
-	}
-	select {
-	case <-l.done:
-		return l.err
-	case <-ctx.Done():
-		return fault.From(context.Cause(ctx))
-	}
+}
+
+// forget has the engine drop a bundle that nobody holds. It is called with mu held. The next Load of the bundle waits for
+// it: an Unload that came after that Load would take away what the runs that follow believe to be there.
+func (p *process) forget(hash string) {
+	gone := &loading{done: make(chan struct{}), leaving: true}
+	p.loaded[hash] = gone
+	go func() {
+		ctx, cancel := context.WithTimeout(context.Background(), loadLimit)
+		defer cancel()
+		_ = p.Engine().Unload(ctx, hash) // a process that is gone has nothing loaded
+		p.mu.Lock()
+		delete(p.loaded, hash)
+		p.mu.Unlock()
+		close(gone.done)
+	}()
 }
 
 // fetch reads and loads a bundle. A failure is forgotten, so that the next run tries again.
@@ -188,23 +231,21 @@ func (p *process) fetch(l *loading, bundles Bundles, script tenant.Script) {
 	p.mu.Unlock()
 }
 
-// unload forgets bundles that are not active.
-func (p *process) unload(ctx context.Context, active map[string]bool) {
+// unload drops bundles that are not active, as soon as no run holds them.
+func (p *process) unload(active map[string]bool) {
 	p.mu.Lock()
-	var old []string
+	defer p.mu.Unlock()
 	for hash, l := range p.loaded {
 		select {
 		case <-l.done:
 		default:
-			continue // a load under way is for a version newer than what we look at
+			continue // on its way in, for a version newer than what we look at, or out
 		}
-		if !active[hash] {
-			old = append(old, hash)
-			delete(p.loaded, hash)
+		if active[hash] {
+			continue
 		}
-	}
-	p.mu.Unlock()
-	for _, hash := range old {
-		go func() { _ = p.Engine().Unload(ctx, hash) }() // a process that is gone has nothing loaded
+		if l.old = true; l.runs == 0 {
+			p.forget(hash)
+		}
 	}
 }
