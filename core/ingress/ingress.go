@@ -4,10 +4,11 @@
 package ingress
 
 import (
+	"bytes"
 	"context"
 	"errors"
-	"io"
 	"net/http"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -47,10 +48,14 @@ type Config struct {
 type Ingress struct {
 	cfg Config
 	log hclog.Logger
+
+	bodyPatience time.Duration
 }
 
 // New makes an ingress.
-func New(cfg Config) *Ingress { return &Ingress{cfg: cfg, log: cfg.Log.Named("ingress")} }
+func New(cfg Config) *Ingress {
+	return &Ingress{cfg: cfg, log: cfg.Log.Named("ingress"), bodyPatience: bodyPatience}
+}
 
 // ExecutionHeader names the execution that an answer comes from.
 const ExecutionHeader = "Picloud-Execution-Id"
@@ -95,21 +100,35 @@ func (in *Ingress) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	in.answer(w, r, e)
 }
 
+// How a body must come: the time that everybody has, and the rate beyond it. bodyFirst is what is set aside before any of
+// it has come: what a caller announces costs nothing, and must not cost us.
+const (
+	bodyPatience = 15 * time.Second
+	bodyRate     = 64 << 10 // bytes a second
+	bodyFirst    = 64 << 10
+)
+
 // readBody reads the whole body, at most MaxBody bytes.
 func (in *Ingress) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	if r.ContentLength == 0 {
 		return nil, nil
 	}
-	if r.ContentLength > in.cfg.MaxBody {
+	size := r.ContentLength
+	if size > in.cfg.MaxBody {
 		return nil, &http.MaxBytesError{Limit: in.cfg.MaxBody}
 	}
-	limited := http.MaxBytesReader(w, r.Body, in.cfg.MaxBody)
-	if r.ContentLength < 0 {
-		return io.ReadAll(limited)
+	if size < 0 {
+		size = in.cfg.MaxBody // it does not say
 	}
-	body := make([]byte, r.ContentLength)
-	_, err := io.ReadFull(limited, body)
-	return body, err
+	connection := http.NewResponseController(w)
+	if err := connection.SetReadDeadline(time.Now().Add(in.bodyPatience + time.Duration(size)*time.Second/bodyRate)); err != nil {
+		return nil, err
+	}
+	body := bytes.NewBuffer(make([]byte, 0, min(size+bytes.MinRead, bodyFirst)))
+	if _, err := body.ReadFrom(http.MaxBytesReader(w, r.Body, in.cfg.MaxBody)); err != nil {
+		return nil, err
+	}
+	return body.Bytes(), connection.SetReadDeadline(time.Time{})
 }
 
 func bodyProblem(err error, limit int64) problem {
@@ -119,6 +138,9 @@ func bodyProblem(err error, limit int64) problem {
 			Status: http.StatusRequestEntityTooLarge, Kind: "body_too_large",
 			Detail: "the body is larger than " + strconv.FormatInt(limit, 10) + " bytes",
 		}
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return problem{Status: http.StatusRequestTimeout, Kind: "request_timeout", Detail: "the body came too slowly"}
 	}
 	return problem{Status: http.StatusBadRequest, Kind: "bad_request", Detail: "the body cannot be read to its end"}
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -76,10 +77,12 @@ func setup(t *testing.T, reply func(*outbox.Entry, *inbox.Reply)) (*line, string
 	snapshot := tenant.NewSnapshot(1, []*tenant.App{app})
 	in := &inbox.Inbox{}
 	l := &line{inbox: in, reply: reply, taken: make(chan *outbox.Entry, 10)}
-	server := httptest.NewServer(New(Config{
+	handler := New(Config{
 		Snapshot: func() *tenant.Snapshot { return snapshot }, Dispatcher: l, Inbox: in, MaxBody: maxBody,
 		Log: hclog.NewNullLogger(),
-	}))
+	})
+	handler.bodyPatience = 100 * time.Millisecond
+	server := httptest.NewServer(handler)
 	t.Cleanup(func() { server.Close(); http.DefaultClient.CloseIdleConnections() })
 	return l, server.URL
 }
@@ -297,5 +300,25 @@ func TestInvokerCollectsTheWholeAnswer(t *testing.T) {
 	l.refuse = dispatcher.ErrBusy
 	if _, err := NewInvoker(l, in).Call(t.Context(), e); fault.From(err).Kind != fault.Unavailable {
 		t.Fatal(err)
+	}
+}
+
+// A caller that announces a body and does not send it is told off, and its connection is closed.
+func TestBodyThatDoesNotCome(t *testing.T) {
+	t.Parallel()
+	_, url := setup(t, answer(200, "ok"))
+	for _, head := range []string{"Content-Length: 900\r\n\r\nabc", "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"} {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if _, err := io.WriteString(conn, "POST /sync/1/x HTTP/1.1\r\nHost: 127.0.0.1\r\n"+head); err != nil {
+			t.Fatal(err)
+		}
+		got, err := io.ReadAll(conn)
+		if err != nil || !strings.HasPrefix(string(got), "HTTP/1.1 408 ") {
+			t.Errorf("%.80q %v", got, err)
+		}
 	}
 }
