@@ -315,11 +315,11 @@ func (d *Dispatcher) runInSlot(ctx context.Context, e *outbox.Entry) (res execut
 	res.Started = time.Now()
 	if e.Sync() {
 		if !d.slots.run.TryAcquire(1) {
-			// The caller's wait counts from acceptance, so waiting for a slot ends with it.
-			wait, cancel := context.WithDeadline(ctx, e.AcceptedAt.Add(e.Timeout))
+			// The caller's time runs from acceptance, and most of it is for the script.
+			wait, cancel := context.WithTimeout(ctx, min(syncPatience, e.Timeout))
 			defer cancel()
 			if err := d.slots.run.Acquire(wait, 1); err != nil {
-				res.Fault = fault.New(fault.Unavailable, fault.Platform, "no slot came free before the deadline")
+				res.Fault = fault.New(fault.Unavailable, fault.Platform, "no slot came free within %s", syncPatience)
 				return res, false
 			}
 		}

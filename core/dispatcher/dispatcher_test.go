@@ -324,14 +324,20 @@ func TestStopGivesBack(t *testing.T) {
 	}
 }
 
+// A sync call that finds every place taken is refused; one that has a place but gets no slot is told so, as the
+// platform's doing, and its script never starts.
 func TestBusy(t *testing.T) {
 	t.Parallel()
 	free := make(chan struct{})
 	b := setup(t, "", func(context.Context, *outbox.Entry) *fault.Fault { <-free; return nil },
 		func(c *dispatcher.Config) { c.Slots, c.SyncWaiting = 1, 0 })
+	var waiters []*inbox.Waiter
 	for range 3 { // one runs, two wait in memory
 		e := entry()
 		e.ReplyTo = uuid.New()
+		w := b.runs.inbox.Register(e.ReplyTo)
+		defer w.Close()
+		waiters = append(waiters, w)
 		if err := b.Call(t.Context(), e); err != nil {
 			t.Fatal(err)
 		}
@@ -341,7 +347,27 @@ func TestBusy(t *testing.T) {
 	if err := b.Call(t.Context(), e); !errors.Is(err, dispatcher.ErrBusy) {
 		t.Fatal(err)
 	}
+	refused := make(chan inbox.Part, len(waiters))
+	for _, w := range waiters {
+		go func() {
+			if p, err := w.Next(t.Context(), nil); err == nil {
+				refused <- p
+			}
+		}()
+	}
+	for range 2 {
+		if p := <-refused; p.Fault == nil || p.Fault.Kind != fault.Unavailable || p.Fault.Origin != fault.Platform {
+			t.Errorf("%+v", p)
+		}
+	}
 	close(free)
+	if p := <-refused; p.Fault != nil {
+		t.Errorf("the one that ran: %+v", p.Fault)
+	}
+	coretest.Eventually(t, "the outbox is empty", func() bool { return left(t, b.pool) == 0 })
+	if n := len(b.runs.seen); n != 1 {
+		t.Errorf("%d were started", n)
+	}
 }
 
 // One entry that the database cannot store fails; the 63 beside it run.

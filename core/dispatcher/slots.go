@@ -12,7 +12,7 @@ import (
 // ErrBusy says that no slot came free in time. Nothing was accepted.
 var ErrBusy = errors.New("every slot is taken")
 
-// syncPatience is how long a sync call waits for a place.
+// syncPatience is how long a sync call waits for a place, and then for a slot.
 const syncPatience = time.Second
 
 // slots bound what runs and what waits in memory to run. A slot is held during a run; a place is held from before the
