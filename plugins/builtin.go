@@ -4,6 +4,7 @@ package plugins
 
 import (
 	"fmt"
+	"runtime/debug"
 	"slices"
 	"strings"
 
@@ -13,8 +14,16 @@ import (
 
 // builtin maps a plugin's name to what serves it until the host ends the process.
 var builtin = map[string]func(){
-	"engine/yaegi": func() { engine.Serve(yaegi.New()) },
+	"engine/yaegi": func() {
+		// An endless recursion ends the process in any case; this way it takes a small machine's memory with it less far.
+		debug.SetMaxStack(maxStack)
+		engine.Serve(yaegi.New())
+	},
 }
+
+// maxStack bounds the stack of a goroutine in an engine, in bytes: enough for some ten thousand calls of a script's
+// functions within one another.
+const maxStack = 64 << 20
 
 // Names returns the names of all built-in plugins, sorted.
 func Names() []string {

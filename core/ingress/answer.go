@@ -107,6 +107,8 @@ func checkHeader(x event.Header) error {
 	switch {
 	case !httpguts.ValidHeaderFieldName(x.Name) || !httpguts.ValidHeaderFieldValue(x.Value):
 		return fmt.Errorf("the header %q holds characters that HTTP does not allow", x.Name)
+	case name == ExecutionHeader:
+		return fmt.Errorf("the header %s is the platform's", name)
 	case hopByHop[name] || name == "Content-Length":
 		return fmt.Errorf("the header %s belongs to the connection, not to a script", name)
 	}

@@ -167,6 +167,7 @@ func TestProblems(t *testing.T) {
 		"bad status":       {answer(99, ""), nil, "GET", "/sync/1/x", "", 502, "invalid_response", "99"},
 		"header injection": {answer(200, "", event.Header{Name: "X", Value: "a\r\nSet-Cookie: b"}), nil, "GET", "/sync/1/x", "", 502, "invalid_response", "X"},
 		"hop by hop":       {answer(200, "", event.Header{Name: "transfer-encoding", Value: "chunked"}), nil, "GET", "/sync/1/x", "", 502, "invalid_response", "Transfer-Encoding"},
+		"platform header":  {answer(200, "", event.Header{Name: "picloud-execution-id", Value: "fake"}), nil, "GET", "/sync/1/x", "", 502, "invalid_response", "platform"},
 		"wrong length":     {answer(200, "abc", event.Header{Name: "Content-Length", Value: "1"}), nil, "GET", "/sync/1/x", "", 502, "invalid_response", "Content-Length"},
 	} {
 		t.Run(name, func(t *testing.T) {

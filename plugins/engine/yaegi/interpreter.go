@@ -147,7 +147,19 @@ func describe(p any) string {
 	if v, ok := p.(reflect.Value); ok && v.IsValid() && v.CanInterface() {
 		p = v.Interface()
 	}
-	return fmt.Sprintf("%v", plain(p))
+	v := plain(p)
+	switch kind := reflect.ValueOf(v).Kind(); kind {
+	case reflect.Map, reflect.Slice, reflect.Array, reflect.Struct, reflect.Pointer, reflect.Interface:
+		if _, ok := v.(error); ok {
+			break
+		}
+		text, err := json.Marshal(v) // fmt would follow a value that holds itself until the process has no stack left
+		if err != nil {
+			return fmt.Sprintf("a value of type %T", v)
+		}
+		return string(text)
+	}
+	return fmt.Sprintf("%v", v)
 }
 
 // run is the platform as a script sees it.
@@ -168,7 +180,8 @@ func (r *run) Log(level, message string, data []any) {
 		value = plain(value)
 		var err error
 		if l.Data, err = json.Marshal(value); err != nil {
-			l.Data, _ = json.Marshal(fmt.Sprint(value)) // text always encodes
+			// fmt would follow a value that holds itself until the process has no stack left.
+			l.Data, _ = json.Marshal("not logged: " + err.Error()) // text always encodes
 		}
 	}
 	r.inv.Log(l)

@@ -589,3 +589,23 @@ func BenchmarkLoad(b *testing.B) {
 		e.Unload("h")
 	}
 }
+
+// A value that holds itself ends neither the process nor the run when it is logged, and is a readable panic.
+func TestCyclicValues(t *testing.T) {
+	t.Parallel()
+	e := yaegi.New()
+	load(t, e, "h", script(nil, `m := map[string]any{}
+m["m"] = m
+if string(ctx.Request.Body) == "panic" {
+	panic(m)
+}
+ctx.Log.Info("look", m)
+return 1, nil`))
+	a, err := invoke(t.Context(), e, "h", "log")
+	if err != nil || len(a.logs) != 1 || !strings.Contains(string(a.logs[0].Data), "cycle") {
+		t.Errorf("%v %+v", err, a.logs)
+	}
+	if _, err := invoke(t.Context(), e, "h", "panic"); fault.From(err) == nil || !strings.Contains(fault.From(err).Message, "map[string]") {
+		t.Errorf("%v", err)
+	}
+}
