@@ -21,17 +21,17 @@ func TestBadBesideGood(t *testing.T) {
 	seen := newRecorder(t)
 	how := setup{command: "serve", data: coretest.DataDir(t), database: coretest.URL(t), recorder: seen}
 	n := start(t, how)
-	n.command("deploy", script(t, "work", `return nil, nil`), "--route", "POST /work/{name}", "--async")
+	n.command("deploy", script(t, "work", `return nil, nil`), "--route", "POST /job/{name}", "--async")
 	db := connect(t, how.database)
 
 	for _, c := range []struct{ name, head string }{
-		{"NUL in the path", "POST /work/%00 HTTP/1.1\r\nHost: 127.0.0.1\r\n"},
-		{"bad UTF-8 in the path", "POST /work/%ff%fe HTTP/1.1\r\nHost: 127.0.0.1\r\n"},
-		{"NUL in the query", "POST /work/x?a=%00 HTTP/1.1\r\nHost: 127.0.0.1\r\n"},
-		{"bad UTF-8 in the query", "POST /work/x?a=\xff\xfe HTTP/1.1\r\nHost: 127.0.0.1\r\n"},
-		{"NUL in a header", "POST /work/x HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Odd: a\x00b\r\n"},
-		{"bad UTF-8 in a header", "POST /work/x HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Odd: \xff\xfe\r\nTraceparent: \xff\r\n"},
-		{"bad UTF-8 in the content type", "POST /work/x HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: \xff\r\n"},
+		{"NUL in the path", "POST /job/%00 HTTP/1.1\r\nHost: 127.0.0.1\r\n"},
+		{"bad UTF-8 in the path", "POST /job/%ff%fe HTTP/1.1\r\nHost: 127.0.0.1\r\n"},
+		{"NUL in the query", "POST /job/x?a=%00 HTTP/1.1\r\nHost: 127.0.0.1\r\n"},
+		{"bad UTF-8 in the query", "POST /job/x?a=\xff\xfe HTTP/1.1\r\nHost: 127.0.0.1\r\n"},
+		{"NUL in a header", "POST /job/x HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Odd: a\x00b\r\n"},
+		{"bad UTF-8 in a header", "POST /job/x HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Odd: \xff\xfe\r\nTraceparent: \xff\r\n"},
+		{"bad UTF-8 in the content type", "POST /job/x HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: \xff\r\n"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			ids := make([]string, 64)
@@ -41,7 +41,7 @@ func TestBadBesideGood(t *testing.T) {
 				if i == 0 {
 					r, err = raw(n, c.head+"Content-Length: 0\r\nConnection: close\r\n\r\n")
 				} else {
-					r, err = n.send(http.MethodPost, fmt.Sprint("/work/", i), nil)
+					r, err = n.send(http.MethodPost, fmt.Sprint("/job/", i), nil)
 				}
 				ids[i] = field(r.body, "execution_id")
 				switch {

@@ -18,14 +18,12 @@ const (
 	Failed        Outcome = 9 // sync: the caller was given an error
 )
 
-// Reasons of a dead letter.
+// Reasons of a dead letter. The sweep of dead nodes, which is one statement, adds "node_lost".
 const (
-	ReasonExhausted   = "exhausted"   // out of attempts
-	ReasonFatal       = "fatal"       // trying again cannot help
-	ReasonPoison      = "poison"      // it ended its engine process too often
-	ReasonUndecodable = "undecodable" // the envelope cannot be read
-	ReasonTargetGone  = "target_gone" // the script was deleted or has no active version
-	ReasonNodeLost    = "node_lost"   // its node died too often
+	ReasonExhausted  = "exhausted"   // out of attempts
+	ReasonFatal      = "fatal"       // trying again cannot help
+	ReasonPoison     = "poison"      // it ended its engine process too often
+	ReasonTargetGone = "target_gone" // the script was deleted or has no active version
 )
 
 // Settlement is what becomes of a running entry after one attempt. It applies only while the entry still belongs to the

@@ -25,7 +25,7 @@ type HTTP struct {
 	Path       string // decoded
 	Query      string // raw, without "?"
 	RemoteAddr string
-	Headers    []Header // in the order of arrival; names in canonical form
+	Headers    []Header // names in canonical form; values of one name in the order of arrival
 	Params     []Param  // of the route, in the order of the pattern
 	Rest       string   // what {rest...} matched, without a leading slash
 }
