@@ -377,9 +377,9 @@ func TestOneBadEntryBesideGoodOnes(t *testing.T) {
 	var all sync.WaitGroup
 	for i := range 64 {
 		e := entry()
-		e.Gates = []string{"key"}
+		e.RateKey = "key"
 		if i == 20 {
-			e.Gates = []string{"k\x00y"}
+			e.RateKey = "k\x00y"
 		}
 		all.Go(func() {
 			err := b.Append(context.Background(), e)

@@ -7,11 +7,13 @@ package outbox
 
 import (
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
 
 	"github.com/picloud/picloud/core/retry"
+	"github.com/picloud/picloud/sdk/event"
 )
 
 // State is where an entry stands. A finished entry has none: its row is gone and its record is in executions.
@@ -38,10 +40,12 @@ const (
 	KindHTTP   Kind = 1 // a request to a route
 	KindInvoke Kind = 2 // a call by name: control API, CLI, another script
 	KindReplay Kind = 3 // a dead letter put back
+	KindQueue  Kind = 4 // a message of a queue
+	KindLetter Kind = 5 // a dead letter, brought to its handler
 )
 
 // Kinds are all that this version can run.
-var Kinds = []Kind{KindHTTP, KindInvoke, KindReplay}
+var Kinds = []Kind{KindHTTP, KindInvoke, KindReplay, KindQueue, KindLetter}
 
 func (k Kind) String() string {
 	switch k {
@@ -51,6 +55,10 @@ func (k Kind) String() string {
 		return "invoke"
 	case KindReplay:
 		return "replay"
+	case KindQueue:
+		return "queue"
+	case KindLetter:
+		return "dead_letter"
 	}
 	return "unknown"
 }
@@ -58,8 +66,12 @@ func (k Kind) String() string {
 // TargetScript is the target kind of a script; sinks follow.
 const TargetScript int16 = 1
 
-// MaxDepth is how many events may cause one another before the chain counts as a loop.
-const MaxDepth = 8
+// MaxDepth is how many events may cause one another before the chain counts as a loop, and MaxRootEvents how many one
+// first cause may lead to.
+const (
+	MaxDepth      = 8
+	MaxRootEvents = 10_000
+)
 
 // Conditions of a write that callers act on.
 var (
@@ -67,9 +79,45 @@ var (
 	ErrFenced = errors.New("the node has lost touch with its database")
 	// ErrTooDeep says that the event is MaxDepth events away from its first cause. Nothing was accepted.
 	ErrTooDeep = errors.New("the chain of events is too deep")
+	// ErrBudget says that the first cause of the event has led to MaxRootEvents events already. Nothing was accepted.
+	ErrBudget = errors.New("the first cause of this event has led to too many events")
+	// ErrKeyReused says that the idempotency key was given before, with another request. Nothing was accepted.
+	ErrKeyReused = errors.New("the idempotency key was used for another request")
 	// ErrClosed says that the outbox is shutting down. Nothing was accepted.
 	ErrClosed = errors.New("the outbox is closed")
 )
+
+// Overloaded says that an app has more waiting than it may. Nothing was accepted.
+type Overloaded struct {
+	Message    string
+	RetryAfter time.Duration
+}
+
+func (o *Overloaded) Error() string { return o.Message }
+
+// Duplicate says that the same request was accepted before under its idempotency key. Nothing was accepted now.
+type Duplicate struct {
+	Entry      uuid.UUID // what it was accepted as
+	AcceptedAt time.Time
+}
+
+func (d *Duplicate) Error() string { return "the request was accepted before, as " + d.Entry.String() }
+
+// Idempotency makes a request that is sent again the same request, for a day.
+type Idempotency struct {
+	Scope uuid.UUID // the route, queue or script that it was given to
+	Key   string
+	Hash  []byte // of all that makes the request what it is
+}
+
+// Answer is what a run answered, or the fault that ended it, kept for whoever asks later.
+type Answer struct {
+	Status  int
+	Headers []event.Header
+	Body    []byte
+	Kind    string // of the fault; empty: there was none
+	Error   string
+}
 
 // Entry is one delivery of one event to one target: the unit of dispatch. Zero ids mean none.
 type Entry struct {
@@ -86,9 +134,11 @@ type Entry struct {
 	Principal  uuid.UUID
 	ReplyTo    uuid.UUID // a caller waits in the inbox of the node that accepted it
 
-	RunAt      time.Time
+	RunAt      time.Time     // zero: Delay after the write, by the database's clock
+	Delay      time.Duration // where RunAt is zero
 	AcceptedAt time.Time
-	ExpiresAt  time.Time
+	ExpiresAt  time.Time     // it does not start after this; zero: ExpiresIn after the write
+	ExpiresIn  time.Duration // zero: never
 	Timeout    time.Duration
 
 	Kind         Kind
@@ -100,12 +150,46 @@ type Entry struct {
 	NodeLosses   int
 	EngineLosses int
 	Backoff      *retry.Policy // nil: retry.Default
-	Gates        []string
 	LastError    string
+
+	// Gate is the key of the gate that the entry passes, made by OrderGate or LimitGate; empty: none. GateLimit entries
+	// may be through at one time. An ordering gate is held until the entry is final, others while it is due.
+	Gate      string
+	GateLimit int
+	GateHeld  bool
+	RateKey   string // has a token bucket of its own within the lane
+	// Debounce replaces an entry of the same lane and key that is not due yet. Its run_at is the later of the two, at most
+	// DebounceMax after the first was accepted.
+	Debounce    string
+	DebounceFor time.Duration
+	DebounceMax time.Duration
+	// A batch holds the entry back until BatchSize of its lane wait or the first of them has waited for BatchWindow.
+	BatchSize   int
+	BatchWindow time.Duration
+	KeepAnswer  bool // the answer, or why there is none, is kept for a day
+	Idempotency *Idempotency
+	Owner       int64 // the epoch that runs it
 
 	Envelope []byte // event.Envelope, encoded
 	Payload  []byte // the event's data
 }
+
+// Keyed reports whether the entry is written beside other rows, which have to be locked first.
+func (e *Entry) Keyed() bool {
+	return e.Gate != "" || e.Debounce != "" || e.BatchSize > 0 || e.Idempotency != nil || e.Depth > 0
+}
+
+// orderPrefix marks gates that are held until the entry is final.
+const orderPrefix = "order/"
+
+// OrderGate is the gate of an ordering key, which belongs to the app.
+func OrderGate(key string) string { return orderPrefix + key }
+
+// LimitGate is the gate of a concurrency key, which belongs to the lane.
+func LimitGate(lane uuid.UUID, key string) string { return "limit/" + lane.String() + "/" + key }
+
+// Ordered reports whether the entry passes an ordering gate.
+func (e *Entry) Ordered() bool { return strings.HasPrefix(e.Gate, orderPrefix) }
 
 // Sync reports whether a caller waits for the reply: such an entry runs at most once.
 func (e *Entry) Sync() bool { return e.ReplyTo != uuid.Nil }

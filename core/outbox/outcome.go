@@ -47,6 +47,9 @@ type Settlement struct {
 	Error    string
 	Fault    string // origin
 
+	Cause  string  // of a dead letter: groups those of one error in one version
+	Answer *Answer // kept where the entry asks for it
+
 	Logs     []byte // JSON array; nil: none
 	Response []byte // kept only for failures
 	// KeepInput stores envelope and payload with the record.

@@ -39,25 +39,29 @@ WHERE EXISTS (SELECT 1 FROM nodes WHERE epoch = $1)`
 // repeat waits for replication as the first try did; entries that have finished meanwhile count as written.
 const sqlOutboxInsert = `
 WITH t AS (
-    SELECT * FROM unnest($2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[], $6::uuid[], $7::smallint[], $8::uuid[], $9::uuid[],
-        $10::uuid[], $11::uuid[], $12::uuid[], $13::uuid[], $14::timestamptz[], $15::timestamptz[], $16::int[],
-        $17::smallint[], $18::smallint[], $19::smallint[], $20::smallint[], $21::smallint[], $22::text[], $23::text[],
-        $24::bytea[], $25::bytea[])
-        AS t (id, event_id, app, lane, target, target_kind, trigger, root_id, replay_of, handler_for, principal, reply_to,
-        run_at, expires_at, timeout_ms, kind, state, priority, max_attempts, depth, backoff, gates, envelope, payload)
+    SELECT * FROM unnest($2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[], $6::uuid[], $7::uuid[], $8::uuid[], $9::uuid[],
+        $10::uuid[], $11::uuid[], $12::uuid[], $13::timestamptz[], $14::bigint[], $15::timestamptz[], $16::bigint[],
+        $17::int[], $18::smallint[], $19::smallint[], $20::smallint[], $21::smallint[], $22::smallint[], $23::smallint[],
+        $24::smallint[], $25::bigint[], $26::text[], $27::text[], $28::text[], $29::text[], $30::boolean[],
+        $31::bytea[], $32::bytea[])
+        AS t (id, event_id, app, lane, target, trigger, root_id, replay_of, handler_for, principal, reply_to,
+        run_at, delay, expires_at, expires_in, timeout_ms, target_kind, kind, state, priority, max_attempts, depth,
+        gate_limit, gate_seq, backoff, gate, rate_key, debounce, keep_answer, envelope, payload)
 ), finished AS (
     SELECT DISTINCT t.id FROM t JOIN executions e ON e.id = t.id WHERE e.outcome <> 2
 ), written AS (
     INSERT INTO outbox (id, event_id, app, lane, target, target_kind, trigger, root_id, replay_of, handler_for, principal,
         reply_to, owner, run_at, accepted_at, expires_at, timeout_ms, kind, state, priority, attempt, max_attempts, depth,
-        backoff, gates, envelope, payload)
+        backoff, gate, gate_limit, gate_seq, rate_key, debounce, keep_answer, envelope, payload)
     SELECT id, event_id, app, lane, target, target_kind, nullif(trigger, '00000000-0000-0000-0000-000000000000'), root_id,
         nullif(replay_of, '00000000-0000-0000-0000-000000000000'),
         nullif(handler_for, '00000000-0000-0000-0000-000000000000'),
         nullif(principal, '00000000-0000-0000-0000-000000000000'),
         nullif(reply_to, '00000000-0000-0000-0000-000000000000'),
-        CASE WHEN state = 2 THEN $1::bigint END, coalesce(run_at, now()), now(), expires_at, timeout_ms, kind, state,
-        priority, CASE WHEN state = 2 THEN 1 ELSE 0 END, max_attempts, depth, backoff::jsonb, gates::text[], envelope, payload
+        CASE WHEN state = 2 THEN $1::bigint END, coalesce(run_at, now() + delay * interval '1 millisecond'), now(),
+        coalesce(expires_at, now() + nullif(expires_in, 0) * interval '1 millisecond'), timeout_ms, kind, state,
+        priority, CASE WHEN state = 2 THEN 1 ELSE 0 END, max_attempts, depth, backoff::jsonb, gate, nullif(gate_limit, 0),
+        gate_seq, rate_key, debounce, keep_answer, envelope, payload
     FROM t
     WHERE EXISTS (SELECT 1 FROM nodes WHERE epoch = $1) AND id NOT IN (SELECT id FROM finished)
     ON CONFLICT (id) DO UPDATE SET owner = outbox.owner
@@ -74,12 +78,13 @@ func (s *OutboxStore) Insert(ctx context.Context, owner int64, entries []*outbox
 	if plain {
 		return s.insertPlain(ctx, owner, entries)
 	}
-	return s.insertFull(ctx, owner, entries)
+	return insertFull(ctx, s.pool, owner, entries, nil)
 }
 
 func isPlain(e *outbox.Entry) bool {
 	return e.EventID == e.ID && e.RootID == e.ID && e.Lane == e.Target && e.TargetKind == outbox.TargetScript &&
-		e.RunAt.IsZero() && e.ExpiresAt.IsZero() && e.Priority == 0 && e.Depth == 0 && e.Backoff == nil && e.Gates == nil &&
+		e.RunAt.IsZero() && e.Delay == 0 && e.ExpiresAt.IsZero() && e.ExpiresIn == 0 && e.Priority == 0 && e.Depth == 0 &&
+		e.Backoff == nil && e.Gate == "" && e.RateKey == "" && !e.KeepAnswer &&
 		e.ReplayOf == uuid.Nil && e.HandlerFor == uuid.Nil && e.Principal == uuid.Nil
 }
 
@@ -113,19 +118,34 @@ func stored(e *outbox.Entry) []byte {
 	return e.Payload
 }
 
-func (s *OutboxStore) insertFull(ctx context.Context, owner int64, entries []*outbox.Entry) (int64, error) {
+// querier is a pool or a transaction.
+type querier interface {
+	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+}
+
+// insertFull writes entries of every kind. seqs are their places before their gates, nil where none has one.
+func insertFull(ctx context.Context, db querier, owner int64, entries []*outbox.Entry, seqs []*int64) (int64, error) {
 	n := len(entries)
 	var u [11][][16]byte
 	for i := range u {
 		u[i] = make([][16]byte, n)
 	}
-	var small [6][]int16
+	var small [7][]int16
 	for i := range small {
 		small[i] = make([]int16, n)
 	}
+	var text [4][]*string
+	for i := range text {
+		text[i] = make([]*string, n)
+	}
+	if seqs == nil {
+		seqs = make([]*int64, n)
+	}
 	runAt, expiresAt := make([]*time.Time, n), make([]*time.Time, n)
-	timeouts := make([]int32, n)
-	backoffs, gates := make([]*string, n), make([]*string, n)
+	delays, expiresIn := make([]int64, n), make([]int64, n)
+	timeouts, keep := make([]int32, n), make([]bool, n)
 	envelopes, payloads := make([][]byte, n), make([][]byte, n)
 	for i, e := range entries {
 		for j, id := range []uuid.UUID{
@@ -134,23 +154,24 @@ func (s *OutboxStore) insertFull(ctx context.Context, owner int64, entries []*ou
 			u[j][i] = id
 		}
 		runAt[i], expiresAt[i] = optionalTime(e.RunAt), optionalTime(e.ExpiresAt)
+		delays[i], expiresIn[i] = e.Delay.Milliseconds(), e.ExpiresIn.Milliseconds()
 		timeouts[i] = int32(e.Timeout.Milliseconds())
 		for j, v := range []int16{
-			e.TargetKind, int16(e.Kind), int16(e.State), e.Priority, int16(e.MaxAttempts), int16(e.Depth),
+			e.TargetKind, int16(e.Kind), int16(e.State), e.Priority, int16(e.MaxAttempts), int16(e.Depth), int16(e.GateLimit),
 		} {
 			small[j][i] = v
 		}
 		var err error
-		if backoffs[i], err = backoffText(e.Backoff); err != nil {
+		if text[0][i], err = backoffText(e.Backoff); err != nil {
 			return 0, &outbox.Rejected{Err: err}
 		}
-		gates[i] = textArray(e.Gates)
-		envelopes[i], payloads[i] = e.Envelope, stored(e)
+		text[1][i], text[2][i], text[3][i] = optionalText(e.Gate), optionalText(e.RateKey), optionalText(e.Debounce)
+		keep[i], envelopes[i], payloads[i] = e.KeepAnswer, e.Envelope, stored(e)
 	}
 	var written int64
-	err := s.pool.QueryRow(ctx, sqlOutboxInsert, owner, u[0], u[1], u[2], u[3], u[4], small[0], u[5], u[6], u[7], u[8], u[9],
-		u[10], runAt, expiresAt, timeouts, small[1], small[2], small[3], small[4], small[5], backoffs, gates, envelopes,
-		payloads).Scan(&written)
+	err := db.QueryRow(ctx, sqlOutboxInsert, owner, u[0], u[1], u[2], u[3], u[4], u[5], u[6], u[7], u[8], u[9], u[10],
+		runAt, delays, expiresAt, expiresIn, timeouts, small[0], small[1], small[2], small[3], small[4], small[5], small[6],
+		seqs, text[0], text[1], text[2], text[3], keep, envelopes, payloads).Scan(&written)
 	if err != nil {
 		return 0, fmt.Errorf("insert entries: %w", rejected(err))
 	}
@@ -189,7 +210,8 @@ RETURNING ` + outboxColumns
 
 const outboxColumns = `o.id, o.event_id, o.app, o.lane, o.target, o.target_kind, o.trigger, o.root_id, o.replay_of,
     o.handler_for, o.principal, o.reply_to, o.accepted_at, o.expires_at, o.timeout_ms, o.kind, o.state, o.priority, o.attempt,
-    o.max_attempts, o.depth, o.node_losses, o.engine_losses, o.backoff, o.gates, o.envelope, o.payload`
+    o.max_attempts, o.depth, o.node_losses, o.engine_losses, o.backoff, coalesce(o.gate, ''), coalesce(o.gate_limit, 0),
+    o.gate_held, coalesce(o.rate_key, ''), o.keep_answer, o.envelope, o.payload`
 
 // Claim takes up to limit ready entries for the epoch, at most perApp of each app, beginning behind the app `after`.
 // Their attempt is counted before they are returned.
@@ -214,7 +236,8 @@ func scanEntry(row pgx.CollectableRow) (*outbox.Entry, error) {
 	var timeout int32
 	err := row.Scan(&e.ID, &e.EventID, &e.App, &e.Lane, &e.Target, &e.TargetKind, &trigger, &e.RootID, &replayOf, &handlerFor,
 		&principal, &replyTo, &e.AcceptedAt, &expires, &timeout, &e.Kind, &e.State, &e.Priority, &e.Attempt, &e.MaxAttempts,
-		&e.Depth, &e.NodeLosses, &e.EngineLosses, &e.Backoff, &e.Gates, &e.Envelope, &e.Payload)
+		&e.Depth, &e.NodeLosses, &e.EngineLosses, &e.Backoff, &e.Gate, &e.GateLimit, &e.GateHeld, &e.RateKey, &e.KeepAnswer,
+		&e.Envelope, &e.Payload)
 	if err != nil {
 		return nil, err
 	}
@@ -269,10 +292,10 @@ WITH lost AS MATERIALIZED (
     RETURNING o.*
 ), letters AS (
     INSERT INTO dead_letters (id, event_id, app, lane, target, target_kind, trigger, root_id, replay_of, principal, kind,
-        priority, attempts, max_attempts, depth, timeout_ms, backoff, gates, reason, error, fault, envelope, payload,
+        priority, attempts, max_attempts, depth, timeout_ms, backoff, gate, gate_limit, rate_key, reason, error, fault, envelope, payload,
         accepted_at)
     SELECT id, event_id, app, lane, target, target_kind, trigger, root_id, replay_of, principal, kind,
-        priority, attempt, max_attempts, depth, timeout_ms, backoff, gates,
+        priority, attempt, max_attempts, depth, timeout_ms, backoff, gate, gate_limit, rate_key,
         CASE WHEN attempt >= max_attempts THEN 'exhausted' ELSE 'node_lost' END, 'the node died during the run',
         'platform', envelope, payload, accepted_at
     FROM gone WHERE reply_to IS NULL

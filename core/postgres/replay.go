@@ -16,9 +16,9 @@ WITH d AS (
     WHERE app = $1 AND id = $2 RETURNING *
 )
 INSERT INTO outbox (id, event_id, app, lane, target, target_kind, trigger, root_id, replay_of, principal, run_at, accepted_at,
-    timeout_ms, kind, state, priority, max_attempts, depth, backoff, gates, envelope, payload)
+    timeout_ms, kind, state, priority, max_attempts, depth, backoff, gate, gate_limit, rate_key, envelope, payload)
 SELECT $3, event_id, app, lane, target, target_kind, trigger, root_id, id, principal, now(), now(),
-    timeout_ms, 3, 1, priority, max_attempts, depth, backoff, gates, envelope, payload
+    timeout_ms, 3, 1, priority, max_attempts, depth, backoff, gate, gate_limit, rate_key, envelope, payload
 FROM d`
 
 // Replay puts an open dead letter back into the outbox and returns the id of the new entry. One that is resolved is a

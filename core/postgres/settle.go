@@ -67,13 +67,13 @@ WITH g AS (
     DELETE FROM outbox o USING unnest(` + settleArrays + settleBodyArrays + `) AS x (` + settleNames + settleBodyNames + `)
     WHERE ` + settleFence + `
     RETURNING ` + settleReturns + settleBodyReturns + `, o.lane, o.target_kind, o.replay_of, o.principal, o.priority,
-        o.max_attempts, o.timeout_ms, o.backoff, o.gates
+        o.max_attempts, o.timeout_ms, o.backoff, o.gate, o.gate_limit, o.rate_key
 ), d AS (
     INSERT INTO dead_letters (id, event_id, app, lane, target, target_kind, trigger, root_id, replay_of, principal, kind,
-        priority, attempts, max_attempts, depth, timeout_ms, backoff, gates, reason, error, fault, version, envelope, payload,
+        priority, attempts, max_attempts, depth, timeout_ms, backoff, gate, gate_limit, rate_key, reason, error, fault, version, envelope, payload,
         accepted_at)
     SELECT id, event_id, app, lane, target, target_kind, trigger, root_id, replay_of, principal, kind, priority, attempt,
-        max_attempts, depth, timeout_ms, backoff, gates, reason, error, fault, version, envelope, payload, accepted_at
+        max_attempts, depth, timeout_ms, backoff, gate, gate_limit, rate_key, reason, error, fault, version, envelope, payload, accepted_at
     FROM g
 )` + settleBodies + settleRecord
 
@@ -231,15 +231,9 @@ func backoffText(p *retry.Policy) (*string, error) {
 	return &s, nil
 }
 
-// textArray writes a text[] as one text value: unnest takes arrays of text, not arrays of arrays of different lengths.
-func textArray(items []string) *string {
-	if items == nil {
+func optionalText(s string) *string {
+	if s == "" {
 		return nil
 	}
-	quoted := make([]string, len(items))
-	for i, s := range items {
-		quoted[i] = `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s) + `"`
-	}
-	s := "{" + strings.Join(quoted, ",") + "}"
 	return &s
 }

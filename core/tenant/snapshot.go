@@ -1,6 +1,7 @@
 package tenant
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/google/uuid"
@@ -15,6 +16,8 @@ type Snapshot struct {
 	slugs    map[string]*App
 	scripts  map[uuid.UUID]*Script
 	routes   map[uuid.UUID]*Route
+	lanes    map[uuid.UUID]*Lane
+	http     map[uuid.UUID]*Trigger // by route
 	hosts    hostTable[*App]
 	matchers map[uuid.UUID]*hostTable[*node]
 }
@@ -28,6 +31,8 @@ func NewSnapshot(version int64, apps []*App) *Snapshot {
 		slugs:    make(map[string]*App, len(apps)),
 		scripts:  make(map[uuid.UUID]*Script),
 		routes:   make(map[uuid.UUID]*Route),
+		lanes:    make(map[uuid.UUID]*Lane),
+		http:     make(map[uuid.UUID]*Trigger),
 		matchers: make(map[uuid.UUID]*hostTable[*node], len(apps)),
 	}
 	for _, app := range apps {
@@ -40,8 +45,71 @@ func NewSnapshot(version int64, apps []*App) *Snapshot {
 			s.scripts[app.Scripts[i].ID] = &app.Scripts[i]
 		}
 		s.matchers[app.ID] = s.newMatcher(app)
+		s.addLanes(app)
 	}
 	return s
+}
+
+// addLanes arranges what may own entries of app.
+func (s *Snapshot) addLanes(app *App) {
+	paused := func(ids ...uuid.UUID) bool {
+		return slices.ContainsFunc(ids, func(id uuid.UUID) bool { return slices.Contains(app.Paused, id) })
+	}
+	add := func(id, script uuid.UUID, name string, p Policy) {
+		target := s.scripts[script]
+		if target == nil || target.App != app.ID {
+			return
+		}
+		s.lanes[id] = &Lane{
+			ID: id, App: app.ID, Name: name, Script: target, Policy: p, Paused: paused(uuid.Nil, id, script),
+		}
+	}
+	for i := range app.Scripts {
+		script := &app.Scripts[i]
+		add(script.ID, script.ID, "script "+script.Name, script.Policy)
+	}
+	for _, q := range app.Queues {
+		add(q.ID, q.Script, "queue "+q.Name, q.Policy)
+	}
+	for i := range app.Triggers {
+		t := &app.Triggers[i]
+		add(t.ID, t.Script, "trigger "+t.Name, t.Policy)
+		if t.Kind == TriggerHTTP && t.Enabled {
+			s.http[t.Route] = t
+		}
+	}
+}
+
+// Lane returns what owns entries under this id, or nil.
+func (s *Snapshot) Lane(id uuid.UUID) *Lane { return s.lanes[id] }
+
+// HTTPTrigger returns the trigger that a route's requests go through when nobody waits for them, or nil.
+func (s *Snapshot) HTTPTrigger(route uuid.UUID) *Trigger { return s.http[route] }
+
+// Queue returns a queue of app by its name, or nil.
+func (s *Snapshot) Queue(app uuid.UUID, name string) *Queue {
+	a := s.apps[app]
+	if a == nil {
+		return nil
+	}
+	i := slices.IndexFunc(a.Queues, func(q Queue) bool { return q.Name == name })
+	if i < 0 {
+		return nil
+	}
+	return &a.Queues[i]
+}
+
+// ScriptNamed returns a script of app by its name, or nil.
+func (s *Snapshot) ScriptNamed(app uuid.UUID, name string) *Script {
+	a := s.apps[app]
+	if a == nil {
+		return nil
+	}
+	i := slices.IndexFunc(a.Scripts, func(x Script) bool { return x.Name == name })
+	if i < 0 {
+		return nil
+	}
+	return &a.Scripts[i]
 }
 
 func (s *Snapshot) newMatcher(app *App) *hostTable[*node] {

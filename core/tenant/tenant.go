@@ -17,6 +17,10 @@ type App struct {
 	Domains []string // hosts: literal, "*.suffix", or "*" for every host that nobody else claims
 	Scripts []Script
 	Routes  []Route
+
+	Queues   []Queue
+	Triggers []Trigger
+	Paused   []uuid.UUID // lanes that start nothing; the zero id: every lane
 }
 
 // Script is a user's program in the version that the app's release names.
@@ -30,6 +34,7 @@ type Script struct {
 	Hash        string // of the active version's bundle
 	Timeout     time.Duration
 	MaxAttempts int
+	Policy      Policy
 }
 
 // The kinds of a script.
@@ -47,6 +52,8 @@ type Route struct {
 	Host    string // empty: every host of the app
 	Pattern string // "/users/{id}"
 	Mode    string // ModeSync or ModeAsync
+	// Wait is how long a caller of ModeSync waits before the run goes on without it; zero: as long as the script may take.
+	Wait time.Duration
 }
 
 // The modes of a route.

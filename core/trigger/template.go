@@ -1,0 +1,142 @@
+package trigger
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"github.com/picloud/picloud/core/tenant"
+	"github.com/picloud/picloud/sdk/event"
+)
+
+// Input is what the templates of keys are filled from. It decodes the body at most once. Not safe for concurrent use.
+type Input struct {
+	HTTP *event.HTTP // nil: not a request
+	Body []byte
+
+	decoded any
+	read    bool
+}
+
+// places are what a template may name: {params.id}, {query.page}, {headers.x-customer}, {body.customer.id}.
+var places = []string{"params", "query", "headers", "body"}
+
+// CheckTemplate says what is wrong with a template.
+func CheckTemplate(template string) error {
+	return scan(template, func(string) {}, func(place, name string) error {
+		for _, p := range places {
+			if p == place && name != "" {
+				return nil
+			}
+		}
+		return fmt.Errorf("{%s.%s} is none of {params.name}, {query.name}, {headers.name}, {body.path}", place, name)
+	})
+}
+
+// Expand fills a template from the event. Text outside of braces stays. Where the event lacks a value that the template
+// names, the result is empty: the event has no such key.
+func (in *Input) Expand(template string) (string, error) {
+	var b strings.Builder
+	missing := false
+	err := scan(template, func(text string) { b.WriteString(text) }, func(place, name string) error {
+		v := in.value(place, name)
+		missing = missing || v == ""
+		b.WriteString(v)
+		return nil
+	})
+	switch {
+	case err != nil || missing || template == "":
+		return "", err
+	case b.Len() > tenant.MaxKey:
+		return "", fmt.Errorf("the key that %q makes of this event is longer than %d bytes", template, tenant.MaxKey)
+	}
+	return strings.ToValidUTF8(strings.ReplaceAll(b.String(), "\x00", "�"), "�"), nil
+}
+
+// scan calls text and place for the parts of a template, in order.
+func scan(template string, text func(string), place func(place, name string) error) error {
+	for rest := template; rest != ""; {
+		before, after, found := strings.Cut(rest, "{")
+		text(before)
+		if !found {
+			return nil
+		}
+		inner, tail, closed := strings.Cut(after, "}")
+		if !closed {
+			return fmt.Errorf("template %q lacks a closing brace", template)
+		}
+		where, name, _ := strings.Cut(inner, ".")
+		if err := place(where, name); err != nil {
+			return err
+		}
+		rest = tail
+	}
+	return nil
+}
+
+func (in *Input) value(place, name string) string {
+	switch place {
+	case "body":
+		return in.field(name)
+	case "params", "query", "headers":
+		if in.HTTP == nil {
+			return ""
+		}
+	}
+	switch place {
+	case "params":
+		for _, p := range in.HTTP.Params {
+			if p.Name == name {
+				return p.Value
+			}
+		}
+	case "query":
+		values, _ := url.ParseQuery(in.HTTP.Query) // what can be read of a malformed query
+		return values.Get(name)
+	case "headers":
+		for _, h := range in.HTTP.Headers {
+			if strings.EqualFold(h.Name, name) {
+				return h.Value
+			}
+		}
+	}
+	return ""
+}
+
+// field returns a string, number or boolean of the JSON body by its dotted path.
+func (in *Input) field(path string) string {
+	if !in.read {
+		in.read = true
+		decoder := json.NewDecoder(strings.NewReader(string(in.Body)))
+		decoder.UseNumber()
+		if decoder.Decode(&in.decoded) != nil {
+			in.decoded = nil
+		}
+	}
+	v := in.decoded
+	for name := range strings.SplitSeq(path, ".") {
+		switch at := v.(type) {
+		case map[string]any:
+			v = at[name]
+		case []any:
+			i, err := strconv.Atoi(name)
+			if err != nil || i < 0 || i >= len(at) {
+				return ""
+			}
+			v = at[i]
+		default:
+			return ""
+		}
+	}
+	switch v := v.(type) {
+	case string:
+		return v
+	case json.Number:
+		return v.String()
+	case bool:
+		return strconv.FormatBool(v)
+	}
+	return ""
+}
