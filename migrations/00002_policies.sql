@@ -10,21 +10,24 @@ ALTER TABLE outbox
     ADD COLUMN gate_held    boolean NOT NULL DEFAULT false,
     ADD COLUMN rate_key     text,
     ADD COLUMN debounce     text,
+    ADD COLUMN debounced_at timestamptz, -- when the first of those was accepted that this one replaces
     ADD COLUMN keep_answer  boolean NOT NULL DEFAULT false,
     ADD COLUMN cancelled_at timestamptz;
 CREATE INDEX outbox_gate ON outbox (app, gate, gate_seq) WHERE state = 3;
+CREATE INDEX outbox_held ON outbox (app, gate) WHERE gate_held;
 CREATE UNIQUE INDEX outbox_debounce ON outbox (app, lane, debounce) WHERE state = 0 AND debounce IS NOT NULL;
 CREATE INDEX outbox_expiry ON outbox (expires_at) WHERE expires_at IS NOT NULL AND state <> 2;
 CREATE INDEX outbox_cancelled ON outbox (owner) WHERE cancelled_at IS NOT NULL;
 
--- One row for each key that entries pass one after the other, or at most so many at a time. held counts the entries of
--- which gate_held is true. Whoever changes a gate's entries locks its row first, in a statement of its own, and reads
--- them in the next: in one statement a wake-up could be lost.
+-- One row for each key that entries pass one after the other, or at most so many at a time; also for each that is
+-- debounced or gathered into batches. Whoever changes a gate's entries locks its row first, in a statement of its own, and
+-- reads them in the next: in one statement a wake-up could be lost. How many are through is counted from the entries.
 CREATE TABLE gates (
     app      uuid   NOT NULL,
     key      text   NOT NULL,
-    next_seq bigint NOT NULL DEFAULT 1,
-    held     integer NOT NULL DEFAULT 0,
+    next_seq bigint NOT NULL DEFAULT 1, -- of the next entry that comes
+    gathered integer NOT NULL DEFAULT 0, -- entries of the batch that is open
+    until    timestamptz,                -- when that batch is closed at the latest
     PRIMARY KEY (app, key)
 ) WITH (fillfactor = 50);
 
@@ -155,4 +158,4 @@ DROP TABLE pauses, triggers, queues, roots, results, idempotency_keys, gates;
 ALTER TABLE routes DROP COLUMN wait_ms;
 ALTER TABLE scripts DROP COLUMN policy;
 ALTER TABLE outbox DROP COLUMN gate, DROP COLUMN gate_limit, DROP COLUMN gate_seq, DROP COLUMN gate_held,
-    DROP COLUMN rate_key, DROP COLUMN debounce, DROP COLUMN keep_answer, DROP COLUMN cancelled_at, ADD COLUMN gates text[];
+    DROP COLUMN rate_key, DROP COLUMN debounce, DROP COLUMN debounced_at, DROP COLUMN keep_answer, DROP COLUMN cancelled_at, ADD COLUMN gates text[];

@@ -51,6 +51,12 @@ type Config struct {
 	// Default 1024; 0 to 65536.
 	SyncWaiting int `koanf:"sync_waiting"`
 
+	// MaxBacklog is how many events of one app may wait; more are refused with 429. Default 100000; 1 to 100 million.
+	MaxBacklog int `koanf:"max_backlog"`
+
+	// MaxBacklogBytes is how large those may be together. Default 256 MiB; at least 1 MiB.
+	MaxBacklogBytes int64 `koanf:"max_backlog_bytes"`
+
 	// MaxBody is how many bytes the body of a request may have. Default and most: 6291456 (6 MiB).
 	MaxBody int64 `koanf:"max_body"`
 
@@ -87,10 +93,13 @@ func Default() Config {
 		NodeName:    name,
 		Slots:       32,
 		SyncWaiting: 1024,
-		MaxBody:     MaxBodyLimit,
-		Drain:       30 * time.Second,
-		LogLevel:    "info",
-		LogFormat:   "text",
+
+		MaxBacklog:      100_000,
+		MaxBacklogBytes: 256 << 20,
+		MaxBody:         MaxBodyLimit,
+		Drain:           30 * time.Second,
+		LogLevel:        "info",
+		LogFormat:       "text",
 	}
 }
 
@@ -110,6 +119,8 @@ func (c *Config) validate() error {
 		{"node_name", checkName(c.NodeName)},
 		{"slots", checkRange(int64(c.Slots), 1, 4096)},
 		{"sync_waiting", checkRange(int64(c.SyncWaiting), 0, 65536)},
+		{"max_backlog", checkRange(int64(c.MaxBacklog), 1, 100_000_000)},
+		{"max_backlog_bytes", checkRange(c.MaxBacklogBytes, 1<<20, 1<<50)},
 		{"max_body", checkRange(c.MaxBody, 1, MaxBodyLimit)},
 		{"drain", checkDuration(c.Drain, 10*time.Minute)},
 		{"log_level", checkLevel(c.LogLevel)},

@@ -30,6 +30,8 @@ func Flags(flags *pflag.FlagSet) {
 	flags.Bool("catch-all", d.CatchAll, `have the app "default" answer for every host that no other app claims`)
 	flags.Int("slots", d.Slots, "how many runs of scripts may be in progress at a time")
 	flags.Int("sync-waiting", d.SyncWaiting, "how many callers may wait for a slot")
+	flags.Int("max-backlog", d.MaxBacklog, "how many events of one app may wait")
+	flags.Int64("max-backlog-bytes", d.MaxBacklogBytes, "how many bytes of events of one app may wait")
 	flags.Int64("max-body", d.MaxBody, "how many `bytes` the body of a request may have")
 	flags.Duration("drain", d.Drain, "how long to let runs in progress go on when told to stop")
 	flags.String("log-level", d.LogLevel, "trace, debug, info, warn, error or off")

@@ -7,9 +7,7 @@ package dispatcher
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,8 +16,10 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/picloud/picloud/core/execution"
+	"github.com/picloud/picloud/core/failpoint"
 	"github.com/picloud/picloud/core/inbox"
 	"github.com/picloud/picloud/core/outbox"
+	"github.com/picloud/picloud/core/tenant"
 	"github.com/picloud/picloud/sdk/fault"
 )
 
@@ -29,22 +29,35 @@ type Store interface {
 	outbox.SettleStore
 }
 
-// ClaimStore finds entries that wait.
+// ClaimStore finds entries that wait, and looks after those of nodes that are gone.
 type ClaimStore interface {
-	// Claim takes up to limit ready entries, at most perApp of each app, beginning behind the app `after`. Their
-	// attempt is counted.
-	Claim(ctx context.Context, owner int64, limit, perApp int, after uuid.UUID) ([]*outbox.Entry, error)
+	BacklogStore
+	// Ready lists up to limit lanes that have ready entries, in the order of app and lane, from behind after on.
+	Ready(ctx context.Context, after outbox.LaneKey, limit int) ([]outbox.LaneKey, error)
+	// Claim takes ready entries, at most the quota of each lane. Their attempt is counted.
+	Claim(ctx context.Context, owner int64, quotas []outbox.Quota) ([]*outbox.Entry, error)
 	// Promote makes due entries ready and returns how many.
 	Promote(ctx context.Context) (int, error)
+	// Expire ends entries that waited too long and returns how many.
+	Expire(ctx context.Context) (int, error)
+	// Cancelled lists the running entries of an epoch that are to be stopped.
+	Cancelled(ctx context.Context, owner int64) ([]uuid.UUID, error)
 	// Sweep frees entries of dead owners.
-	Sweep(ctx context.Context) (freed, ended int, err error)
+	Sweep(ctx context.Context) (freed, ended, dead int, err error)
 	// Owned lists the running entries of an epoch: ID, Attempt and ReplyTo only.
 	Owned(ctx context.Context, owner int64) ([]*outbox.Entry, error)
+	// MendGates lets entries through that wait at a gate with room, of which there are none.
+	MendGates(ctx context.Context) (orphans int, err error)
+	// Detach makes a running sync entry one that nobody waits for, durably. It reports whether the entry still ran.
+	Detach(ctx context.Context, owner int64, e *outbox.Entry) (bool, error)
 }
 
-// Runner runs one attempt of an entry.
+// Runner runs attempts.
 type Runner interface {
+	// Run runs one attempt of an entry.
 	Run(ctx context.Context, e *outbox.Entry) execution.Result
+	// RunBatch runs one attempt of several entries of one target together. The results are in their order.
+	RunBatch(ctx context.Context, entries []*outbox.Entry) []execution.Result
 }
 
 // Config is what a dispatcher is made of.
@@ -53,15 +66,23 @@ type Config struct {
 	Nodes  NodeStore
 	Claims ClaimStore
 	// Durable writes with synchronous_commit on: all that is acknowledged as durable, and the end of async entries.
-	// Fast writes with it off: sync calls, whose caller learns of a lost node anyway.
+	// Fast writes with it off: sync calls, whose caller learns of a lost node anyway. Keyed writes durably those entries
+	// that share rows with others.
 	Durable, Fast Store
+	Keyed         outbox.Inserter
 	Runner        Runner
 	Inbox         *inbox.Inbox
+	// Lane finds what owns an entry's limits and pause in the configuration as it is now; nil: it is gone.
+	Lane func(id uuid.UUID) *tenant.Lane
 	// Configured is told the configuration's version after each heartbeat. It must not block.
-	Configured  func(version int64)
-	Slots       int // runs at one time
-	SyncWaiting int // sync calls that may wait for a place
-	Log         hclog.Logger
+	Configured func(version int64)
+	// DeadLettered is told that there may be new dead letters. It must not block.
+	DeadLettered func()
+	Slots        int   // runs at one time
+	SyncWaiting  int   // sync calls that may wait for a place
+	MaxBacklog   int   // entries of one app that may wait; zero: any number
+	MaxBytes     int64 // and their bytes
+	Log          hclog.Logger
 }
 
 // stopLimit bounds what Stop waits for after it has given up on the runs.
@@ -69,27 +90,32 @@ const stopLimit = 5 * time.Second
 
 // Causes with which a run is ended before its time.
 var (
-	errShutdown = &fault.Fault{Kind: fault.Cancelled, Origin: fault.Platform, Message: "the node is shutting down"}
-	errLost     = &fault.Fault{Kind: fault.Cancelled, Origin: fault.Platform, Message: "the node lost its lease"}
+	errShutdown  = &fault.Fault{Kind: fault.Cancelled, Origin: fault.Platform, Message: "the node is shutting down"}
+	errLost      = &fault.Fault{Kind: fault.Cancelled, Origin: fault.Platform, Message: "the node lost its lease"}
+	errCancelled = &fault.Fault{Kind: fault.Cancelled, Origin: fault.Caller, Message: "the execution was cancelled"}
 )
 
 // Dispatcher is one node's. Its methods are safe for concurrent use after Start.
 type Dispatcher struct {
-	cfg     Config
-	log     hclog.Logger
-	lease   lease
-	slots   *slots
-	writers [2]*outbox.Writer // by durable
-	settle  [2]*outbox.Settler
+	cfg       Config
+	log       hclog.Logger
+	lease     lease
+	slots     *slots
+	limits    *limits
+	admission *admission
+	writers   [3]*outbox.Writer // by speed
+	settle    [2]*outbox.Settler
 
 	mu       sync.Mutex
 	running  map[uuid.UUID]context.CancelCauseFunc // every entry in memory, from before its INSERT until it is settled
 	draining bool
-	idle     sync.WaitGroup // entries in memory
+	idle     sync.WaitGroup         // entries in memory
+	queued   map[uuid.UUID]struct{} // lanes with ready entries, as far as this node knows: new ones queue behind them
 
 	wake    chan struct{} // there may be something to claim
 	due     chan time.Duration
-	backlog atomic.Bool // ready entries may exist: new ones queue behind them
+	pulses  chan Pulse  // for the chores
+	backlog atomic.Bool // there may be ready entries
 	suspect atomic.Bool // the database may hold entries of this epoch that are not in memory
 	stop    context.CancelFunc
 	loops   sync.WaitGroup
@@ -98,9 +124,12 @@ type Dispatcher struct {
 // New makes a dispatcher. Start brings it to life.
 func New(cfg Config) *Dispatcher {
 	return &Dispatcher{
-		cfg: cfg, log: cfg.Log.Named("dispatcher"), slots: newSlots(cfg.Slots, cfg.SyncWaiting),
-		running: map[uuid.UUID]context.CancelCauseFunc{},
-		wake:    make(chan struct{}, 1), due: make(chan time.Duration, 1),
+		cfg: cfg, log: cfg.Log.Named("dispatcher"), slots: newSlots(cfg.Slots, cfg.SyncWaiting), limits: newLimits(bootTime),
+		admission: &admission{
+			store: cfg.Claims, maxEntries: cfg.MaxBacklog, maxBytes: cfg.MaxBytes, apps: map[uuid.UUID]*backlog{},
+		},
+		running: map[uuid.UUID]context.CancelCauseFunc{}, queued: map[uuid.UUID]struct{}{},
+		wake: make(chan struct{}, 1), due: make(chan time.Duration, 1), pulses: make(chan Pulse, 1),
 	}
 }
 
@@ -116,9 +145,11 @@ func (d *Dispatcher) Start(ctx context.Context) error {
 		d.writers[i] = outbox.NewWriter(store, &d.lease, d.log)
 		d.settle[i] = outbox.NewSettler(store, &d.lease, d.log)
 	}
+	d.writers[keyed] = outbox.NewWriter(d.cfg.Keyed, &d.lease, d.log)
 	loops, stop := context.WithCancel(context.WithoutCancel(ctx))
 	d.stop = stop
 	d.loops.Go(func() { d.beat(loops) })
+	d.loops.Go(func() { d.chores(loops) })
 	d.loops.Go(func() { d.claimLoop(loops) })
 	return nil
 }
@@ -142,6 +173,7 @@ func (d *Dispatcher) Stop(ctx context.Context) error {
 	d.mu.Lock()
 	d.draining = true
 	d.mu.Unlock()
+	failpoint.Hit(failpoint.ShutdownDraining)
 	ended := make(chan struct{})
 	go func() { d.idle.Wait(); close(ended) }()
 	select {
@@ -153,9 +185,11 @@ func (d *Dispatcher) Stop(ctx context.Context) error {
 		case <-time.After(stopLimit): // the database is away too: the sweep of the next life finds the entries
 		}
 	}
-	for i := range d.writers {
-		d.writers[i].Close()
-		d.settle[i].Close()
+	for _, w := range d.writers {
+		w.Close()
+	}
+	for _, s := range d.settle {
+		s.Close()
 	}
 	epoch := d.lease.Epoch()
 	d.stop()
@@ -169,190 +203,6 @@ func (d *Dispatcher) Stop(ctx context.Context) error {
 	return nil
 }
 
-// Call takes a sync entry in. nil means that the answer, or why there is none, comes to the inbox. ErrBusy and the
-// errors of Ready mean that nothing was accepted.
-func (d *Dispatcher) Call(ctx context.Context, e *outbox.Entry) error {
-	if err := d.slots.place(ctx); err != nil {
-		return err
-	}
-	e.State, e.Attempt, e.MaxAttempts = outbox.Running, 1, 1
-	if err := d.admit(e); err != nil {
-		d.slots.places.Release(1)
-		return err
-	}
-	d.writers[fast].Append(e, func(err error) {
-		if err == nil {
-			go d.work(e)
-			return
-		}
-		d.refuse(e, err)
-		d.forget(e)
-		d.release(e)
-	})
-	return nil
-}
-
-// refuse tells a sync caller that its entry was not accepted.
-func (d *Dispatcher) refuse(e *outbox.Entry, err error) {
-	reply, gone := d.cfg.Inbox.Reply(context.Background(), e.ReplyTo)
-	if gone != nil {
-		return
-	}
-	f := fault.New(fault.Unavailable, fault.Platform, "the request was not accepted: %v", err)
-	var rejected *outbox.Rejected
-	if errors.As(err, &rejected) {
-		f = fault.New(fault.Invalid, fault.Caller, "the request cannot be stored: %v", err)
-	}
-	_ = reply.End(f) // the first part of a fresh reply never blocks
-}
-
-// Append writes an async entry durably and returns after the commit: from then on it is never lost. It is born claimed
-// when a place is free and nothing waits before it; otherwise it waits its turn. An *outbox.Rejected error says that
-// the entry itself is at fault.
-func (d *Dispatcher) Append(ctx context.Context, e *outbox.Entry) error {
-	e.State = outbox.Ready
-	claimed := e.RunAt.IsZero() && !d.backlog.Load() && d.slots.asyncPlaces.TryAcquire(1)
-	if claimed {
-		e.State, e.Attempt = outbox.Running, 1
-	}
-	if !e.RunAt.IsZero() {
-		e.State = outbox.Scheduled
-	}
-	if claimed {
-		if err := d.admit(e); err != nil {
-			d.slots.asyncPlaces.Release(1)
-			return err
-		}
-	} else if err := d.Ready(); err != nil {
-		return err
-	}
-	written := make(chan error, 1)
-	d.writers[durable].Append(e, func(err error) {
-		switch {
-		case err != nil && claimed:
-			d.forget(e)
-			d.release(e)
-		case claimed:
-			go d.work(e)
-		case err == nil && e.State == outbox.Ready:
-			d.Wake()
-		}
-		if err != nil {
-			d.suspect.Store(true)
-		}
-		written <- err
-	})
-	select {
-	case err := <-written:
-		return err
-	case <-ctx.Done():
-		return fmt.Errorf("append: not known whether it was accepted: %w", context.Cause(ctx))
-	}
-}
-
-// Index of the writer pair.
-const (
-	fast    = 0
-	durable = 1
-)
-
-// admit puts an entry into the node's table before it is written.
-func (d *Dispatcher) admit(e *outbox.Entry) error {
-	if !d.lease.Valid() {
-		return outbox.ErrFenced
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.draining {
-		return errShutdown
-	}
-	d.running[e.ID] = nil
-	d.idle.Add(1)
-	return nil
-}
-
-// forget takes an entry out of the node's table.
-func (d *Dispatcher) forget(e *outbox.Entry) {
-	d.mu.Lock()
-	delete(d.running, e.ID)
-	d.mu.Unlock()
-	d.idle.Done()
-}
-
-// release gives the entry's place back.
-func (d *Dispatcher) release(e *outbox.Entry) {
-	if e.Sync() {
-		d.slots.places.Release(1)
-		return
-	}
-	d.slots.asyncPlaces.Release(1)
-	if d.backlog.Load() {
-		d.nudge()
-	}
-}
-
-// work runs an entry that this node owns, and settles it.
-func (d *Dispatcher) work(e *outbox.Entry) {
-	defer d.release(e)
-	ctx, cancel := context.WithCancelCause(context.Background())
-	defer cancel(nil)
-	d.mu.Lock()
-	d.running[e.ID] = cancel
-	d.mu.Unlock()
-	res, started := d.runInSlot(ctx, e)
-	if !started && e.Sync() {
-		d.refuse(e, res.Fault)
-	}
-	speed := durable
-	if e.Sync() {
-		speed = fast
-	}
-	d.settle[speed].Settle(decide(e, res, rand.Int64N), func() { d.forget(e) })
-}
-
-// runInSlot waits for a slot and runs. started says whether the script may have begun.
-func (d *Dispatcher) runInSlot(ctx context.Context, e *outbox.Entry) (res execution.Result, started bool) {
-	res.Started = time.Now()
-	if e.Sync() {
-		if !d.slots.run.TryAcquire(1) {
-			// The caller's time runs from acceptance, and most of it is for the script.
-			wait, cancel := context.WithTimeout(ctx, min(syncPatience, e.Timeout))
-			defer cancel()
-			if err := d.slots.run.Acquire(wait, 1); err != nil {
-				res.Fault = fault.New(fault.Unavailable, fault.Platform, "no slot came free within %s", syncPatience)
-				return res, false
-			}
-		}
-		defer d.slots.run.Release(1)
-	} else {
-		if err := d.slots.async.Acquire(ctx, 1); err != nil {
-			res.Fault = fault.From(context.Cause(ctx))
-			return res, false
-		}
-		defer d.slots.async.Release(1)
-		if err := d.slots.run.Acquire(ctx, 1); err != nil {
-			res.Fault = fault.From(context.Cause(ctx))
-			return res, false
-		}
-		defer d.slots.run.Release(1)
-	}
-	if !d.lease.Valid() { // fenced: start nothing
-		res.Fault = fault.New(fault.Unavailable, fault.Platform, "%v", outbox.ErrFenced)
-		return res, false
-	}
-	return d.cfg.Runner.Run(ctx, e), true
-}
-
-func (d *Dispatcher) cancelAll(cause error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	for _, cancel := range d.running {
-		if cancel != nil {
-			cancel(cause)
-		}
-	}
-}
-
 // Wake has the node look for entries that were written by somebody else.
 func (d *Dispatcher) Wake() {
 	d.backlog.Store(true)
@@ -363,5 +213,21 @@ func (d *Dispatcher) nudge() {
 	select {
 	case d.wake <- struct{}{}:
 	default:
+	}
+}
+
+// dueIn has the claim loop look for due entries after in, at the latest.
+func (d *Dispatcher) dueIn(in time.Duration) {
+	for {
+		select {
+		case d.due <- in:
+			return
+		default:
+		}
+		select {
+		case other := <-d.due:
+			in = min(in, other)
+		default:
+		}
 	}
 }

@@ -2,6 +2,7 @@ package dispatcher
 
 import (
 	"context"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -31,6 +32,10 @@ type Pulse struct {
 	Scheduled     bool          // entries are due later
 	NextDue       time.Duration // until the first of those
 	Strangers     bool          // running entries belong to no live epoch
+	Nodes         int           // live nodes, this one included
+	Expired       bool          // entries have waited too long
+	Cancelled     bool          // own entries are to be stopped
+	Blocked       bool          // entries wait at gates
 }
 
 // NodeStore keeps epochs in the database. Its methods are called from one goroutine.
@@ -49,6 +54,9 @@ type NodeStore interface {
 type lease struct {
 	epoch atomic.Int64
 	good  atomic.Int64 // boot-time nanoseconds at which the last good heartbeat was sent
+
+	mu   sync.Mutex
+	next chan struct{} // closed at the next change; nil: nobody waits for it
 }
 
 func (l *lease) Epoch() int64 { return l.epoch.Load() }
@@ -61,6 +69,29 @@ func (l *lease) Valid() bool {
 func (l *lease) renew(epoch, sent int64) {
 	l.good.Store(sent)
 	l.epoch.Store(epoch)
+	l.tell()
 }
 
-func (l *lease) lose() { l.epoch.Store(0) }
+func (l *lease) lose() {
+	l.epoch.Store(0)
+	l.tell()
+}
+
+// changed is closed when the lease is renewed or lost.
+func (l *lease) changed() <-chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.next == nil {
+		l.next = make(chan struct{})
+	}
+	return l.next
+}
+
+func (l *lease) tell() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.next != nil {
+		close(l.next)
+		l.next = nil
+	}
+}

@@ -3,6 +3,8 @@ package dispatcher
 import (
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/picloud/picloud/core/execution"
 	"github.com/picloud/picloud/core/outbox"
 	"github.com/picloud/picloud/core/retry"
@@ -21,32 +23,45 @@ func decide(e *outbox.Entry, res execution.Result, random func(int64) int64) *ou
 		Entry: e, Version: res.Version, Status: res.Status, Started: res.Started, Duration: res.Duration,
 		Logs: res.Logs, Response: res.Response,
 	}
-	f := res.Fault
-	if f == nil {
-		s.Outcome = outbox.Succeeded
-		if res.Absent {
-			s.Outcome, s.Reason = outbox.Abandoned, "caller_gone"
+	s.Outcome, s.Reason = outbox.Succeeded, ""
+	switch f := res.Fault; {
+	case f != nil:
+		s.Reason, s.Error, s.Fault, s.KeepInput = string(f.Kind), f.Message, string(f.Origin), true
+		if f.Detail != "" {
+			s.Error += "\n" + f.Detail
 		}
-		return s
+		fail(s, e, &res, random)
+	case res.Absent:
+		s.Outcome, s.Reason = outbox.Abandoned, "caller_gone"
 	}
-	s.Reason, s.Error, s.Fault, s.KeepInput = string(f.Kind), f.Message, string(f.Origin), true
-	if f.Detail != "" {
-		s.Error += "\n" + f.Detail
+	if e.KeepAnswer && s.Outcome != outbox.Retried {
+		s.Answer = res.Answer
 	}
-	if e.Sync() { // a caller waits, so it is never run again
+	return s
+}
+
+// fail decides about an attempt that failed.
+func fail(s *outbox.Settlement, e *outbox.Entry, res *execution.Result, random func(int64) int64) {
+	f := res.Fault
+	switch {
+	case f == errCancelled:
+		s.Outcome, s.Reason = outbox.Cancelled, outbox.ReasonUser
+		return
+	case e.Sync(): // a caller waits, so it is never run again
 		s.Outcome = outbox.Failed
 		if res.Absent {
 			s.Outcome = outbox.Abandoned
 		}
-		return s
-	}
-	switch f.Kind {
-	case fault.Unavailable: // nothing was started
+		return
+	case f.Kind == fault.Unavailable: // nothing was started
 		s.Outcome, s.Uncharged, s.RetryIn = outbox.Retried, true, max(f.RetryAfter, unavailablePause)
-		return s
-	case fault.Cancelled: // the node gives it back
+		return
+	case f.Kind == fault.Cancelled: // the node gives it back
 		s.Outcome, s.Uncharged = outbox.Retried, true
-		return s
+		return
+	case e.HandlerFor != uuid.Nil: // the end of the line: a failing handler must not make work of its own
+		s.Outcome = outbox.HandlerFailed
+		return
 	}
 	s.EngineLost = f.Kind == fault.EngineLost
 	switch {
@@ -61,7 +76,6 @@ func decide(e *outbox.Entry, res execution.Result, random func(int64) int64) *ou
 	default:
 		s.Outcome, s.RetryIn = outbox.Retried, delay(e, f, random)
 	}
-	return s
 }
 
 func delay(e *outbox.Entry, f *fault.Fault, random func(int64) int64) time.Duration {

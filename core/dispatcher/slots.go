@@ -68,3 +68,16 @@ func (s *slots) room() int {
 	}
 	return 0
 }
+
+// free says whether an async run would find a slot now: zero, or at least one.
+func (s *slots) free() int {
+	if !s.async.TryAcquire(1) {
+		return 0
+	}
+	defer s.async.Release(1)
+	if !s.run.TryAcquire(1) {
+		return 0
+	}
+	s.run.Release(1)
+	return 1
+}

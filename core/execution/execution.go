@@ -33,11 +33,12 @@ type Result struct {
 	Status   int // of the answer; zero when there was none
 	Started  time.Time
 	Duration time.Duration
-	Fault    *fault.Fault // nil: it succeeded
-	Gone     bool         // the target does not exist
-	Absent   bool         // sync: nobody waited for the answer
-	Logs     []byte       // JSON array; nil: none
-	Response []byte       // of a failed attempt, as far as it came
+	Fault    *fault.Fault   // nil: it succeeded
+	Gone     bool           // the target does not exist
+	Absent   bool           // sync: nobody waited for the answer
+	Logs     []byte         // JSON array; nil: none
+	Response []byte         // of a failed attempt, as far as it came
+	Answer   *outbox.Answer // of an entry that keeps it
 }
 
 // Runner runs entries.
@@ -160,4 +161,13 @@ func (c *collector) Write(p []byte) (int, error) {
 		c.data = append(c.data, p[:min(room, len(p))]...)
 	}
 	return len(p), nil
+}
+
+// RunBatch runs entries one after the other.
+func (r *Runner) RunBatch(ctx context.Context, entries []*outbox.Entry) []Result {
+	results := make([]Result, len(entries))
+	for i, e := range entries {
+		results[i] = r.Run(ctx, e)
+	}
+	return results
 }

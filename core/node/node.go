@@ -221,7 +221,7 @@ func (n *Node) startDatabase(ctx context.Context) (string, error) {
 // pools divide the node's connections by what must not wait for what.
 type pools struct {
 	general *pgxpool.Pool // the API, claims, maintenance
-	durable *pgxpool.Pool // the writer and the settler of async entries
+	durable *pgxpool.Pool // the writers and the settler of async entries
 	fast    *pgxpool.Pool // those of sync calls: synchronous_commit off
 }
 
@@ -232,7 +232,7 @@ func (n *Node) openPools(ctx context.Context, url string) (p pools, err error) {
 		settings map[string]string
 	}{
 		{&p.general, 10, map[string]string{"plan_cache_mode": "force_custom_plan"}},
-		{&p.durable, 2, hotSettings(nil)},
+		{&p.durable, 3, hotSettings(nil)},
 		{&p.fast, 2, hotSettings(map[string]string{"synchronous_commit": "off"})},
 	} {
 		pool, err := postgres.Open(ctx, postgres.Config{URL: url, MaxConns: o.conns, Settings: o.settings}, n.log)
@@ -286,13 +286,17 @@ func (n *Node) startDispatcher(ctx context.Context, url string, p pools, in *inb
 		Claims:  postgres.NewOutboxStore(p.general),
 		Durable: postgres.NewOutboxStore(p.durable),
 		Fast:    postgres.NewOutboxStore(p.fast),
+		Keyed:   postgres.NewKeyedStore(p.durable),
 		Runner:  execution.New(n.engines, current{n}, in),
 		Inbox:   in,
+		Lane:    func(id uuid.UUID) *tenant.Lane { return n.snapshot.Load().Lane(id) },
 		Configured: func(version int64) {
 			if version > n.snapshot.Load().Version {
 				n.requestReload()
 			}
 		},
+		DeadLettered: func() {},
+		MaxBacklog:   n.cfg.MaxBacklog, MaxBytes: n.cfg.MaxBacklogBytes,
 		Slots: n.cfg.Slots, SyncWaiting: n.cfg.SyncWaiting, Log: n.log,
 	})
 	if err := d.Start(ctx); err != nil {

@@ -163,12 +163,15 @@ type Entry struct {
 	Debounce    string
 	DebounceFor time.Duration
 	DebounceMax time.Duration
+	DebouncedAt time.Time // when the first was accepted that this one stands for
 	// A batch holds the entry back until BatchSize of its lane wait or the first of them has waited for BatchWindow.
 	BatchSize   int
 	BatchWindow time.Duration
 	KeepAnswer  bool // the answer, or why there is none, is kept for a day
 	Idempotency *Idempotency
 	Owner       int64 // the epoch that runs it
+	Expired     bool  // a claim found that its time is over
+	Cancelled   bool  // a claim found that somebody wants it stopped
 
 	Envelope []byte // event.Envelope, encoded
 	Payload  []byte // the event's data
@@ -193,3 +196,12 @@ func (e *Entry) Ordered() bool { return strings.HasPrefix(e.Gate, orderPrefix) }
 
 // Sync reports whether a caller waits for the reply: such an entry runs at most once.
 func (e *Entry) Sync() bool { return e.ReplyTo != uuid.Nil }
+
+// LaneKey names a lane.
+type LaneKey struct{ App, Lane uuid.UUID }
+
+// Quota is how many entries of a lane may be claimed.
+type Quota struct {
+	LaneKey
+	Count int
+}

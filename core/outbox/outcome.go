@@ -26,6 +26,12 @@ const (
 	ReasonTargetGone = "target_gone" // the script was deleted or has no active version
 )
 
+// Reasons of entries that ended without a dead letter.
+const (
+	ReasonUser    = "user"    // cancelled by somebody
+	ReasonExpired = "expired" // it did not start in time
+)
+
 // Settlement is what becomes of a running entry after one attempt. It applies only while the entry still belongs to the
 // same owner and attempt; otherwise somebody else has taken it over and the settlement is dropped.
 type Settlement struct {

@@ -16,10 +16,11 @@ const (
 	aloneBytes = 256 << 10 // a payload this large goes alone, so that it holds up nobody's flush
 )
 
-// Inserter writes entries in one statement. It returns how many rows were written: none when the owner's epoch is no
-// longer live. again says that an earlier try may have been committed, so rows that exist are touched, not refused.
+// Inserter writes entries in one transaction. refused says why single entries were not written, by their place; nil: all
+// were. ErrFenced says that none was, since the owner's epoch is no longer live. again says that an earlier try may have
+// been committed, so entries that exist, or have ended since, count as written.
 type Inserter interface {
-	Insert(ctx context.Context, owner int64, entries []*Entry, again bool) (int64, error)
+	Insert(ctx context.Context, owner int64, entries []*Entry, again bool) (refused []error, err error)
 }
 
 // Rejected is an error of the database that is the fault of a row in the batch, not of the connection: repeating the
@@ -147,18 +148,19 @@ func (w *Writer) write(batch []pending, again bool) {
 			settleAll(batch, ErrFenced)
 			return
 		}
-		n, err := w.insert(entries, again)
+		refused, err := w.insert(entries, again)
 		var rejected *Rejected
 		switch {
-		case err == nil && n == int64(len(batch)):
-			settleAll(batch, nil)
-			return
-		case err == nil && n == 0:
-			settleAll(batch, ErrFenced)
+		case err == nil && refused != nil:
+			for i := range batch {
+				batch[i].done(refused[i])
+			}
 			return
 		case err == nil:
-			// A row was there already under another owner: it cannot happen with ids of our own, so trust none of them.
-			settleAll(batch, errors.New("the database took only a part of the batch"))
+			settleAll(batch, nil)
+			return
+		case errors.Is(err, ErrFenced):
+			settleAll(batch, ErrFenced)
 			return
 		case errors.As(err, &rejected) && len(batch) == 1:
 			settleAll(batch, err)
@@ -183,7 +185,7 @@ const retryPause = 50 * time.Millisecond
 // insertTimeout bounds one try, so that a black hole is noticed within the fence window.
 const insertTimeout = 2 * time.Second
 
-func (w *Writer) insert(entries []*Entry, again bool) (int64, error) {
+func (w *Writer) insert(entries []*Entry, again bool) ([]error, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), insertTimeout)
 	defer cancel()
 	return w.store.Insert(ctx, w.lease.Epoch(), entries, again)

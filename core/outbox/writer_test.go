@@ -26,7 +26,7 @@ type table struct {
 	leave  chan struct{}
 }
 
-func (s *table) Insert(_ context.Context, _ int64, entries []*Entry, again bool) (int64, error) {
+func (s *table) Insert(_ context.Context, _ int64, entries []*Entry, again bool) ([]error, error) {
 	if s.enter != nil {
 		s.enter <- struct{}{}
 		<-s.leave
@@ -39,7 +39,7 @@ func (s *table) Insert(_ context.Context, _ int64, entries []*Entry, again bool)
 	}
 	for _, e := range entries {
 		if s.bad[e.ID] {
-			return 0, &Rejected{Err: fmt.Errorf("bad row %s", e.ID)}
+			return nil, &Rejected{Err: fmt.Errorf("bad row %s", e.ID)}
 		}
 	}
 	for _, e := range entries {
@@ -50,10 +50,10 @@ func (s *table) Insert(_ context.Context, _ int64, entries []*Entry, again bool)
 	if len(s.answer) > 0 {
 		err := s.answer[0]
 		if s.answer = s.answer[1:]; err != nil {
-			return 0, err
+			return nil, err
 		}
 	}
-	return int64(len(entries)), nil
+	return nil, nil
 }
 
 type fixedLease struct{ valid bool }

@@ -82,7 +82,11 @@ SELECT EXISTS (SELECT 1 FROM beat),
         UNION ALL
         SELECT (SELECT o.owner FROM outbox o WHERE o.state = 2 AND o.owner > p.owner ORDER BY o.owner LIMIT 1)
         FROM owners p WHERE p.owner IS NOT NULL)
-    SELECT count(*) FROM owners WHERE owner IS NOT NULL AND NOT EXISTS (SELECT 1 FROM nodes n WHERE n.epoch = owners.owner))`
+    SELECT count(*) FROM owners WHERE owner IS NOT NULL AND NOT EXISTS (SELECT 1 FROM nodes n WHERE n.epoch = owners.owner)),
+    (SELECT count(*) FROM nodes),
+    EXISTS (SELECT 1 FROM outbox WHERE expires_at <= clock_timestamp() AND state <> 2),
+    EXISTS (SELECT 1 FROM outbox WHERE owner = $1 AND cancelled_at IS NOT NULL),
+    EXISTS (SELECT 1 FROM outbox WHERE state = 3)`
 
 // Pulse beats for the epoch and says what there is to do.
 func (s *NodeStore) Pulse(ctx context.Context, epoch int64) (dispatcher.Pulse, error) {
@@ -97,7 +101,8 @@ func (s *NodeStore) Pulse(ctx context.Context, epoch int64) (dispatcher.Pulse, e
 	}
 	var due *int64
 	var strangers int
-	err := s.conn.QueryRow(ctx, sqlNodePulse, epoch).Scan(&p.Alive, &p.ConfigVersion, &p.Late, &p.Ready, &due, &strangers)
+	err := s.conn.QueryRow(ctx, sqlNodePulse, epoch).Scan(&p.Alive, &p.ConfigVersion, &p.Late, &p.Ready, &due, &strangers, &p.Nodes,
+		&p.Expired, &p.Cancelled, &p.Blocked)
 	if err != nil {
 		return p, s.failed("pulse", err)
 	}

@@ -35,50 +35,80 @@ FROM unnest($2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[], $6::uuid[], $7::int[
     AS t (id, app, target, trigger, reply_to, timeout_ms, kind, state, max_attempts, envelope, payload)
 WHERE EXISTS (SELECT 1 FROM nodes WHERE epoch = $1)`
 
-// sqlOutboxInsert writes entries with all their fields, and is safe to repeat: rows that exist are touched, so that the
-// repeat waits for replication as the first try did; entries that have finished meanwhile count as written.
+// sqlOutboxInsert writes entries with all their fields. Rows that exist are touched, so that a repeat waits for
+// replication as the first try did.
 const sqlOutboxInsert = `
-WITH t AS (
-    SELECT * FROM unnest($2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[], $6::uuid[], $7::uuid[], $8::uuid[], $9::uuid[],
-        $10::uuid[], $11::uuid[], $12::uuid[], $13::timestamptz[], $14::bigint[], $15::timestamptz[], $16::bigint[],
-        $17::int[], $18::smallint[], $19::smallint[], $20::smallint[], $21::smallint[], $22::smallint[], $23::smallint[],
-        $24::smallint[], $25::bigint[], $26::text[], $27::text[], $28::text[], $29::text[], $30::boolean[],
-        $31::bytea[], $32::bytea[])
-        AS t (id, event_id, app, lane, target, trigger, root_id, replay_of, handler_for, principal, reply_to,
-        run_at, delay, expires_at, expires_in, timeout_ms, target_kind, kind, state, priority, max_attempts, depth,
-        gate_limit, gate_seq, backoff, gate, rate_key, debounce, keep_answer, envelope, payload)
-), finished AS (
-    SELECT DISTINCT t.id FROM t JOIN executions e ON e.id = t.id WHERE e.outcome <> 2
-), written AS (
-    INSERT INTO outbox (id, event_id, app, lane, target, target_kind, trigger, root_id, replay_of, handler_for, principal,
-        reply_to, owner, run_at, accepted_at, expires_at, timeout_ms, kind, state, priority, attempt, max_attempts, depth,
-        backoff, gate, gate_limit, gate_seq, rate_key, debounce, keep_answer, envelope, payload)
-    SELECT id, event_id, app, lane, target, target_kind, nullif(trigger, '00000000-0000-0000-0000-000000000000'), root_id,
-        nullif(replay_of, '00000000-0000-0000-0000-000000000000'),
-        nullif(handler_for, '00000000-0000-0000-0000-000000000000'),
-        nullif(principal, '00000000-0000-0000-0000-000000000000'),
-        nullif(reply_to, '00000000-0000-0000-0000-000000000000'),
-        CASE WHEN state = 2 THEN $1::bigint END, coalesce(run_at, now() + delay * interval '1 millisecond'), now(),
-        coalesce(expires_at, now() + nullif(expires_in, 0) * interval '1 millisecond'), timeout_ms, kind, state,
-        priority, CASE WHEN state = 2 THEN 1 ELSE 0 END, max_attempts, depth, backoff::jsonb, gate, nullif(gate_limit, 0),
-        gate_seq, rate_key, debounce, keep_answer, envelope, payload
-    FROM t
-    WHERE EXISTS (SELECT 1 FROM nodes WHERE epoch = $1) AND id NOT IN (SELECT id FROM finished)
-    ON CONFLICT (id) DO UPDATE SET owner = outbox.owner
-    RETURNING 1
-)
-SELECT (SELECT count(*) FROM written) + (SELECT count(*) FROM finished)`
+INSERT INTO outbox (id, event_id, app, lane, target, target_kind, trigger, root_id, replay_of, handler_for, principal,
+    reply_to, owner, run_at, accepted_at, expires_at, timeout_ms, kind, state, priority, attempt, max_attempts, depth,
+    backoff, gate, gate_limit, gate_seq, rate_key, debounce, debounced_at, keep_answer, envelope, payload)
+SELECT id, event_id, app, lane, target, target_kind, nullif(trigger, '00000000-0000-0000-0000-000000000000'), root_id,
+    nullif(replay_of, '00000000-0000-0000-0000-000000000000'),
+    nullif(handler_for, '00000000-0000-0000-0000-000000000000'),
+    nullif(principal, '00000000-0000-0000-0000-000000000000'),
+    nullif(reply_to, '00000000-0000-0000-0000-000000000000'),
+    CASE WHEN state = 2 THEN $1::bigint END, coalesce(run_at, now() + delay * interval '1 millisecond'), now(),
+    coalesce(expires_at, now() + nullif(expires_in, 0) * interval '1 millisecond'), timeout_ms, kind, state,
+    priority, CASE WHEN state = 2 THEN 1 ELSE 0 END, max_attempts, depth, backoff::jsonb, gate, nullif(gate_limit, 0),
+    gate_seq, rate_key, debounce, CASE WHEN debounce IS NOT NULL THEN coalesce(debounced_at, now()) END, keep_answer,
+    envelope, payload
+FROM unnest($2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[], $6::uuid[], $7::uuid[], $8::uuid[], $9::uuid[],
+    $10::uuid[], $11::uuid[], $12::uuid[], $13::timestamptz[], $14::bigint[], $15::timestamptz[], $16::bigint[],
+    $17::int[], $18::smallint[], $19::smallint[], $20::smallint[], $21::smallint[], $22::smallint[], $23::smallint[],
+    $24::smallint[], $25::bigint[], $26::text[], $27::text[], $28::text[], $29::text[], $30::timestamptz[],
+    $31::boolean[], $32::bytea[], $33::bytea[])
+    AS t (id, event_id, app, lane, target, trigger, root_id, replay_of, handler_for, principal, reply_to,
+    run_at, delay, expires_at, expires_in, timeout_ms, target_kind, kind, state, priority, max_attempts, depth,
+    gate_limit, gate_seq, backoff, gate, rate_key, debounce, debounced_at, keep_answer, envelope, payload)
+WHERE EXISTS (SELECT 1 FROM nodes WHERE epoch = $1)
+ON CONFLICT (id) DO UPDATE SET owner = outbox.owner`
 
-// Insert writes entries in one statement and returns how many were written: none when the epoch is not live.
-func (s *OutboxStore) Insert(ctx context.Context, owner int64, entries []*outbox.Entry, again bool) (int64, error) {
-	plain := !again
+// sqlOutboxUndo takes back what a repeated INSERT wrote of entries that have ended since the first try. It is a statement of
+// its own: whoever ended one between the look of the first and its write is seen by the second.
+const sqlOutboxUndo = `
+DELETE FROM outbox WHERE id IN (
+    SELECT e.id FROM executions e WHERE e.id = ANY ($1::uuid[]) AND e.outcome <> 2
+        AND e.finished_at > clock_timestamp() - interval '1 hour')`
+
+// Insert writes entries in one statement, or repeats that in one transaction.
+func (s *OutboxStore) Insert(ctx context.Context, owner int64, entries []*outbox.Entry, again bool) ([]error, error) {
+	if again {
+		return nil, pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+			if err := insertFull(ctx, tx, owner, entries, nil); err != nil {
+				return err
+			}
+			_, err := tx.Exec(ctx, sqlOutboxUndo, entryIDs(entries))
+			return err
+		})
+	}
+	plain := true
 	for _, e := range entries {
 		plain = plain && isPlain(e)
 	}
 	if plain {
-		return s.insertPlain(ctx, owner, entries)
+		return nil, s.insertPlain(ctx, owner, entries)
 	}
-	return insertFull(ctx, s.pool, owner, entries, nil)
+	return nil, insertFull(ctx, s.pool, owner, entries, nil)
+}
+
+func entryIDs(entries []*outbox.Entry) [][16]byte {
+	ids := make([][16]byte, len(entries))
+	for i, e := range entries {
+		ids[i] = e.ID
+	}
+	return ids
+}
+
+// written turns the rows of an INSERT into its error.
+func written(tag pgconn.CommandTag, err error, want int) error {
+	switch {
+	case err != nil:
+		return fmt.Errorf("insert entries: %w", rejected(err))
+	case tag.RowsAffected() == 0 && want > 0:
+		return outbox.ErrFenced
+	case tag.RowsAffected() != int64(want):
+		return fmt.Errorf("insert entries: the database took %d of %d", tag.RowsAffected(), want)
+	}
+	return nil
 }
 
 func isPlain(e *outbox.Entry) bool {
@@ -88,7 +118,7 @@ func isPlain(e *outbox.Entry) bool {
 		e.ReplayOf == uuid.Nil && e.HandlerFor == uuid.Nil && e.Principal == uuid.Nil
 }
 
-func (s *OutboxStore) insertPlain(ctx context.Context, owner int64, entries []*outbox.Entry) (int64, error) {
+func (s *OutboxStore) insertPlain(ctx context.Context, owner int64, entries []*outbox.Entry) error {
 	n := len(entries)
 	ids, apps, targets := make([][16]byte, n), make([][16]byte, n), make([][16]byte, n)
 	triggers, replies := make([][16]byte, n), make([][16]byte, n)
@@ -104,10 +134,7 @@ func (s *OutboxStore) insertPlain(ctx context.Context, owner int64, entries []*o
 	}
 	tag, err := s.pool.Exec(ctx, sqlOutboxInsertPlain, owner, ids, apps, targets, triggers, replies, timeouts, kinds, states,
 		attempts, envelopes, payloads)
-	if err != nil {
-		return 0, fmt.Errorf("insert entries: %w", rejected(err))
-	}
-	return tag.RowsAffected(), nil
+	return written(tag, err, n)
 }
 
 // stored is the payload that a row keeps: none for a sync call, which is never run again.
@@ -126,7 +153,7 @@ type querier interface {
 }
 
 // insertFull writes entries of every kind. seqs are their places before their gates, nil where none has one.
-func insertFull(ctx context.Context, db querier, owner int64, entries []*outbox.Entry, seqs []*int64) (int64, error) {
+func insertFull(ctx context.Context, db querier, owner int64, entries []*outbox.Entry, seqs []*int64) error {
 	n := len(entries)
 	var u [11][][16]byte
 	for i := range u {
@@ -145,7 +172,7 @@ func insertFull(ctx context.Context, db querier, owner int64, entries []*outbox.
 	}
 	runAt, expiresAt := make([]*time.Time, n), make([]*time.Time, n)
 	delays, expiresIn := make([]int64, n), make([]int64, n)
-	timeouts, keep := make([]int32, n), make([]bool, n)
+	timeouts, keep, debounced := make([]int32, n), make([]bool, n), make([]*time.Time, n)
 	envelopes, payloads := make([][]byte, n), make([][]byte, n)
 	for i, e := range entries {
 		for j, id := range []uuid.UUID{
@@ -163,19 +190,15 @@ func insertFull(ctx context.Context, db querier, owner int64, entries []*outbox.
 		}
 		var err error
 		if text[0][i], err = backoffText(e.Backoff); err != nil {
-			return 0, &outbox.Rejected{Err: err}
+			return &outbox.Rejected{Err: err}
 		}
 		text[1][i], text[2][i], text[3][i] = optionalText(e.Gate), optionalText(e.RateKey), optionalText(e.Debounce)
-		keep[i], envelopes[i], payloads[i] = e.KeepAnswer, e.Envelope, stored(e)
+		keep[i], debounced[i], envelopes[i], payloads[i] = e.KeepAnswer, optionalTime(e.DebouncedAt), e.Envelope, stored(e)
 	}
-	var written int64
-	err := db.QueryRow(ctx, sqlOutboxInsert, owner, u[0], u[1], u[2], u[3], u[4], u[5], u[6], u[7], u[8], u[9], u[10],
+	tag, err := db.Exec(ctx, sqlOutboxInsert, owner, u[0], u[1], u[2], u[3], u[4], u[5], u[6], u[7], u[8], u[9], u[10],
 		runAt, delays, expiresAt, expiresIn, timeouts, small[0], small[1], small[2], small[3], small[4], small[5], small[6],
-		seqs, text[0], text[1], text[2], text[3], keep, envelopes, payloads).Scan(&written)
-	if err != nil {
-		return 0, fmt.Errorf("insert entries: %w", rejected(err))
-	}
-	return written, nil
+		seqs, text[0], text[1], text[2], text[3], debounced, keep, envelopes, payloads)
+	return written(tag, err, n)
 }
 
 // rejected marks errors of the data (SQLSTATE classes 22 and 23): repeating the same batch cannot help.
@@ -187,22 +210,37 @@ func rejected(err error) error {
 	return err
 }
 
-// sqlOutboxClaim takes ready entries for a node, at most $2 a ready app and $5 in all. The app list is a loose index
-// walk, so its cost grows with the apps that have work and not with their backlog; it begins behind the app that was
-// served last. It needs plan_cache_mode = force_custom_plan: a generic plan of LIMIT $n hashes the whole table.
-const sqlOutboxClaim = `
-WITH RECURSIVE ready (app) AS (
-    (SELECT o.app FROM outbox o WHERE o.state = 1 AND o.app > $3 ORDER BY o.app LIMIT 1)
+// sqlOutboxReady lists lanes that have ready entries, from behind one on. It is a loose index walk, so its cost grows with
+// the lanes that have work and not with their backlog.
+const sqlOutboxReady = `
+WITH RECURSIVE ready (app, lane) AS (
+    (SELECT o.app, o.lane FROM outbox o WHERE o.state = 1 AND (o.app, o.lane) > ($1, $2) ORDER BY o.app, o.lane LIMIT 1)
     UNION ALL
-    SELECT (SELECT o.app FROM outbox o WHERE o.state = 1 AND o.app > r.app ORDER BY o.app LIMIT 1)
-    FROM ready r WHERE r.app IS NOT NULL
-), picked AS (
-    SELECT p.id FROM (SELECT app FROM ready WHERE app IS NOT NULL LIMIT 64) r CROSS JOIN LATERAL (
+    SELECT n.app, n.lane FROM ready r CROSS JOIN LATERAL (
+        SELECT o.app, o.lane FROM outbox o WHERE o.state = 1 AND (o.app, o.lane) > (r.app, r.lane)
+        ORDER BY o.app, o.lane LIMIT 1) n
+)
+SELECT app, lane FROM ready LIMIT $3`
+
+// Ready lists up to limit lanes that have ready entries, in the order of app and lane, from behind `after` on.
+func (s *OutboxStore) Ready(ctx context.Context, after outbox.LaneKey, limit int) ([]outbox.LaneKey, error) {
+	rows, _ := s.pool.Query(ctx, sqlOutboxReady, after.App, after.Lane, limit)
+	lanes, err := pgx.CollectRows(rows, pgx.RowToStructByPos[outbox.LaneKey])
+	if err != nil {
+		return nil, fmt.Errorf("list ready lanes: %w", err)
+	}
+	return lanes, nil
+}
+
+// sqlOutboxClaim takes the first ready entries of lanes for a node. It needs plan_cache_mode = force_custom_plan: a generic
+// plan of LIMIT $n hashes the whole table.
+const sqlOutboxClaim = `
+WITH picked AS (
+    SELECT p.id FROM unnest($2::uuid[], $3::uuid[], $4::int[]) AS w (app, lane, quota) CROSS JOIN LATERAL (
         SELECT o.id FROM outbox o
-        WHERE o.state = 1 AND o.app = r.app AND o.kind = ANY ($4::smallint[])
-        ORDER BY o.lane, o.priority, o.run_at, o.id
-        LIMIT $2 FOR UPDATE SKIP LOCKED) p
-    LIMIT $5
+        WHERE o.state = 1 AND o.app = w.app AND o.lane = w.lane AND o.kind = ANY ($5::smallint[])
+        ORDER BY o.priority, o.run_at, o.id
+        LIMIT w.quota FOR UPDATE SKIP LOCKED) p
 )
 UPDATE outbox o SET state = 2, owner = $1, attempt = o.attempt + 1
 WHERE o.id = ANY (ARRAY (SELECT id FROM picked)) AND EXISTS (SELECT 1 FROM nodes WHERE epoch = $1)
@@ -211,20 +249,27 @@ RETURNING ` + outboxColumns
 const outboxColumns = `o.id, o.event_id, o.app, o.lane, o.target, o.target_kind, o.trigger, o.root_id, o.replay_of,
     o.handler_for, o.principal, o.reply_to, o.accepted_at, o.expires_at, o.timeout_ms, o.kind, o.state, o.priority, o.attempt,
     o.max_attempts, o.depth, o.node_losses, o.engine_losses, o.backoff, coalesce(o.gate, ''), coalesce(o.gate_limit, 0),
-    o.gate_held, coalesce(o.rate_key, ''), o.keep_answer, o.envelope, o.payload`
+    o.gate_held, coalesce(o.rate_key, ''), o.keep_answer, coalesce(o.expires_at <= clock_timestamp(), false),
+    o.cancelled_at IS NOT NULL, o.envelope, o.payload`
 
-// Claim takes up to limit ready entries for the epoch, at most perApp of each app, beginning behind the app `after`.
-// Their attempt is counted before they are returned.
-func (s *OutboxStore) Claim(
-	ctx context.Context, owner int64, limit, perApp int, after uuid.UUID,
-) ([]*outbox.Entry, error) {
-	rows, err := s.pool.Query(ctx, sqlOutboxClaim, owner, perApp, after, outbox.Kinds, limit)
+// Claim takes ready entries for the epoch, at most the quota of each lane. Their attempt is counted before they are
+// returned, in no order.
+func (s *OutboxStore) Claim(ctx context.Context, owner int64, quotas []outbox.Quota) ([]*outbox.Entry, error) {
+	n := len(quotas)
+	apps, lanes, counts := make([][16]byte, n), make([][16]byte, n), make([]int32, n)
+	for i, q := range quotas {
+		apps[i], lanes[i], counts[i] = q.App, q.Lane, int32(q.Count)
+	}
+	rows, err := s.pool.Query(ctx, sqlOutboxClaim, owner, apps, lanes, counts, outbox.Kinds)
 	if err != nil {
 		return nil, fmt.Errorf("claim entries: %w", err)
 	}
 	entries, err := pgx.CollectRows(rows, scanEntry)
 	if err != nil {
 		return nil, fmt.Errorf("claim entries: %w", err)
+	}
+	for _, e := range entries {
+		e.Owner = owner
 	}
 	return entries, nil
 }
@@ -237,7 +282,7 @@ func scanEntry(row pgx.CollectableRow) (*outbox.Entry, error) {
 	err := row.Scan(&e.ID, &e.EventID, &e.App, &e.Lane, &e.Target, &e.TargetKind, &trigger, &e.RootID, &replayOf, &handlerFor,
 		&principal, &replyTo, &e.AcceptedAt, &expires, &timeout, &e.Kind, &e.State, &e.Priority, &e.Attempt, &e.MaxAttempts,
 		&e.Depth, &e.NodeLosses, &e.EngineLosses, &e.Backoff, &e.Gate, &e.GateLimit, &e.GateHeld, &e.RateKey, &e.KeepAnswer,
-		&e.Envelope, &e.Payload)
+		&e.Expired, &e.Cancelled, &e.Envelope, &e.Payload)
 	if err != nil {
 		return nil, err
 	}
@@ -255,66 +300,178 @@ func scanEntry(row pgx.CollectableRow) (*outbox.Entry, error) {
 	return &e, nil
 }
 
-// sqlOutboxPromote makes due entries ready.
-const sqlOutboxPromote = `
-WITH due AS (
-    UPDATE outbox SET state = 1 WHERE id = ANY (ARRAY (
-        SELECT id FROM outbox WHERE state = 0 AND run_at <= clock_timestamp() ORDER BY run_at LIMIT 500
-        FOR UPDATE SKIP LOCKED))
-    RETURNING 1
-)
-SELECT count(*) FROM due`
+// Entries that are due become ready, but those that have yet to pass their gate go before it.
+const (
+	sqlOutboxPromote = `
+UPDATE outbox SET state = 1 WHERE id = ANY (ARRAY (
+    SELECT id FROM outbox WHERE state = 0 AND run_at <= clock_timestamp() AND (gate IS NULL OR gate_held)
+    ORDER BY run_at LIMIT 500 FOR UPDATE SKIP LOCKED))`
 
-// Promote makes up to 500 due entries ready and returns how many.
+	sqlOutboxDueAtGates = `
+SELECT id, app, gate FROM outbox WHERE state = 0 AND run_at <= clock_timestamp() AND gate IS NOT NULL AND NOT gate_held
+ORDER BY run_at LIMIT 500`
+
+	sqlOutboxBlock = `
+UPDATE outbox o SET state = 3, gate_seq = x.seq FROM unnest($1::uuid[], $2::bigint[]) AS x (id, seq)
+WHERE o.id = x.id AND o.state = 0 AND NOT o.gate_held`
+)
+
+// Promote makes up to 1,000 due entries ready, or has them wait at their gates, and returns how many.
 func (s *OutboxStore) Promote(ctx context.Context) (int, error) {
-	var n int
-	if err := s.pool.QueryRow(ctx, sqlOutboxPromote).Scan(&n); err != nil {
+	tag, err := s.pool.Exec(ctx, sqlOutboxPromote)
+	if err != nil {
 		return 0, fmt.Errorf("promote entries: %w", err)
 	}
-	return n, nil
+	gated, err := s.promoteGated(ctx)
+	return int(tag.RowsAffected()) + gated, err
 }
 
-// sqlOutboxSweep frees entries whose owner is no live epoch. A sync call is never run again: it ends as abandoned. An
-// entry that is out of attempts, or lost its node too often, becomes a dead letter; the others are ready again. Rows are
-// locked one sweep at a time, in batches, so that a sweep never waits for another.
+func (s *OutboxStore) promoteGated(ctx context.Context) (n int, err error) {
+	type due struct {
+		ID, App uuid.UUID
+		Gate    string
+	}
+	rows, _ := s.pool.Query(ctx, sqlOutboxDueAtGates)
+	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[due])
+	if err != nil {
+		return 0, fmt.Errorf("promote entries: %w", err)
+	}
+	if len(list) == 0 {
+		return 0, nil
+	}
+	places := map[gateKey]int32{}
+	var keys []gateKey
+	for _, d := range list {
+		k := gateKey{d.App, d.Gate}
+		places[k]++
+		keys = append(keys, k)
+	}
+	keys = gateKeys(keys)
+	counts := make([]int32, len(keys))
+	for i, k := range keys {
+		counts[i] = places[k]
+	}
+	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		first, err := reserveGates(ctx, tx, keys, counts)
+		if err != nil {
+			return err
+		}
+		next := map[gateKey]int64{}
+		for i, k := range keys {
+			next[k] = first[i]
+		}
+		ids, seqs := make([][16]byte, len(list)), make([]int64, len(list))
+		for i, d := range list {
+			k := gateKey{d.App, d.Gate}
+			ids[i], seqs[i] = d.ID, next[k]
+			next[k]++
+		}
+		tag, err := tx.Exec(ctx, sqlOutboxBlock, ids, seqs)
+		if err != nil {
+			return fmt.Errorf("promote entries: %w", err)
+		}
+		n = int(tag.RowsAffected())
+		_, err = fillGates(ctx, tx, keys)
+		return err
+	})
+	return n, err
+}
+
+// sqlOutboxStranded lists gates of entries whose owner is no live epoch.
+const sqlOutboxStranded = `
+SELECT DISTINCT app, gate FROM (
+    SELECT o.app, o.gate FROM outbox o
+    WHERE o.state = 2 AND o.gate IS NOT NULL AND NOT EXISTS (SELECT 1 FROM nodes n WHERE n.epoch = o.owner) LIMIT 500) x`
+
+// sqlOutboxSweep frees entries whose owner is no live epoch. A sync call is never run again: it ends as abandoned. Nor is
+// the handler of a dead letter. Another that is out of attempts, or lost its node too often, becomes a dead letter; the rest
+// are ready again, still through their gates. Rows are locked one sweep at a time, in batches, so that a sweep never waits
+// for another.
 const sqlOutboxSweep = `
 WITH lost AS MATERIALIZED (
-    SELECT o.id FROM outbox o
+    SELECT o.id, o.reply_to IS NULL AND o.attempt < o.max_attempts AND o.node_losses < 10 AND o.cancelled_at IS NULL AS again
+    FROM outbox o
     WHERE o.state = 2 AND NOT EXISTS (SELECT 1 FROM nodes n WHERE n.epoch = o.owner)
-    LIMIT 500 FOR UPDATE SKIP LOCKED
+        AND (o.gate IS NULL OR EXISTS (
+            SELECT 1 FROM unnest($1::uuid[], $2::text[]) AS x (app, key) WHERE x.app = o.app AND x.key = o.gate))
+    LIMIT 500 FOR UPDATE OF o SKIP LOCKED
 ), freed AS (
     UPDATE outbox o SET state = 1, owner = NULL, node_losses = o.node_losses + 1, last_error = 'the node died during the run'
-    FROM lost WHERE o.id = lost.id AND o.reply_to IS NULL AND o.attempt < o.max_attempts AND o.node_losses < 10
+    FROM lost WHERE o.id = lost.id AND lost.again
     RETURNING 1
 ), gone AS (
-    DELETE FROM outbox o USING lost
-    WHERE o.id = lost.id AND NOT (o.reply_to IS NULL AND o.attempt < o.max_attempts AND o.node_losses < 10)
-    RETURNING o.*
+    DELETE FROM outbox o USING lost WHERE o.id = lost.id AND NOT lost.again
+    RETURNING o.*, CASE WHEN o.reply_to IS NOT NULL THEN 8 WHEN o.cancelled_at IS NOT NULL THEN 4
+        WHEN o.handler_for IS NOT NULL THEN 7 ELSE 3 END AS outcome
 ), letters AS (
     INSERT INTO dead_letters (id, event_id, app, lane, target, target_kind, trigger, root_id, replay_of, principal, kind,
-        priority, attempts, max_attempts, depth, timeout_ms, backoff, gate, gate_limit, rate_key, reason, error, fault, envelope, payload,
-        accepted_at)
+        priority, attempts, max_attempts, depth, timeout_ms, backoff, gate, gate_limit, rate_key, reason, error, fault, cause,
+        envelope, payload, accepted_at)
     SELECT id, event_id, app, lane, target, target_kind, trigger, root_id, replay_of, principal, kind,
         priority, attempt, max_attempts, depth, timeout_ms, backoff, gate, gate_limit, rate_key,
         CASE WHEN attempt >= max_attempts THEN 'exhausted' ELSE 'node_lost' END, 'the node died during the run',
-        'platform', envelope, payload, accepted_at
-    FROM gone WHERE reply_to IS NULL
+        'platform', 'node_lost', envelope, payload, accepted_at
+    FROM gone WHERE outcome = 3
+), handled AS (
+    UPDATE dead_letters d SET resolution = 'handler_failed' FROM gone
+    WHERE gone.outcome = 7 AND d.id = gone.handler_for AND d.resolved_at IS NULL
 ), records AS (
     INSERT INTO executions (id, attempt, finished_at, app, script, trigger, kind, outcome, reason, depth, event_id, root_id,
         accepted_at, started_at, duration_us, node, error, fault)
-    SELECT id, attempt, clock_timestamp(), app, target, trigger, kind, CASE WHEN reply_to IS NULL THEN 3 ELSE 8 END,
-        'node_lost', depth, event_id, root_id, accepted_at, accepted_at, 0, coalesce(owner, 0),
-        'the node died during the run', 'platform'
+    SELECT id, attempt, clock_timestamp(), app, target, trigger, kind, outcome,
+        CASE WHEN cancelled_at IS NULL THEN 'node_lost' ELSE 'user' END, depth, event_id, root_id, accepted_at,
+        accepted_at, 0, coalesce(owner, 0), 'the node died during the run', 'platform'
     FROM gone
 )
-SELECT (SELECT count(*) FROM freed), (SELECT count(*) FROM gone)`
+SELECT (SELECT count(*) FROM freed), (SELECT count(*) FROM gone), (SELECT count(*) FROM gone WHERE outcome = 3)`
 
-// Sweep frees up to 500 entries of dead owners. It returns how many are ready again and how many have ended.
-func (s *OutboxStore) Sweep(ctx context.Context) (freed, ended int, err error) {
-	if err := s.pool.QueryRow(ctx, sqlOutboxSweep).Scan(&freed, &ended); err != nil {
-		return 0, 0, fmt.Errorf("sweep entries: %w", err)
+// Sweep frees up to 500 entries of dead owners. It returns how many are ready again, how many have ended, and how many of
+// those as dead letters.
+func (s *OutboxStore) Sweep(ctx context.Context) (freed, ended, dead int, err error) {
+	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		rows, _ := tx.Query(ctx, sqlOutboxStranded)
+		keys, err := pgx.CollectRows(rows, scanGateKey)
+		if err != nil {
+			return fmt.Errorf("sweep entries: %w", err)
+		}
+		keys = gateKeys(keys)
+		if err := lockGates(ctx, tx, keys); err != nil {
+			return err
+		}
+		apps, names := gateArrays(keys)
+		if err := tx.QueryRow(ctx, sqlOutboxSweep, apps, names).Scan(&freed, &ended, &dead); err != nil {
+			return fmt.Errorf("sweep entries: %w", err)
+		}
+		_, err = fillGates(ctx, tx, keys)
+		return err
+	})
+	return freed, ended, dead, err
+}
+
+const sqlOutboxDetach = `
+UPDATE outbox o SET reply_to = NULL, keep_answer = true, payload = $4
+WHERE o.id = $2 AND o.attempt = $3 AND o.owner + 0 = $1 AND o.state + 0 = 2 AND EXISTS (SELECT 1 FROM nodes WHERE epoch = $1)`
+
+// Detach makes a running sync entry one that nobody waits for, whose answer is kept. It reports whether the entry was
+// still running.
+func (s *OutboxStore) Detach(ctx context.Context, owner int64, e *outbox.Entry) (bool, error) {
+	tag, err := s.pool.Exec(ctx, sqlOutboxDetach, owner, e.ID, e.Attempt, e.Payload)
+	if err != nil {
+		return false, fmt.Errorf("detach entry: %w", err)
 	}
-	return freed, ended, nil
+	return tag.RowsAffected() == 1, nil
+}
+
+const sqlOutboxCancelled = `SELECT id FROM outbox WHERE owner = $1 AND cancelled_at IS NOT NULL`
+
+// Cancelled lists the entries of an epoch that are to be stopped.
+func (s *OutboxStore) Cancelled(ctx context.Context, owner int64) ([]uuid.UUID, error) {
+	rows, _ := s.pool.Query(ctx, sqlOutboxCancelled, owner)
+	ids, err := pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
+	if err != nil {
+		return nil, fmt.Errorf("list cancelled entries: %w", err)
+	}
+	return ids, nil
 }
 
 const sqlOutboxOwned = `SELECT id, attempt, reply_to FROM outbox WHERE state = 2 AND owner = $1`

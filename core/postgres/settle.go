@@ -7,10 +7,12 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/picloud/picloud/core/outbox"
 	"github.com/picloud/picloud/core/retry"
+	"github.com/picloud/picloud/sdk/event"
 )
 
 // The parts of the settlements' statements: the attempts to end, in arrays, of which some statements have more; the fence,
@@ -64,23 +66,26 @@ WITH g AS (
 // sqlSettleDead moves entries to the dead letters.
 const sqlSettleDead = `
 WITH g AS (
-    DELETE FROM outbox o USING unnest(` + settleArrays + settleBodyArrays + `) AS x (` + settleNames + settleBodyNames + `)
+    DELETE FROM outbox o USING unnest(` + settleArrays + settleBodyArrays + `, $16::text[])
+        AS x (` + settleNames + settleBodyNames + `, cause)
     WHERE ` + settleFence + `
     RETURNING ` + settleReturns + settleBodyReturns + `, o.lane, o.target_kind, o.replay_of, o.principal, o.priority,
-        o.max_attempts, o.timeout_ms, o.backoff, o.gate, o.gate_limit, o.rate_key
+        o.max_attempts, o.timeout_ms, o.backoff, o.gate, o.gate_limit, o.rate_key, x.cause
 ), d AS (
     INSERT INTO dead_letters (id, event_id, app, lane, target, target_kind, trigger, root_id, replay_of, principal, kind,
-        priority, attempts, max_attempts, depth, timeout_ms, backoff, gate, gate_limit, rate_key, reason, error, fault, version, envelope, payload,
-        accepted_at)
+        priority, attempts, max_attempts, depth, timeout_ms, backoff, gate, gate_limit, rate_key, reason, error, fault, cause,
+        version, envelope, payload, accepted_at)
     SELECT id, event_id, app, lane, target, target_kind, trigger, root_id, replay_of, principal, kind, priority, attempt,
-        max_attempts, depth, timeout_ms, backoff, gate, gate_limit, rate_key, reason, error, fault, version, envelope, payload, accepted_at
+        max_attempts, depth, timeout_ms, backoff, gate, gate_limit, rate_key, reason, error, fault, cause, version, envelope,
+        payload, accepted_at
     FROM g
 )` + settleBodies + settleRecord
 
-// sqlSettleRetry puts entries back for another attempt.
+// sqlSettleRetry puts entries back for another attempt. An ordering gate stays held; others are passed anew when the
+// entry is due.
 const sqlSettleRetry = `
 WITH g AS (
-    UPDATE outbox o SET state = CASE WHEN x.delay <= 0 THEN 1 ELSE 0 END, owner = NULL,
+    UPDATE outbox o SET state = ` + settleAgain + `, owner = NULL, gate_held = ` + settleHeld + `,
         run_at = clock_timestamp() + x.delay * interval '1 millisecond',
         engine_losses = o.engine_losses + CASE WHEN x.lost THEN 1 ELSE 0 END, last_error = x.error
     FROM unnest(` + settleArrays + settleBodyArrays + `, $16::bigint[], $17::boolean[])
@@ -91,14 +96,46 @@ WITH g AS (
 
 // sqlSettleRelease gives entries back that were not started: their attempt is not charged and leaves no record.
 const sqlSettleRelease = `
-UPDATE outbox o SET state = CASE WHEN x.delay <= 0 THEN 1 ELSE 0 END, owner = NULL, attempt = o.attempt - 1,
-    run_at = clock_timestamp() + x.delay * interval '1 millisecond', last_error = nullif(x.error, '')
+UPDATE outbox o SET state = ` + settleAgain + `, owner = NULL, gate_held = ` + settleHeld + `, attempt = o.attempt - 1,
+    run_at = CASE WHEN x.delay <= 0 THEN o.run_at ELSE clock_timestamp() + x.delay * interval '1 millisecond' END,
+    last_error = coalesce(nullif(x.error, ''), o.last_error)
 FROM unnest($2::uuid[], $3::smallint[], $4::bigint[], $5::text[]) AS x (id, attempt, delay, error)
 WHERE ` + settleFence
 
+// Where an entry goes that is to run again, and whether it stays through its gate meanwhile.
+const (
+	settleHeld  = `o.gate_held AND (x.delay <= 0 OR o.gate LIKE 'order/%')`
+	settleAgain = `CASE WHEN x.delay <= 0 THEN 1 ELSE 0 END`
+)
+
+// What ends with an entry beside its row is written first, for those rows that the settlement then finds.
+const (
+	sqlSettleAnswers = `
+WITH o AS (
+    SELECT o.id, o.app, x.status, x.headers, x.body, x.kind, x.error
+    FROM outbox o, unnest($2::uuid[], $3::smallint[], $4::smallint[], $5::jsonb[], $6::bytea[], $7::text[], $8::text[])
+        AS x (id, attempt, status, headers, body, kind, error)
+    WHERE ` + settleFence + ` FOR UPDATE OF o
+)
+INSERT INTO results (id, app, status, headers, body, kind, error, expires_at)
+SELECT id, app, status, headers, body, kind, error, clock_timestamp() + interval '24 hours' FROM o
+ON CONFLICT (id) DO NOTHING`
+
+	// A letter whose handler failed stays open; the word is for whoever looks at it.
+	sqlSettleHandlers = `
+WITH o AS (
+    SELECT o.handler_for, x.handled FROM outbox o, unnest($2::uuid[], $3::smallint[], $4::boolean[]) AS x (id, attempt, handled)
+    WHERE ` + settleFence + ` FOR UPDATE OF o
+)
+UPDATE dead_letters d SET resolution = CASE WHEN o.handled THEN 'handled_by_script' ELSE 'handler_failed' END,
+    resolved_at = CASE WHEN o.handled THEN clock_timestamp() END
+FROM o WHERE d.id = o.handler_for AND d.resolved_at IS NULL`
+)
+
 // Settle ends a batch of attempts in one transaction and returns how many still belonged to owner.
-func (s *OutboxStore) Settle(ctx context.Context, owner int64, batch []*outbox.Settlement) (int64, error) {
-	var plain, bodies, dead, again, release []*outbox.Settlement
+func (s *OutboxStore) Settle(ctx context.Context, owner int64, batch []*outbox.Settlement) (applied int64, err error) {
+	var plain, bodies, dead, again, release, answers, handlers []*outbox.Settlement
+	var gates []gateKey
 	for _, x := range batch {
 		switch {
 		case x.Outcome == outbox.DeadLettered:
@@ -112,15 +149,35 @@ func (s *OutboxStore) Settle(ctx context.Context, owner int64, batch []*outbox.S
 		default:
 			plain = append(plain, x)
 		}
+		if x.Answer != nil {
+			answers = append(answers, x)
+		}
+		if x.Entry.HandlerFor != uuid.Nil && x.Outcome != outbox.Retried {
+			handlers = append(handlers, x)
+		}
+		if x.Entry.Gate != "" {
+			gates = append(gates, gateKey{x.Entry.App, x.Entry.Gate})
+		}
 	}
-	if len(plain) == len(batch) { // the hot path needs no pipeline
+	var q pgx.Batch
+	if len(answers) > 0 {
+		args, err := answerArgs(owner, answers)
+		if err != nil {
+			return 0, err
+		}
+		q.Queue(sqlSettleAnswers, args...)
+	}
+	if len(handlers) > 0 {
+		q.Queue(sqlSettleHandlers, handlerArgs(owner, handlers)...)
+	}
+	beside := q.Len()
+	if len(plain) == len(batch) && beside == 0 && gates == nil { // the hot path needs no pipeline
 		tag, err := s.pool.Exec(ctx, sqlSettlePlain, settleArgs(owner, plain)...)
 		if err != nil {
 			return 0, fmt.Errorf("settle entries: %w", rejected(err))
 		}
 		return tag.RowsAffected(), nil
 	}
-	var q pgx.Batch
 	if len(plain) > 0 {
 		q.Queue(sqlSettlePlain, settleArgs(owner, plain)...)
 	}
@@ -128,7 +185,7 @@ func (s *OutboxStore) Settle(ctx context.Context, owner int64, batch []*outbox.S
 		q.Queue(sqlSettleBodies, append(settleArgs(owner, bodies), bodyArgs(bodies)...)...)
 	}
 	if len(dead) > 0 {
-		q.Queue(sqlSettleDead, append(settleArgs(owner, dead), bodyArgs(dead)...)...)
+		q.Queue(sqlSettleDead, append(append(settleArgs(owner, dead), bodyArgs(dead)...), causes(dead))...)
 	}
 	if len(again) > 0 {
 		q.Queue(sqlSettleRetry, append(append(settleArgs(owner, again), bodyArgs(again)...), retryArgs(again)...)...)
@@ -136,20 +193,82 @@ func (s *OutboxStore) Settle(ctx context.Context, owner int64, batch []*outbox.S
 	if len(release) > 0 {
 		q.Queue(sqlSettleRelease, releaseArgs(owner, release)...)
 	}
-	results := s.pool.SendBatch(ctx, &q)
-	defer results.Close()
-	var applied int64
-	for range q.Len() {
+	if gates == nil {
+		return settleBatch(ctx, s.pool, &q, beside)
+	}
+	gates = gateKeys(gates)
+	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		if err := lockGates(ctx, tx, gates); err != nil {
+			return err
+		}
+		if applied, err = settleBatch(ctx, tx, &q, beside); err != nil {
+			return err
+		}
+		_, err := fillGates(ctx, tx, gates)
+		return err
+	})
+	return applied, err
+}
+
+// settleBatch runs the statements of a settlement and counts the rows of all but the first ones, which write beside it.
+func settleBatch(ctx context.Context, db interface {
+	SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults
+}, q *pgx.Batch, beside int,
+) (applied int64, err error) {
+	results := db.SendBatch(ctx, q)
+	defer func() {
+		if e := results.Close(); e != nil && err == nil {
+			err = fmt.Errorf("settle entries: %w", rejected(e))
+		}
+	}()
+	for i := range q.Len() {
 		tag, err := results.Exec()
 		if err != nil {
 			return 0, fmt.Errorf("settle entries: %w", rejected(err))
 		}
-		applied += tag.RowsAffected()
-	}
-	if err := results.Close(); err != nil {
-		return 0, fmt.Errorf("settle entries: %w", rejected(err))
+		if i >= beside {
+			applied += tag.RowsAffected()
+		}
 	}
 	return applied, nil
+}
+
+func answerArgs(owner int64, batch []*outbox.Settlement) ([]any, error) {
+	n := len(batch)
+	ids, small := make([][16]byte, n), make([]int16, 2*n)
+	attempts, statuses := small[:n:n], small[n:]
+	headers, bodies := make([]string, n), make([][]byte, n)
+	kinds, errs := make([]string, n), make([]string, n)
+	for i, x := range batch {
+		list := x.Answer.Headers
+		if list == nil {
+			list = []event.Header{}
+		}
+		encoded, err := json.Marshal(list)
+		if err != nil {
+			return nil, fmt.Errorf("encode headers: %w", err)
+		}
+		ids[i], attempts[i], statuses[i] = x.Entry.ID, int16(x.Entry.Attempt), int16(x.Answer.Status)
+		headers[i], bodies[i], kinds[i], errs[i] = clean(string(encoded)), x.Answer.Body, x.Answer.Kind, clean(x.Answer.Error)
+	}
+	return []any{owner, ids, attempts, statuses, headers, bodies, kinds, errs}, nil
+}
+
+func handlerArgs(owner int64, batch []*outbox.Settlement) []any {
+	n := len(batch)
+	ids, attempts, handled := make([][16]byte, n), make([]int16, n), make([]bool, n)
+	for i, x := range batch {
+		ids[i], attempts[i], handled[i] = x.Entry.ID, int16(x.Entry.Attempt), x.Outcome == outbox.Succeeded
+	}
+	return []any{owner, ids, attempts, handled}
+}
+
+func causes(batch []*outbox.Settlement) []string {
+	out := make([]string, len(batch))
+	for i, x := range batch {
+		out[i] = x.Cause
+	}
+	return out
 }
 
 func settleArgs(owner int64, batch []*outbox.Settlement) []any {

@@ -1,0 +1,243 @@
+package dispatcher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/picloud/picloud/core/outbox"
+	"github.com/picloud/picloud/core/tenant"
+	"github.com/picloud/picloud/sdk/fault"
+)
+
+// ErrPaused says that the script or its app is paused. Nothing was accepted.
+var ErrPaused = errors.New("the script is paused")
+
+// The writers and settlers. Keyed entries are settled durably.
+const (
+	fast    = 0
+	durable = 1
+	keyed   = 2
+)
+
+// Call takes a sync entry in. nil means that the answer, or why there is none, comes to the inbox. An error means that
+// nothing was accepted: ErrBusy, ErrPaused, an *outbox.Overloaded, those of Ready, and for an entry with an idempotency
+// key *outbox.Duplicate and outbox.ErrKeyReused.
+func (d *Dispatcher) Call(ctx context.Context, e *outbox.Entry) error {
+	lane := d.cfg.Lane(e.Lane)
+	if lane != nil {
+		if lane.Paused {
+			return ErrPaused
+		}
+		if d.limits.reserve(lane, 1) == 0 {
+			return overLimit(lane, d.limits)
+		}
+	}
+	if err := d.slots.place(ctx); err != nil {
+		d.end(lane)
+		return err
+	}
+	e.State, e.Attempt, e.MaxAttempts = outbox.Running, 1, 1
+	if err := d.admit(e); err != nil {
+		d.slots.places.Release(1)
+		d.end(lane)
+		return err
+	}
+	if e.Keyed() {
+		return d.write(ctx, keyed, e, func(err error) {
+			if err != nil {
+				d.drop(e, lane)
+				return
+			}
+			go d.work(e, lane)
+		})
+	}
+	d.writers[fast].Append(e, func(err error) {
+		if err != nil {
+			d.refuse(e, err)
+			d.drop(e, lane)
+			return
+		}
+		go d.work(e, lane)
+	})
+	return nil
+}
+
+func overLimit(lane *tenant.Lane, l *limits) error {
+	_, wait := l.room(lane)
+	return &outbox.Overloaded{
+		Message: lane.Name + " runs as often, or starts as fast, as its limits allow", RetryAfter: max(wait, time.Second),
+	}
+}
+
+// refuse tells a sync caller that its entry was not accepted.
+func (d *Dispatcher) refuse(e *outbox.Entry, err error) {
+	reply, gone := d.cfg.Inbox.Reply(context.Background(), e.ReplyTo)
+	if gone != nil {
+		return
+	}
+	f := fault.New(fault.Unavailable, fault.Platform, "the request was not accepted: %v", err)
+	var rejected *outbox.Rejected
+	if errors.As(err, &rejected) {
+		f = fault.New(fault.Invalid, fault.Caller, "the request cannot be stored: %v", err)
+	}
+	_ = reply.End(f) // the first part of a fresh reply never blocks
+}
+
+// Append writes an async entry durably and returns after the commit: from then on it is never lost. It is born claimed
+// when it is due, a place is free, nothing of its lane waits before it and its limits have room; otherwise it waits its
+// turn. An error means that nothing was accepted, unless ctx ended first: an *outbox.Rejected says that the entry itself is
+// at fault, others are outbox.ErrTooDeep, outbox.ErrBudget, outbox.ErrKeyReused, *outbox.Duplicate, *outbox.Overloaded and
+// those of Ready.
+func (d *Dispatcher) Append(ctx context.Context, e *outbox.Entry) error {
+	if e.Depth > outbox.MaxDepth {
+		return outbox.ErrTooDeep
+	}
+	if err := d.admission.admit(ctx, e); err != nil {
+		return err
+	}
+	speed := durable
+	if e.Keyed() {
+		speed = keyed
+	}
+	lane := d.cfg.Lane(e.Lane)
+	claimed := false
+	switch {
+	case e.Delay > 0 || !e.RunAt.IsZero():
+		e.State = outbox.Scheduled
+	case d.bornClaimed(e, lane):
+		e.State, e.Attempt, claimed = outbox.Running, 1, true
+		if err := d.admit(e); err != nil {
+			d.release(lane, false)
+			return err
+		}
+	default:
+		e.State = outbox.Ready
+	}
+	if err := d.Ready(); err != nil && !claimed {
+		return err
+	}
+	return d.write(ctx, speed, e, func(err error) {
+		switch {
+		case err != nil && claimed:
+			d.drop(e, lane)
+		case err != nil:
+		case claimed:
+			go d.work(e, lane)
+		case e.State == outbox.Scheduled:
+			d.dueIn(d.until(e))
+		default:
+			d.queue(e.Lane)
+			d.Wake()
+		}
+	})
+}
+
+// until is how long an entry that was just written is not due.
+func (d *Dispatcher) until(e *outbox.Entry) time.Duration {
+	if e.RunAt.IsZero() {
+		return e.Delay
+	}
+	return max(0, time.Until(e.RunAt)) // by the node's clock: the pulse corrects it
+}
+
+// bornClaimed takes a place for an entry that may run at once.
+func (d *Dispatcher) bornClaimed(e *outbox.Entry, lane *tenant.Lane) bool {
+	if e.Gate != "" || e.RateKey != "" || e.BatchSize > 0 || lane != nil && lane.Paused || d.isQueued(e.Lane) {
+		return false
+	}
+	if !d.slots.asyncPlaces.TryAcquire(1) {
+		return false
+	}
+	if lane != nil && d.limits.reserve(lane, 1) == 0 {
+		d.slots.asyncPlaces.Release(1)
+		return false
+	}
+	return true
+}
+
+// write has an entry written and waits for the commit. then is called once with the outcome, before write returns it; where
+// ctx ends first, it is called all the same, later.
+func (d *Dispatcher) write(ctx context.Context, speed int, e *outbox.Entry, then func(error)) error {
+	written := make(chan error, 1)
+	d.writers[speed].Append(e, func(err error) {
+		if err != nil {
+			d.suspect.Store(true)
+		}
+		then(err)
+		written <- err
+	})
+	select {
+	case err := <-written:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("append: not known whether it was accepted: %w", context.Cause(ctx))
+	}
+}
+
+// admit puts an entry into the node's table before it is written.
+func (d *Dispatcher) admit(e *outbox.Entry) error {
+	if !d.lease.Valid() {
+		return outbox.ErrFenced
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.draining {
+		return errShutdown
+	}
+	e.Owner = d.lease.Epoch()
+	d.running[e.ID] = nil
+	d.idle.Add(1)
+	return nil
+}
+
+// forget takes an entry out of the node's table.
+func (d *Dispatcher) forget(e *outbox.Entry) {
+	d.mu.Lock()
+	delete(d.running, e.ID)
+	d.mu.Unlock()
+	d.idle.Done()
+}
+
+// release gives back what a run held.
+func (d *Dispatcher) release(lane *tenant.Lane, sync bool) {
+	d.end(lane)
+	if sync {
+		d.slots.places.Release(1)
+		return
+	}
+	d.slots.asyncPlaces.Release(1)
+	if d.backlog.Load() {
+		d.nudge()
+	}
+}
+
+// end tells the limits of a run's lane that it is over. lane is what it was when the run was let in.
+func (d *Dispatcher) end(lane *tenant.Lane) {
+	if lane != nil {
+		d.limits.end(lane.ID, lane.Script.ID)
+	}
+}
+
+// drop undoes the acceptance of an entry that was not written.
+func (d *Dispatcher) drop(e *outbox.Entry, lane *tenant.Lane) {
+	d.forget(e)
+	d.release(lane, e.Sync())
+}
+
+// queue notes that a lane has ready entries.
+func (d *Dispatcher) queue(lane uuid.UUID) {
+	d.mu.Lock()
+	d.queued[lane] = struct{}{}
+	d.mu.Unlock()
+}
+
+func (d *Dispatcher) isQueued(lane uuid.UUID) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	_, is := d.queued[lane]
+	return is
+}

@@ -1,0 +1,270 @@
+package dispatcher
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/picloud/picloud/core/failpoint"
+	"github.com/picloud/picloud/core/outbox"
+	"github.com/picloud/picloud/core/tenant"
+)
+
+// lanePage is how many lanes one look at the outbox lists.
+const lanePage = 256
+
+// claimLoop promotes entries that are due and claims what waits, whenever there is something and room for it.
+func (d *Dispatcher) claimLoop(ctx context.Context) {
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	at := time.Now().Add(time.Hour) // when the timer fires
+	set := func(in time.Duration) {
+		if next := time.Now().Add(in); next.Before(at) {
+			at = next
+			timer.Reset(in)
+		}
+	}
+	var turn turn
+	for {
+		select {
+		case <-d.wake:
+		case in := <-d.due:
+			set(in)
+			continue
+		case <-timer.C:
+			at = time.Now().Add(time.Hour)
+			timer.Reset(time.Hour)
+			d.promote(ctx)
+		case <-ctx.Done():
+			return
+		}
+		if wait := d.claim(ctx, &turn); wait > 0 {
+			set(wait)
+		}
+	}
+}
+
+func (d *Dispatcher) promote(ctx context.Context) {
+	for {
+		n, err := d.cfg.Claims.Promote(ctx)
+		if err != nil {
+			d.log.Warn("cannot promote due entries", "error", err)
+			return
+		}
+		if n == 0 {
+			return
+		}
+		d.backlog.Store(true)
+	}
+}
+
+// turn is where the walk over the lanes stands.
+type turn struct {
+	last outbox.LaneKey         // the lane that was looked at last
+	seen map[uuid.UUID]struct{} // lanes with ready entries since the walk began at the first
+}
+
+// part is one lane's part of a claim.
+type part struct {
+	key    outbox.LaneKey
+	lane   *tenant.Lane // nil: gone from the configuration; what is left in it runs into its end
+	runs   int
+	perRun int // entries
+}
+
+// claim takes entries while there is room. Where a rate holds entries back, it returns how long until the first may start.
+func (d *Dispatcher) claim(ctx context.Context, t *turn) (wait time.Duration) {
+	for d.Ready() == nil {
+		room := d.slots.room()
+		if room == 0 {
+			return wait // a run that ends will nudge
+		}
+		lanes, err := d.cfg.Claims.Ready(ctx, t.last, lanePage)
+		if err != nil {
+			d.slots.asyncPlaces.Release(int64(room))
+			d.log.Warn("cannot look for entries", "error", err)
+			return wait
+		}
+		wrapped := t.last == outbox.LaneKey{} // the walk began at the first lane
+		d.note(t, lanes, len(lanes) < lanePage)
+		parts, held := d.share(lanes, room)
+		if held > 0 && (wait == 0 || held < wait) {
+			wait = held
+		}
+		claimed := 0
+		if len(parts) > 0 {
+			var used int
+			if claimed, used, err = d.take(ctx, parts); err != nil {
+				d.slots.asyncPlaces.Release(int64(room))
+				d.suspect.Store(true)
+				d.log.Warn("cannot claim", "error", err)
+				return wait
+			}
+			room -= used
+		}
+		d.slots.asyncPlaces.Release(int64(room))
+		if claimed == 0 && wrapped && len(lanes) < lanePage {
+			return wait // a whole round, and nothing may start
+		}
+	}
+	return wait
+}
+
+// note remembers which lanes have ready entries: whoever is new there queues behind them. A round that is whole says it of
+// every lane.
+func (d *Dispatcher) note(t *turn, lanes []outbox.LaneKey, whole bool) {
+	if (t.last == outbox.LaneKey{}) {
+		t.seen = map[uuid.UUID]struct{}{}
+	}
+	for _, k := range lanes {
+		t.seen[k.Lane] = struct{}{}
+	}
+	if !whole {
+		t.last = lanes[len(lanes)-1]
+		return
+	}
+	t.last = outbox.LaneKey{}
+	d.mu.Lock()
+	d.queued = t.seen
+	d.mu.Unlock()
+	d.backlog.Store(len(t.seen) > 0)
+}
+
+// share divides places among lanes: equally among their apps, then among the lanes of each, then to whoever has more.
+// Paused lanes have no part, others no more than their limits allow; what they get is counted as running. held is how
+// long until the first of those may start that a rate holds back.
+func (d *Dispatcher) share(lanes []outbox.LaneKey, places int) (parts []part, held time.Duration) {
+	byApp := map[uuid.UUID]int{}
+	for _, k := range lanes {
+		p := part{key: k, lane: d.cfg.Lane(k.Lane), perRun: 1}
+		if p.lane != nil {
+			room, wait := d.limits.room(p.lane)
+			if room == 0 && wait > 0 && !p.lane.Paused && (held == 0 || wait < held) {
+				held = wait
+			}
+			if p.lane.Paused || room == 0 {
+				continue
+			}
+			if b := p.lane.Policy.Batch; b != nil {
+				p.perRun = b.Size
+			}
+		}
+		byApp[k.App]++
+		parts = append(parts, p)
+	}
+	give := func(p *part, n int) {
+		if n = min(n, places); n <= 0 {
+			return
+		}
+		if p.lane != nil {
+			n = d.limits.reserve(p.lane, n)
+		}
+		p.runs += n
+		places -= n
+	}
+	if len(parts) > 0 {
+		perApp := max(1, places/len(byApp))
+		for i := range parts {
+			give(&parts[i], max(1, perApp/byApp[parts[i].key.App]))
+		}
+		for i := range parts {
+			give(&parts[i], places)
+		}
+	}
+	return slices.DeleteFunc(parts, func(p part) bool { return p.runs == 0 }), held
+}
+
+// take claims the parts and starts what it gets. It returns how many entries that were, and how many places they use. On
+// an error nothing is counted as running any more, though entries may be claimed.
+func (d *Dispatcher) take(ctx context.Context, parts []part) (claimed, used int, err error) {
+	quotas := make([]outbox.Quota, len(parts))
+	for i, p := range parts {
+		quotas[i] = outbox.Quota{LaneKey: p.key, Count: p.runs * p.perRun}
+	}
+	entries, err := d.cfg.Claims.Claim(ctx, d.lease.Epoch(), quotas)
+	if err == nil && len(entries) > 0 {
+		failpoint.Hit(failpoint.OutboxClaimed)
+	}
+	byLane := map[outbox.LaneKey][]*outbox.Entry{}
+	for _, e := range entries {
+		k := outbox.LaneKey{App: e.App, Lane: e.Lane}
+		byLane[k] = append(byLane[k], e)
+	}
+	for _, p := range parts {
+		list := byLane[p.key]
+		slices.SortFunc(list, func(a, b *outbox.Entry) int {
+			return cmp.Or(cmp.Compare(a.Priority, b.Priority), slices.Compare(a.ID[:], b.ID[:]))
+		})
+		runs := 0
+		for batch := range slices.Chunk(slices.DeleteFunc(list, func(e *outbox.Entry) bool { return d.turnAway(e, p.lane) }), p.perRun) {
+			if d.launch(batch, p.lane) {
+				runs++
+			}
+		}
+		if p.lane != nil {
+			d.limits.giveBack(p.lane, p.runs-runs)
+		}
+		used += runs
+	}
+	return len(entries), used, err
+}
+
+// launch starts one run of entries that were just claimed. False: the node takes nothing in any more, and gives them back.
+func (d *Dispatcher) launch(entries []*outbox.Entry, lane *tenant.Lane) bool {
+	var admitted []*outbox.Entry
+	for _, e := range entries {
+		if d.admit(e) != nil {
+			d.giveBack(e, 0)
+			continue
+		}
+		admitted = append(admitted, e)
+	}
+	switch {
+	case len(admitted) == 0:
+		return false
+	case lane != nil && lane.Policy.Batch != nil:
+		go d.workBatch(admitted, lane)
+	default:
+		go d.work(admitted[0], lane)
+	}
+	return true
+}
+
+// turnAway settles an entry that was claimed but is not to start.
+func (d *Dispatcher) turnAway(e *outbox.Entry, lane *tenant.Lane) bool {
+	x := outbox.Settlement{Entry: e, Started: time.Now()}
+	switch {
+	case e.Cancelled:
+		x.Outcome, x.Reason = outbox.Cancelled, outbox.ReasonUser
+	case e.Expired:
+		x.Outcome, x.Reason = outbox.Expired, outbox.ReasonExpired
+	case e.RateKey != "" && lane != nil:
+		wait := d.limits.takeKey(lane, e.RateKey, e.ID)
+		if wait <= 0 {
+			return false
+		}
+		d.giveBack(e, wait)
+		return true
+	default:
+		return false
+	}
+	d.settle[durable].Settle(&x, func() {
+		if e.Gate != "" {
+			d.Wake()
+		}
+	})
+	return true
+}
+
+// giveBack returns an entry that was claimed but not started. Its attempt is not charged.
+func (d *Dispatcher) giveBack(e *outbox.Entry, in time.Duration) {
+	d.settle[durable].Settle(
+		&outbox.Settlement{Entry: e, Outcome: outbox.Retried, Uncharged: true, RetryIn: in, Started: time.Now()}, func() {
+			if in > 0 {
+				d.dueIn(in)
+			}
+		})
+}

@@ -1,0 +1,200 @@
+package dispatcher
+
+import (
+	"context"
+	"math/rand/v2"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/picloud/picloud/core/execution"
+	"github.com/picloud/picloud/core/failpoint"
+	"github.com/picloud/picloud/core/outbox"
+	"github.com/picloud/picloud/core/tenant"
+	"github.com/picloud/picloud/sdk/fault"
+)
+
+// work runs an entry that this node owns, and settles it.
+func (d *Dispatcher) work(e *outbox.Entry, lane *tenant.Lane) {
+	sync := e.Sync() // a caller that stops waiting makes the entry async while it runs
+	defer d.release(lane, sync)
+	ctx, cancel := context.WithCancelCause(context.Background())
+	defer cancel(nil)
+	d.cancelBy(e.ID, cancel)
+	var res execution.Result
+	started := false
+	if res.Fault = d.admitRun(ctx, e, sync, &res.Started); res.Fault == nil {
+		started = true
+		res = d.cfg.Runner.Run(ctx, e)
+		d.leave(sync)
+	}
+	if !started && sync {
+		d.refuse(e, res.Fault)
+	}
+	d.finish(e, res)
+}
+
+// workBatch runs entries of one lane together, in one slot.
+func (d *Dispatcher) workBatch(entries []*outbox.Entry, lane *tenant.Lane) {
+	defer d.release(lane, false)
+	ctx, cancel := context.WithCancelCause(context.Background())
+	defer cancel(nil)
+	for _, e := range entries {
+		d.cancelBy(e.ID, cancel)
+	}
+	var started time.Time
+	if f := d.admitRun(ctx, entries[0], false, &started); f != nil {
+		for _, e := range entries {
+			d.finish(e, execution.Result{Started: started, Fault: f})
+		}
+		return
+	}
+	results := d.cfg.Runner.RunBatch(ctx, entries)
+	d.leave(false)
+	for i, e := range entries {
+		d.finish(e, results[i])
+	}
+}
+
+// cancelBy names what ends the run of an entry before its time.
+func (d *Dispatcher) cancelBy(id uuid.UUID, cancel context.CancelCauseFunc) {
+	d.mu.Lock()
+	d.running[id] = cancel
+	d.mu.Unlock()
+}
+
+// finish settles an attempt.
+func (d *Dispatcher) finish(e *outbox.Entry, res execution.Result) {
+	x := decide(e, res, rand.Int64N)
+	speed := durable
+	if e.Sync() && !e.KeepAnswer {
+		speed = fast
+	}
+	d.settle[speed].Settle(x, func() {
+		d.forget(e)
+		switch x.Outcome {
+		case outbox.Retried:
+			d.again(e, x)
+		case outbox.DeadLettered:
+			d.cfg.DeadLettered()
+		}
+		if e.Gate != "" {
+			d.Wake() // it may have let another through
+		}
+	})
+}
+
+// again has the claim loop look for an entry that will run once more.
+func (d *Dispatcher) again(e *outbox.Entry, x *outbox.Settlement) {
+	if x.RetryIn > 0 {
+		d.dueIn(x.RetryIn)
+		return
+	}
+	d.queue(e.Lane)
+	d.Wake()
+}
+
+// admitRun waits for a slot. A fault says why there is none, or that nothing may start; else leave must follow.
+func (d *Dispatcher) admitRun(ctx context.Context, e *outbox.Entry, sync bool, started *time.Time) *fault.Fault {
+	*started = time.Now()
+	if sync {
+		if !d.slots.run.TryAcquire(1) {
+			// The caller's time runs from acceptance, and most of it is for the script.
+			wait, cancel := context.WithTimeout(ctx, min(syncPatience, e.Timeout))
+			defer cancel()
+			if err := d.slots.run.Acquire(wait, 1); err != nil {
+				return fault.New(fault.Unavailable, fault.Platform, "no slot came free within %s", syncPatience)
+			}
+		}
+	} else {
+		if err := d.slots.async.Acquire(ctx, 1); err != nil {
+			return fault.From(context.Cause(ctx))
+		}
+		if err := d.slots.run.Acquire(ctx, 1); err != nil {
+			d.slots.async.Release(1)
+			return fault.From(context.Cause(ctx))
+		}
+	}
+	if !d.lease.Valid() { // fenced: start nothing
+		d.leave(sync)
+		return fault.New(fault.Unavailable, fault.Platform, "%v", outbox.ErrFenced)
+	}
+	failpoint.Hit(failpoint.RunStarted)
+	return nil
+}
+
+// leave gives the slot of a run back.
+func (d *Dispatcher) leave(sync bool) {
+	d.slots.run.Release(1)
+	if !sync {
+		d.slots.async.Release(1)
+	}
+}
+
+func (d *Dispatcher) cancelAll(cause error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, cancel := range d.running {
+		if cancel != nil {
+			cancel(cause)
+		}
+	}
+}
+
+// stopRuns ends the runs of entries that somebody wants stopped.
+func (d *Dispatcher) stopRuns(ids []uuid.UUID) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, id := range ids {
+		if cancel := d.running[id]; cancel != nil {
+			cancel(errCancelled)
+		}
+	}
+}
+
+// Hold returns once this node may act for its epoch: at once while the lease is good, later while the node is fenced, and
+// with an error once the epoch is lost or ctx ends. Whatever a run does to the outside passes it first.
+func (d *Dispatcher) Hold(ctx context.Context, epoch int64) error {
+	for {
+		changed := d.lease.changed()
+		switch {
+		case d.lease.Epoch() != epoch:
+			return errLost
+		case d.lease.Valid():
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// Detach makes a running sync entry one that nobody waits for and whose answer is kept, durably. False: it has ended
+// already, and its answer is in the inbox or was lost with its epoch.
+func (d *Dispatcher) Detach(ctx context.Context, e *outbox.Entry) (bool, error) {
+	done, err := d.cfg.Claims.Detach(ctx, e.Owner, e)
+	if err == nil && done {
+		failpoint.Hit(failpoint.DetachCommitted)
+	}
+	return done, err
+}
+
+// LaneState is how a lane stands on this node.
+type LaneState struct {
+	Running   int           // runs here
+	Limit     int           // of runs here; zero: none
+	NextStart time.Duration // until its rate lets the next start
+	FreeSlots int           // for async runs of any lane
+}
+
+// Lane says how a lane stands on this node.
+func (d *Dispatcher) Lane(id uuid.UUID) LaneState {
+	s := LaneState{FreeSlots: d.slots.free()}
+	if lane := d.cfg.Lane(id); lane != nil {
+		s.Running, s.Limit = d.limits.runs(lane)
+		_, s.NextStart = d.limits.room(lane)
+	}
+	return s
+}
