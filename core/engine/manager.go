@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/picloud/picloud/core/failpoint"
 	"github.com/picloud/picloud/core/tenant"
 	"github.com/picloud/picloud/sdk/engine"
 	"github.com/picloud/picloud/sdk/fault"
@@ -81,6 +82,7 @@ func (m *Manager) Invoke(
 		if _, err := p.hold(ctx, m.bundles, script); err != nil { // until the kill
 			return err
 		}
+		failpoint.Hit(failpoint.EnginePicked)
 		return p.Engine().Invoke(ctx, r, out)
 	}
 	p, err := m.process(ctx, key{script.App, script.Engine})
@@ -92,6 +94,7 @@ func (m *Manager) Invoke(
 		return err
 	}
 	defer release()
+	failpoint.Hit(failpoint.EnginePicked)
 	return p.Engine().Invoke(ctx, r, out)
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/picloud/picloud/core/failpoint"
 	"github.com/picloud/picloud/core/inbox"
 	"github.com/picloud/picloud/core/outbox"
 	"github.com/picloud/picloud/core/tenant"
@@ -87,6 +88,7 @@ func (r *Runner) Run(ctx context.Context, e *outbox.Entry) Result {
 	res.Version = script.Version
 	logs := &logBook{}
 	head := &headWatch{Reply: out}
+	failpoint.Hit(failpoint.RunStarted)
 	err := r.engines.Invoke(ctx, script, e.EngineLosses > 0, &engine.Request{
 		ExecutionID: e.ID.String(),
 		Attempt:     e.Attempt,
@@ -95,6 +97,7 @@ func (r *Runner) Run(ctx context.Context, e *outbox.Entry) Result {
 		Log:         logs.add,
 		Call:        noService,
 	}, head)
+	failpoint.Hit(failpoint.RunReturned)
 	res.Duration = time.Since(res.Started)
 	res.Status, res.Logs = head.status, logs.encode()
 	if err != nil {
@@ -127,6 +130,7 @@ func finish(res Result, reply *inbox.Reply) Result {
 	if err := reply.End(res.Fault); err != nil {
 		res.Absent = true
 	}
+	failpoint.Hit(failpoint.ReplyDelivered)
 	if res.Fault != nil && res.Status == 0 {
 		res.Status = Status(res.Fault)
 	}
@@ -135,6 +139,8 @@ func finish(res Result, reply *inbox.Reply) Result {
 
 // noService answers every host call until services exist.
 func noService(_ context.Context, service, method string, _ []byte) ([]byte, error) {
+	failpoint.Hit(failpoint.HostCallBefore)
+	defer failpoint.Hit(failpoint.HostCallAfter)
 	return nil, fault.New(fault.NotFound, fault.Script, "there is no service %s.%s", service, method)
 }
 

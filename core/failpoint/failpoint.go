@@ -25,8 +25,8 @@ const (
 	OutboxInserted   = "outbox.inserted"   // an INSERT is about to be sent
 	OutboxCommitted  = "outbox.committed"  // an INSERT is committed, nobody was told
 	OutboxClaimed    = "outbox.claimed"    // a claim is committed, nothing has started
+	RunStarted       = "run.started"       // an attempt has a slot and begins
 	EnginePicked     = "engine.picked"     // a process is about to be given the run
-	RunStarted       = "run.started"       // the process is about to be called
 	HostCallBefore   = "host.call.before"  // a script has called a host service
 	HostCallAfter    = "host.call.after"   // the call is done, the script does not know
 	RunReturned      = "run.returned"      // the script has returned
@@ -46,7 +46,7 @@ const (
 
 // Names are all points.
 var Names = []string{
-	HTTPAccepted, OutboxInserted, OutboxCommitted, OutboxClaimed, EnginePicked, RunStarted, HostCallBefore, HostCallAfter,
+	HTTPAccepted, OutboxInserted, OutboxCommitted, OutboxClaimed, RunStarted, EnginePicked, HostCallBefore, HostCallAfter,
 	RunReturned, ReplyDelivered, FinishBuffered, FinishCommitted, RetryScheduled, DeadCommitted, GateLocked, GateFilled,
 	DetachCommitted, HeartbeatWritten, SweepSelected, SweepUpdated, ShutdownDraining,
 }

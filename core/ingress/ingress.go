@@ -17,6 +17,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/picloud/picloud/core/dispatcher"
+	"github.com/picloud/picloud/core/failpoint"
 	"github.com/picloud/picloud/core/inbox"
 	"github.com/picloud/picloud/core/outbox"
 	"github.com/picloud/picloud/core/tenant"
@@ -93,6 +94,7 @@ func (in *Ingress) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set(ExecutionHeader, e.ID.String())
+	failpoint.Hit(failpoint.HTTPAccepted)
 	if m.Route.Mode == tenant.ModeAsync {
 		in.accept(w, r, e)
 		return

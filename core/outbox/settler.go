@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+
+	"github.com/picloud/picloud/core/failpoint"
 )
 
 // settleRows bounds one flush of settlements.
@@ -56,6 +58,7 @@ func (s *Settler) Settle(x *Settlement, done func()) {
 	s.mu.Lock()
 	s.queue = append(s.queue, settling{x, done})
 	s.mu.Unlock()
+	failpoint.Hit(failpoint.FinishBuffered)
 	s.signal()
 }
 
@@ -116,6 +119,7 @@ func (s *Settler) flush(batch []settling) {
 		var rejected *Rejected
 		switch {
 		case err == nil:
+			committed(batch)
 			if lost := int64(len(batch)) - n; lost > 0 {
 				s.log.Warn("settlements dropped: the entries have another owner by now", "count", lost, "of", len(batch))
 			}
@@ -136,6 +140,19 @@ func (s *Settler) flush(batch []settling) {
 			return
 		}
 		pause(retryPause)
+	}
+}
+
+// committed passes the failpoints behind a flush.
+func committed(batch []settling) {
+	failpoint.Hit(failpoint.FinishCommitted)
+	for _, x := range batch {
+		switch x.Outcome {
+		case Retried:
+			failpoint.Hit(failpoint.RetryScheduled)
+		case DeadLettered:
+			failpoint.Hit(failpoint.DeadCommitted)
+		}
 	}
 }
 

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+
+	"github.com/picloud/picloud/core/failpoint"
 )
 
 // Limits of one INSERT. 500 rows are where the gain of a larger batch ends; 4 MiB bounds what one failure repeats.
@@ -148,15 +150,18 @@ func (w *Writer) write(batch []pending, again bool) {
 			settleAll(batch, ErrFenced)
 			return
 		}
+		failpoint.Hit(failpoint.OutboxInserted)
 		refused, err := w.insert(entries, again)
 		var rejected *Rejected
 		switch {
 		case err == nil && refused != nil:
+			failpoint.Hit(failpoint.OutboxCommitted)
 			for i := range batch {
 				batch[i].done(refused[i])
 			}
 			return
 		case err == nil:
+			failpoint.Hit(failpoint.OutboxCommitted)
 			settleAll(batch, nil)
 			return
 		case errors.Is(err, ErrFenced):

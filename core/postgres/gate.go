@@ -9,6 +9,8 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+
+	"github.com/picloud/picloud/core/failpoint"
 )
 
 // gateKey names a row of gates.
@@ -50,6 +52,7 @@ func lockGates(ctx context.Context, tx querier, keys []gateKey) error {
 	if _, err := tx.Exec(ctx, sqlGateLock, apps, names); err != nil {
 		return fmt.Errorf("lock gates: %w", err)
 	}
+	failpoint.Hit(failpoint.GateLocked)
 	return nil
 }
 
@@ -72,6 +75,7 @@ func reserveGates(ctx context.Context, tx querier, keys []gateKey, places []int3
 	for i := range next {
 		next[i] -= int64(places[i])
 	}
+	failpoint.Hit(failpoint.GateLocked)
 	return next, nil
 }
 
@@ -103,6 +107,7 @@ func fillGates(ctx context.Context, tx querier, keys []gateKey) (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("fill gates: %w", err)
 	}
+	failpoint.Hit(failpoint.GateFilled)
 	return int(tag.RowsAffected()), nil
 }
 
