@@ -124,7 +124,8 @@ type Dispatcher struct {
 // New makes a dispatcher. Start brings it to life.
 func New(cfg Config) *Dispatcher {
 	return &Dispatcher{
-		cfg: cfg, log: cfg.Log.Named("dispatcher"), slots: newSlots(cfg.Slots, cfg.SyncWaiting), limits: newLimits(bootTime),
+		cfg: cfg, log: cfg.Log.Named("dispatcher"), lease: lease{now: bootTime},
+		slots: newSlots(cfg.Slots, cfg.SyncWaiting), limits: newLimits(bootTime),
 		admission: &admission{
 			store: cfg.Claims, maxEntries: cfg.MaxBacklog, maxBytes: cfg.MaxBytes, apps: map[uuid.UUID]*backlog{},
 		},
@@ -135,7 +136,7 @@ func New(cfg Config) *Dispatcher {
 
 // Start joins the other nodes and begins to work. It fails if the database cannot be reached.
 func (d *Dispatcher) Start(ctx context.Context) error {
-	sent := bootTime()
+	sent := d.lease.now()
 	epoch, err := d.cfg.Nodes.Join(ctx, d.cfg.Node)
 	if err != nil {
 		return fmt.Errorf("join: %w", err)

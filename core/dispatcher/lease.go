@@ -53,7 +53,9 @@ type NodeStore interface {
 // lease is this node's right to write, as the last heartbeat left it. Safe for concurrent use.
 type lease struct {
 	epoch atomic.Int64
-	good  atomic.Int64 // boot-time nanoseconds at which the last good heartbeat was sent
+	good  atomic.Int64 // when the last good heartbeat was sent, by now
+	// now is bootTime, whose nanoseconds count the time a machine was suspended. A test may have another clock.
+	now func() int64
 
 	mu   sync.Mutex
 	next chan struct{} // closed at the next change; nil: nobody waits for it
@@ -61,9 +63,9 @@ type lease struct {
 
 func (l *lease) Epoch() int64 { return l.epoch.Load() }
 
-// Valid reports whether no other node can have taken over yet. The clock counts the time a machine was suspended.
+// Valid reports whether no other node can have taken over yet.
 func (l *lease) Valid() bool {
-	return l.epoch.Load() != 0 && bootTime()-l.good.Load() < int64(fenceAfter)
+	return l.epoch.Load() != 0 && l.now()-l.good.Load() < int64(fenceAfter)
 }
 
 func (l *lease) renew(epoch, sent int64) {

@@ -37,7 +37,7 @@ func (d *Dispatcher) pulse(ctx context.Context) (Pulse, bool) {
 	ctx, cancel := context.WithTimeout(ctx, beatLimit)
 	defer cancel()
 	epoch := d.lease.Epoch()
-	sent := bootTime()
+	sent := d.lease.now()
 	if epoch != 0 {
 		p, err := d.cfg.Nodes.Pulse(ctx, epoch)
 		if err != nil {
