@@ -4,6 +4,7 @@ package retry
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"time"
 )
 
@@ -30,6 +31,9 @@ type Policy struct {
 // Default is exponential from one second to one hour.
 var Default = Policy{Kind: Exponential, Base: Duration(time.Second), Factor: 2, Cap: Duration(time.Hour)}
 
+// longest is what one wait may be at most: what can be added to any time and drawn from without overflow.
+const longest = 366 * 24 * time.Hour
+
 // Validate says what is wrong with a policy.
 func (p Policy) Validate() error {
 	switch p.Kind {
@@ -47,19 +51,29 @@ func (p Policy) Validate() error {
 	if p.Base < 0 || p.Cap < 0 || (p.Factor != 0 && p.Factor < 1) {
 		return fmt.Errorf("backoff base and cap must not be negative and factor must be at least 1")
 	}
+	if time.Duration(max(p.Base, p.Cap)) > longest {
+		return fmt.Errorf("backoff base and cap must be at most %s", longest)
+	}
 	for _, d := range p.Delays {
-		if d < 0 {
-			return fmt.Errorf("backoff delays must not be negative")
+		if d < 0 || time.Duration(d) > longest {
+			return fmt.Errorf("backoff delays must be between 0 and %s", longest)
 		}
 	}
 	return nil
 }
 
-// Ceiling is the longest wait before the attempt that follows attempt n (1-based). It never exceeds Cap and never
-// overflows, however large n is.
+// Ceiling is the longest wait before the attempt that follows attempt n (1-based), of a valid policy. It never exceeds
+// Cap and never overflows, however large n is.
 func (p Policy) Ceiling(n int) time.Duration {
 	n = max(n, 1)
 	base, limit := time.Duration(p.Base), time.Duration(p.Cap)
+	if p.Kind == Table {
+		d := time.Duration(p.Delays[min(n, len(p.Delays))-1])
+		if limit > 0 { // the default is for waits that grow by themselves
+			return min(d, limit)
+		}
+		return d
+	}
 	if base == 0 {
 		base = time.Duration(Default.Base)
 	}
@@ -71,8 +85,6 @@ func (p Policy) Ceiling(n int) time.Duration {
 		factor = Default.Factor
 	}
 	switch p.Kind {
-	case Table:
-		return min(time.Duration(p.Delays[min(n, len(p.Delays))-1]), limit)
 	case Constant:
 		return min(base, limit)
 	case Linear:
@@ -81,13 +93,10 @@ func (p Policy) Ceiling(n int) time.Duration {
 		}
 		return min(base*time.Duration(n), limit)
 	}
-	d := float64(base)
-	for range n - 1 {
-		if d *= factor; d >= float64(limit) {
-			return limit
-		}
+	if d := float64(base) * math.Pow(factor, float64(n-1)); d < float64(limit) {
+		return time.Duration(d)
 	}
-	return min(time.Duration(d), limit)
+	return limit
 }
 
 // Delay draws the wait before the attempt that follows attempt n with full jitter: uniform in [0, Ceiling(n)], so that

@@ -2,12 +2,8 @@ package retry
 
 import (
 	"encoding/json"
-	"math"
-	"math/rand/v2"
 	"testing"
 	"time"
-
-	"pgregory.net/rapid"
 )
 
 func TestCeiling(t *testing.T) {
@@ -41,33 +37,6 @@ func TestCeiling(t *testing.T) {
 			}
 		}
 	}
-}
-
-// A valid policy never waits longer than its cap or less than nothing, whatever the attempt, and never shrinks.
-func TestDelayStaysInBounds(t *testing.T) {
-	t.Parallel()
-	rapid.Check(t, func(t *rapid.T) {
-		p := Policy{
-			Kind:   rapid.SampledFrom([]Kind{"", Exponential, Linear, Constant}).Draw(t, "kind"),
-			Base:   Duration(rapid.Int64Range(0, int64(1000*time.Hour)).Draw(t, "base")),
-			Factor: rapid.SampledFrom([]float64{0, 1, 1.5, 10, math.MaxFloat64}).Draw(t, "factor"),
-			Cap:    Duration(rapid.Int64Range(0, int64(1000*time.Hour)).Draw(t, "cap")),
-		}
-		if err := p.Validate(); err != nil {
-			t.Fatalf("valid policy refused: %v", err)
-		}
-		limit := time.Duration(p.Cap)
-		if limit == 0 {
-			limit = time.Duration(Default.Cap)
-		}
-		n := rapid.IntRange(1, math.MaxInt32).Draw(t, "attempt")
-		if d := p.Delay(n, rand.Int64N); d < 0 || d > limit {
-			t.Fatalf("attempt %d waits %s, the cap is %s", n, d, limit)
-		}
-		if m := rapid.IntRange(1, 100).Draw(t, "earlier"); m < n && p.Ceiling(m) > p.Ceiling(n) {
-			t.Fatalf("attempt %d may wait longer than attempt %d", m, n)
-		}
-	})
 }
 
 func TestPolicyText(t *testing.T) {
