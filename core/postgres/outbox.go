@@ -383,6 +383,18 @@ SELECT DISTINCT app, gate FROM (
     SELECT o.app, o.gate FROM outbox o
     WHERE o.state = 2 AND o.gate IS NOT NULL AND NOT EXISTS (SELECT 1 FROM nodes n WHERE n.epoch = o.owner) LIMIT 500) x`
 
+// outboxDead are the owners that are no live epoch, as an array. The sweep compares with it, and does not look for each
+// row's owner among the live ones: when a row has changed by the time that it is locked, the database asks its conditions
+// again of the new row, but takes what was joined as it was. So a row that another sweep freed and a live node claimed
+// would pass.
+const outboxDead = `ARRAY (
+    WITH RECURSIVE owners (owner) AS (
+        (SELECT o.owner FROM outbox o WHERE o.state = 2 ORDER BY o.owner LIMIT 1)
+        UNION ALL
+        SELECT (SELECT o.owner FROM outbox o WHERE o.state = 2 AND o.owner > p.owner ORDER BY o.owner LIMIT 1)
+        FROM owners p WHERE p.owner IS NOT NULL)
+    SELECT owner FROM owners WHERE owner IS NOT NULL AND NOT EXISTS (SELECT 1 FROM nodes n WHERE n.epoch = owners.owner))`
+
 // sqlOutboxSweep frees entries whose owner is no live epoch. A sync call is never run again: it ends as abandoned. Nor is
 // the handler of a dead letter. Another that is out of attempts, or lost its node too often, becomes a dead letter; the rest
 // are ready again, still through their gates. Rows are locked one sweep at a time, in batches, so that a sweep never waits
@@ -391,7 +403,7 @@ const sqlOutboxSweep = `
 WITH lost AS MATERIALIZED (
     SELECT o.id, o.reply_to IS NULL AND o.attempt < o.max_attempts AND o.node_losses < 10 AND o.cancelled_at IS NULL AS again
     FROM outbox o
-    WHERE o.state = 2 AND NOT EXISTS (SELECT 1 FROM nodes n WHERE n.epoch = o.owner)
+    WHERE o.state = 2 AND o.owner = ANY (` + outboxDead + `)
         AND (o.gate IS NULL OR EXISTS (
             SELECT 1 FROM unnest($1::uuid[], $2::text[]) AS x (app, key) WHERE x.app = o.app AND x.key = o.gate))
     LIMIT 500 FOR UPDATE OF o SKIP LOCKED
