@@ -246,3 +246,54 @@ func TestSecondSweepLeavesWhatWasClaimed(t *testing.T) {
 	r.want(e, fmt.Sprint("state 2 attempt 2 owner ", there))
 }
 
+// A node is evicted while it settles, between the answer that it keeps and the end of the entry: neither may stay alone.
+func TestAnswerOfALostNodeIsNotKept(t *testing.T) {
+	t.Parallel()
+	r := newRaces(t)
+	e := r.entry(outbox.Running)
+	e.KeepAnswer = true
+	r.must(r.insert(here, false, e))
+	r.before("INSERT", "results")
+	r.close(1)
+	var applied int64
+	done := async(func() (err error) {
+		applied, err = r.store.Settle(context.Background(), here, []*outbox.Settlement{{
+			Entry: e, Outcome: outbox.Succeeded, Started: time.Now(), Answer: &outbox.Answer{Status: 200, Body: []byte("first")},
+		}})
+		return err
+	})
+	r.waiting(1)
+	evicted := async(func() error {
+		_, err := r.pool.Exec(context.Background(), `DELETE FROM nodes WHERE epoch = $1`, here)
+		return err
+	})
+	// Either the eviction waits for the settlement, or the settlement finds that it came too late.
+	coretest.Eventually(t, "the eviction is through or waits", func() bool {
+		select {
+		case err := <-evicted:
+			evicted <- nil
+			return err == nil
+		default:
+			return one[bool](r, `SELECT EXISTS (SELECT 1 FROM pg_stat_activity WHERE datname = current_database()
+				AND query LIKE 'DELETE FROM nodes%' AND wait_event_type = 'Lock')`)
+		}
+	})
+	r.release(1)
+	r.must(<-done)
+	r.must(<-evicted)
+	kept := one[int64](r, `SELECT count(*) FROM results WHERE id = $1`, e.ID)
+	if kept != applied {
+		t.Errorf("%d answers are kept of %d settlements", kept, applied)
+	}
+
+	e = r.entry(outbox.Running)
+	e.KeepAnswer = true
+	r.must(r.insert(there, false, e))
+	_, err := r.store.Settle(t.Context(), there, []*outbox.Settlement{{
+		Entry: e, Outcome: outbox.Succeeded, Started: time.Now(), Answer: &outbox.Answer{Status: 200, Body: []byte("kept")},
+	}})
+	r.must(err)
+	if body := one[string](r, `SELECT convert_from(body, 'UTF8') FROM results WHERE id = $1`, e.ID); body != "kept" {
+		t.Errorf("the answer of a live node is %q", body)
+	}
+}

@@ -108,28 +108,26 @@ const (
 	settleAgain = `CASE WHEN x.delay <= 0 THEN 1 ELSE 0 END`
 )
 
-// What ends with an entry beside its row is written first, for those rows that the settlement then finds.
+// What ends with an entry beside its row is written last, for those attempts that the same transaction has recorded: the
+// epoch may be lost between two statements, and then the first would stand alone.
 const (
+	settleRecorded = `EXISTS (SELECT 1 FROM executions e WHERE e.id = x.id AND e.attempt = x.attempt AND e.finished_at = now()
+        AND e.node = $1 AND e.outcome <> 2)`
+
 	sqlSettleAnswers = `
-WITH o AS (
-    SELECT o.id, o.app, x.status, x.headers, x.body, x.kind, x.error
-    FROM outbox o, unnest($2::uuid[], $3::smallint[], $4::smallint[], $5::jsonb[], $6::bytea[], $7::text[], $8::text[])
-        AS x (id, attempt, status, headers, body, kind, error)
-    WHERE ` + settleFence + ` FOR UPDATE OF o
-)
 INSERT INTO results (id, app, status, headers, body, kind, error, expires_at)
-SELECT id, app, status, headers, body, kind, error, clock_timestamp() + interval '24 hours' FROM o
+SELECT id, app, status, headers, body, kind, error, clock_timestamp() + interval '24 hours'
+FROM unnest($2::uuid[], $3::smallint[], $4::uuid[], $5::smallint[], $6::jsonb[], $7::bytea[], $8::text[], $9::text[])
+    AS x (id, attempt, app, status, headers, body, kind, error)
+WHERE ` + settleRecorded + `
 ON CONFLICT (id) DO NOTHING`
 
 	// A letter whose handler failed stays open; the word is for whoever looks at it.
 	sqlSettleHandlers = `
-WITH o AS (
-    SELECT o.handler_for, x.handled FROM outbox o, unnest($2::uuid[], $3::smallint[], $4::boolean[]) AS x (id, attempt, handled)
-    WHERE ` + settleFence + ` FOR UPDATE OF o
-)
-UPDATE dead_letters d SET resolution = CASE WHEN o.handled THEN 'handled_by_script' ELSE 'handler_failed' END,
-    resolved_at = CASE WHEN o.handled THEN clock_timestamp() END
-FROM o WHERE d.id = o.handler_for AND d.resolved_at IS NULL`
+UPDATE dead_letters d SET resolution = CASE WHEN x.handled THEN 'handled_by_script' ELSE 'handler_failed' END,
+    resolved_at = CASE WHEN x.handled THEN clock_timestamp() END
+FROM unnest($2::uuid[], $3::smallint[], $4::uuid[], $5::boolean[]) AS x (id, attempt, handler_for, handled)
+WHERE d.id = x.handler_for AND d.resolved_at IS NULL AND ` + settleRecorded
 )
 
 // Settle ends a batch of attempts in one transaction and returns how many still belonged to owner.
@@ -160,18 +158,7 @@ func (s *OutboxStore) Settle(ctx context.Context, owner int64, batch []*outbox.S
 		}
 	}
 	var q pgx.Batch
-	if len(answers) > 0 {
-		args, err := answerArgs(owner, answers)
-		if err != nil {
-			return 0, err
-		}
-		q.Queue(sqlSettleAnswers, args...)
-	}
-	if len(handlers) > 0 {
-		q.Queue(sqlSettleHandlers, handlerArgs(owner, handlers)...)
-	}
-	beside := q.Len()
-	if len(plain) == len(batch) && beside == 0 && gates == nil { // the hot path needs no pipeline
+	if len(plain) == len(batch) && answers == nil && handlers == nil && gates == nil { // the hot path needs no pipeline
 		tag, err := s.pool.Exec(ctx, sqlSettlePlain, settleArgs(owner, plain)...)
 		if err != nil {
 			return 0, fmt.Errorf("settle entries: %w", rejected(err))
@@ -193,15 +180,26 @@ func (s *OutboxStore) Settle(ctx context.Context, owner int64, batch []*outbox.S
 	if len(release) > 0 {
 		q.Queue(sqlSettleRelease, releaseArgs(owner, release)...)
 	}
+	rows := q.Len()
+	if len(answers) > 0 {
+		args, err := answerArgs(owner, answers)
+		if err != nil {
+			return 0, err
+		}
+		q.Queue(sqlSettleAnswers, args...)
+	}
+	if len(handlers) > 0 {
+		q.Queue(sqlSettleHandlers, handlerArgs(owner, handlers)...)
+	}
 	if gates == nil {
-		return settleBatch(ctx, s.pool, &q, beside)
+		return settleBatch(ctx, s.pool, &q, rows)
 	}
 	gates = gateKeys(gates)
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		if err := lockGates(ctx, tx, gates); err != nil {
 			return err
 		}
-		if applied, err = settleBatch(ctx, tx, &q, beside); err != nil {
+		if applied, err = settleBatch(ctx, tx, &q, rows); err != nil {
 			return err
 		}
 		_, err := fillGates(ctx, tx, gates)
@@ -210,10 +208,10 @@ func (s *OutboxStore) Settle(ctx context.Context, owner int64, batch []*outbox.S
 	return applied, err
 }
 
-// settleBatch runs the statements of a settlement and counts the rows of all but the first ones, which write beside it.
+// settleBatch runs the statements of a settlement and counts the rows of the first ones; the others write beside those.
 func settleBatch(ctx context.Context, db interface {
 	SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults
-}, q *pgx.Batch, beside int,
+}, q *pgx.Batch, rows int,
 ) (applied int64, err error) {
 	results := db.SendBatch(ctx, q)
 	defer func() {
@@ -226,7 +224,7 @@ func settleBatch(ctx context.Context, db interface {
 		if err != nil {
 			return 0, fmt.Errorf("settle entries: %w", rejected(err))
 		}
-		if i >= beside {
+		if i < rows {
 			applied += tag.RowsAffected()
 		}
 	}
@@ -235,7 +233,7 @@ func settleBatch(ctx context.Context, db interface {
 
 func answerArgs(owner int64, batch []*outbox.Settlement) ([]any, error) {
 	n := len(batch)
-	ids, small := make([][16]byte, n), make([]int16, 2*n)
+	ids, apps, small := make([][16]byte, n), make([][16]byte, n), make([]int16, 2*n)
 	attempts, statuses := small[:n:n], small[n:]
 	headers, bodies := make([]string, n), make([][]byte, n)
 	kinds, errs := make([]string, n), make([]string, n)
@@ -248,19 +246,20 @@ func answerArgs(owner int64, batch []*outbox.Settlement) ([]any, error) {
 		if err != nil {
 			return nil, fmt.Errorf("encode headers: %w", err)
 		}
-		ids[i], attempts[i], statuses[i] = x.Entry.ID, int16(x.Entry.Attempt), int16(x.Answer.Status)
+		ids[i], apps[i], attempts[i], statuses[i] = x.Entry.ID, x.Entry.App, int16(x.Entry.Attempt), int16(x.Answer.Status)
 		headers[i], bodies[i], kinds[i], errs[i] = clean(string(encoded)), x.Answer.Body, x.Answer.Kind, clean(x.Answer.Error)
 	}
-	return []any{owner, ids, attempts, statuses, headers, bodies, kinds, errs}, nil
+	return []any{owner, ids, attempts, apps, statuses, headers, bodies, kinds, errs}, nil
 }
 
 func handlerArgs(owner int64, batch []*outbox.Settlement) []any {
 	n := len(batch)
-	ids, attempts, handled := make([][16]byte, n), make([]int16, n), make([]bool, n)
+	ids, letters, attempts, handled := make([][16]byte, n), make([][16]byte, n), make([]int16, n), make([]bool, n)
 	for i, x := range batch {
-		ids[i], attempts[i], handled[i] = x.Entry.ID, int16(x.Entry.Attempt), x.Outcome == outbox.Succeeded
+		ids[i], letters[i], attempts[i] = x.Entry.ID, x.Entry.HandlerFor, int16(x.Entry.Attempt)
+		handled[i] = x.Outcome == outbox.Succeeded
 	}
-	return []any{owner, ids, attempts, handled}
+	return []any{owner, ids, attempts, letters, handled}
 }
 
 func causes(batch []*outbox.Settlement) []string {
