@@ -44,7 +44,7 @@ type ClaimStore interface {
 	Cancelled(ctx context.Context, owner int64) ([]uuid.UUID, error)
 	// Sweep frees entries of dead owners.
 	Sweep(ctx context.Context) (freed, ended, dead int, err error)
-	// Owned lists the running entries of an epoch: ID, Attempt and ReplyTo only.
+	// Owned lists the running entries of an epoch: ID, Attempt, Claims and ReplyTo only.
 	Owned(ctx context.Context, owner int64) ([]*outbox.Entry, error)
 	// MendGates lets entries through that wait at a gate with room, of which there are none.
 	MendGates(ctx context.Context) (orphans int, err error)

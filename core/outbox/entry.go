@@ -26,7 +26,7 @@ const (
 	// Ready may be claimed. In: Append without a free slot, promotion, the sweep of a dead owner. Out: a claim.
 	Ready State = 1
 	// Running belongs to the node epoch in owner. In: born claimed, a claim. Out: a settlement by the same owner and
-	// attempt, or the sweep once the epoch is dead.
+	// claim, or the sweep once the epoch is dead.
 	Running State = 2
 	// Blocked waits at a gate. In: Append behind the head of a key. Out: the settlement of the one before.
 	Blocked State = 3
@@ -145,6 +145,7 @@ type Entry struct {
 	State        State
 	Priority     int16
 	Attempt      int // starts counted so far, this one included while it runs
+	Claims       int // how often it was claimed: with Owner, the token of a claim
 	MaxAttempts  int
 	Depth        int
 	NodeLosses   int

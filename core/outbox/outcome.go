@@ -33,7 +33,7 @@ const (
 )
 
 // Settlement is what becomes of a running entry after one attempt. It applies only while the entry still belongs to the
-// same owner and attempt; otherwise somebody else has taken it over and the settlement is dropped.
+// same claim of the same owner; otherwise it has been taken over, or given back, and the settlement is dropped.
 type Settlement struct {
 	Entry   *Entry
 	Outcome Outcome

@@ -14,7 +14,7 @@ import (
 // settleRows bounds one flush of settlements.
 const settleRows = 500
 
-// SettleStore applies settlements, each only where the entry still belongs to the same owner and attempt, and writes the
+// SettleStore applies settlements, each only where the entry still belongs to the same claim of owner, and writes the
 // execution records in the same transaction. It returns how many applied. Repeating a batch is harmless.
 type SettleStore interface {
 	Settle(ctx context.Context, owner int64, batch []*Settlement) (int64, error)

@@ -242,13 +242,13 @@ WITH picked AS (
         ORDER BY o.priority, o.run_at, o.id
         LIMIT w.quota FOR UPDATE SKIP LOCKED) p
 )
-UPDATE outbox o SET state = 2, owner = $1, attempt = o.attempt + 1
+UPDATE outbox o SET state = 2, owner = $1, attempt = o.attempt + 1, claims = o.claims + 1
 WHERE o.id = ANY (ARRAY (SELECT id FROM picked)) AND EXISTS (SELECT 1 FROM nodes WHERE epoch = $1)
 RETURNING ` + outboxColumns
 
 const outboxColumns = `o.id, o.event_id, o.app, o.lane, o.target, o.target_kind, o.trigger, o.root_id, o.replay_of,
     o.handler_for, o.principal, o.reply_to, o.accepted_at, o.expires_at, o.timeout_ms, o.kind, o.state, o.priority, o.attempt,
-    o.max_attempts, o.depth, o.node_losses, o.engine_losses, o.backoff, coalesce(o.gate, ''), coalesce(o.gate_limit, 0),
+    o.claims, o.max_attempts, o.depth, o.node_losses, o.engine_losses, o.backoff, coalesce(o.gate, ''), coalesce(o.gate_limit, 0),
     o.gate_held, coalesce(o.rate_key, ''), o.keep_answer, coalesce(o.expires_at <= clock_timestamp(), false),
     o.cancelled_at IS NOT NULL, o.envelope, o.payload`
 
@@ -280,7 +280,7 @@ func scanEntry(row pgx.CollectableRow) (*outbox.Entry, error) {
 	var expires *time.Time
 	var timeout int32
 	err := row.Scan(&e.ID, &e.EventID, &e.App, &e.Lane, &e.Target, &e.TargetKind, &trigger, &e.RootID, &replayOf, &handlerFor,
-		&principal, &replyTo, &e.AcceptedAt, &expires, &timeout, &e.Kind, &e.State, &e.Priority, &e.Attempt, &e.MaxAttempts,
+		&principal, &replyTo, &e.AcceptedAt, &expires, &timeout, &e.Kind, &e.State, &e.Priority, &e.Attempt, &e.Claims, &e.MaxAttempts,
 		&e.Depth, &e.NodeLosses, &e.EngineLosses, &e.Backoff, &e.Gate, &e.GateLimit, &e.GateHeld, &e.RateKey, &e.KeepAnswer,
 		&e.Expired, &e.Cancelled, &e.Envelope, &e.Payload)
 	if err != nil {
@@ -462,12 +462,12 @@ func (s *OutboxStore) Sweep(ctx context.Context) (freed, ended, dead int, err er
 
 const sqlOutboxDetach = `
 UPDATE outbox o SET reply_to = NULL, keep_answer = true, payload = $4
-WHERE o.id = $2 AND o.attempt = $3 AND o.owner + 0 = $1 AND o.state + 0 = 2 AND EXISTS (SELECT 1 FROM nodes WHERE epoch = $1)`
+WHERE o.id = $2 AND o.claims = $3 AND o.owner + 0 = $1 AND o.state + 0 = 2 AND EXISTS (SELECT 1 FROM nodes WHERE epoch = $1)`
 
 // Detach makes a running sync entry one that nobody waits for, whose answer is kept. It reports whether the entry was
 // still running.
 func (s *OutboxStore) Detach(ctx context.Context, owner int64, e *outbox.Entry) (bool, error) {
-	tag, err := s.pool.Exec(ctx, sqlOutboxDetach, owner, e.ID, e.Attempt, e.Payload)
+	tag, err := s.pool.Exec(ctx, sqlOutboxDetach, owner, e.ID, e.Claims, e.Payload)
 	if err != nil {
 		return false, fmt.Errorf("detach entry: %w", err)
 	}
@@ -486,9 +486,9 @@ func (s *OutboxStore) Cancelled(ctx context.Context, owner int64) ([]uuid.UUID, 
 	return ids, nil
 }
 
-const sqlOutboxOwned = `SELECT id, attempt, reply_to FROM outbox WHERE state = 2 AND owner = $1`
+const sqlOutboxOwned = `SELECT id, attempt, claims, reply_to FROM outbox WHERE state = 2 AND owner = $1`
 
-// Owned lists the running entries of an epoch: ID, Attempt and ReplyTo only.
+// Owned lists the running entries of an epoch: ID, Attempt, Claims and ReplyTo only.
 func (s *OutboxStore) Owned(ctx context.Context, owner int64) ([]*outbox.Entry, error) {
 	rows, err := s.pool.Query(ctx, sqlOutboxOwned, owner)
 	if err != nil {
@@ -497,7 +497,7 @@ func (s *OutboxStore) Owned(ctx context.Context, owner int64) ([]*outbox.Entry, 
 	entries, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (*outbox.Entry, error) {
 		var e outbox.Entry
 		var replyTo *uuid.UUID
-		if err := row.Scan(&e.ID, &e.Attempt, &replyTo); err != nil {
+		if err := row.Scan(&e.ID, &e.Attempt, &e.Claims, &replyTo); err != nil {
 			return nil, err
 		}
 		if replyTo != nil {

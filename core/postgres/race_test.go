@@ -297,3 +297,26 @@ func TestAnswerOfALostNodeIsNotKept(t *testing.T) {
 		t.Errorf("the answer of a live node is %q", body)
 	}
 }
+
+// A release is repeated because its answer was lost, after the entry was claimed again by the same node: the repeat must
+// not touch the new claim.
+func TestRepeatedReleaseLeavesTheNextClaim(t *testing.T) {
+	t.Parallel()
+	r := newRaces(t)
+	e := r.entry(outbox.Ready)
+	r.must(r.insert(here, false, e))
+	first := r.claim(here, e)[0]
+	release := []*outbox.Settlement{{Entry: first, Outcome: outbox.Retried, Uncharged: true, Started: time.Now()}}
+	if n, err := r.store.Settle(t.Context(), here, release); err != nil || n != 1 {
+		t.Fatal(n, err)
+	}
+	second := r.claim(here, e)
+	if len(second) != 1 {
+		t.Fatalf("claimed %d", len(second))
+	}
+	before := r.row(e)
+	if n, err := r.store.Settle(t.Context(), here, release); err != nil || n != 0 {
+		t.Errorf("the repeat applied to %d, %v", n, err)
+	}
+	r.want(e, before)
+}

@@ -16,18 +16,18 @@ import (
 )
 
 // The parts of the settlements' statements: the attempts to end, in arrays, of which some statements have more; the fence,
-// by which a row is touched only while it belongs to the same attempt of the same epoch and that epoch is live; and what
+// by which a row is touched only while it belongs to the same claim of the same epoch and that epoch is live; and what
 // is kept. Everything that is needed later is returned by the one DELETE or UPDATE, so that no statement joins twice.
 const (
-	settleArrays = `$2::uuid[], $3::smallint[], $4::smallint[], $5::int[], $6::smallint[], $7::timestamptz[], $8::bigint[],
+	settleArrays = `$2::uuid[], $3::int[], $4::smallint[], $5::int[], $6::smallint[], $7::timestamptz[], $8::bigint[],
         $9::text[], $10::text[], $11::text[]`
-	settleNames = `id, attempt, outcome, version, status, started, duration, reason, error, fault`
+	settleNames = `id, claim, outcome, version, status, started, duration, reason, error, fault`
 
 	settleBodyArrays = `, $12::boolean[], $13::bytea[], $14::bytea[], $15::bytea[]`
 	settleBodyNames  = `, keep, body, response, logs`
 
 	// owner + 0 keeps the planner to the primary key: the index on owner holds every dead row of this node too.
-	settleFence = `o.id = x.id AND o.attempt = x.attempt AND o.owner + 0 = $1 AND o.state + 0 = 2
+	settleFence = `o.id = x.id AND o.claims = x.claim AND o.owner + 0 = $1 AND o.state + 0 = 2
         AND EXISTS (SELECT 1 FROM nodes WHERE epoch = $1)`
 
 	settleReturns = `o.id, o.attempt, o.app, o.target, o.trigger, o.kind, o.depth, o.event_id, o.root_id, o.accepted_at,
@@ -99,7 +99,7 @@ const sqlSettleRelease = `
 UPDATE outbox o SET state = ` + settleAgain + `, owner = NULL, gate_held = ` + settleHeld + `, attempt = o.attempt - 1,
     run_at = CASE WHEN x.delay <= 0 THEN o.run_at ELSE clock_timestamp() + x.delay * interval '1 millisecond' END,
     last_error = coalesce(nullif(x.error, ''), o.last_error)
-FROM unnest($2::uuid[], $3::smallint[], $4::bigint[], $5::text[]) AS x (id, attempt, delay, error)
+FROM unnest($2::uuid[], $3::int[], $4::bigint[], $5::text[]) AS x (id, claim, delay, error)
 WHERE ` + settleFence
 
 // Where an entry goes that is to run again, and whether it stays through its gate meanwhile.
@@ -273,17 +273,16 @@ func causes(batch []*outbox.Settlement) []string {
 func settleArgs(owner int64, batch []*outbox.Settlement) []any {
 	n := len(batch)
 	ids := make([][16]byte, n)
-	small := make([]int16, 3*n)
-	attempts, outcomes, statuses := small[:n:n], small[n:2*n:2*n], small[2*n:]
-	versions, started, durations := make([]int32, n), make([]time.Time, n), make([]int64, n)
+	outcomes, statuses := make([]int16, n), make([]int16, n)
+	claims, versions, started, durations := make([]int32, n), make([]int32, n), make([]time.Time, n), make([]int64, n)
 	text := make([]string, 3*n)
 	reasons, errs, faults := text[:n:n], text[n:2*n:2*n], text[2*n:]
 	for i, x := range batch {
-		ids[i], attempts[i], outcomes[i], statuses[i] = x.Entry.ID, int16(x.Entry.Attempt), int16(x.Outcome), int16(x.Status)
+		ids[i], claims[i], outcomes[i], statuses[i] = x.Entry.ID, int32(x.Entry.Claims), int16(x.Outcome), int16(x.Status)
 		versions[i], started[i], durations[i] = int32(x.Version), x.Started, x.Duration.Microseconds()
 		reasons[i], errs[i], faults[i] = x.Reason, clean(x.Error), x.Fault
 	}
-	return []any{owner, ids, attempts, outcomes, versions, statuses, started, durations, reasons, errs, faults}
+	return []any{owner, ids, claims, outcomes, versions, statuses, started, durations, reasons, errs, faults}
 }
 
 // keptBytes bounds what a record keeps of an input or an answer. A dead letter keeps its whole input for the replay.
@@ -315,11 +314,11 @@ func retryArgs(batch []*outbox.Settlement) []any {
 
 func releaseArgs(owner int64, batch []*outbox.Settlement) []any {
 	n := len(batch)
-	ids, attempts, delays, errs := make([][16]byte, n), make([]int16, n), make([]int64, n), make([]string, n)
+	ids, claims, delays, errs := make([][16]byte, n), make([]int32, n), make([]int64, n), make([]string, n)
 	for i, x := range batch {
-		ids[i], attempts[i], delays[i], errs[i] = x.Entry.ID, int16(x.Entry.Attempt), x.RetryIn.Milliseconds(), clean(x.Error)
+		ids[i], claims[i], delays[i], errs[i] = x.Entry.ID, int32(x.Entry.Claims), x.RetryIn.Milliseconds(), clean(x.Error)
 	}
-	return []any{owner, ids, attempts, delays, errs}
+	return []any{owner, ids, claims, delays, errs}
 }
 
 // clean makes text that came from a script storable: Postgres text holds no NUL and no invalid UTF-8.
