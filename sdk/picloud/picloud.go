@@ -7,7 +7,11 @@
 //   - a Response is sent as it is;
 //   - nil is an empty answer with status 204;
 //   - anything else is sent as JSON with status 200;
-//   - an error makes the run fail: a caller has a 502, an event is tried again.
+//   - an error makes the run fail: a caller has a 502, an event is tried again. RetryAfter and Fatal say when, or that it
+//     is not.
+//
+// Context.Invoke and Context.Queue send events to other scripts of the app: what they answer is that the event is safe,
+// not that it was handled. A run that handles several events at once finds them in Context.Batch.
 //
 // Globals live as long as the interpreter that holds them, which serves one call at a time; there may be several, and
 // they come and go, so globals are good for caches and for nothing else. Goroutines end with the call that started them.
@@ -16,7 +20,8 @@
 // a loop are the same in all its rounds. They import this package and those of the standard library that only compute;
 // Context.Sleep stands for time.Sleep. encoding/json sees the fields of a script's types but calls MarshalJSON only on
 // the value that it is given, never on what is inside, UnmarshalJSON not at all, and treats an embedded struct as a field
-// with its type's name.
+// with its type's name. An error that was made of a nil pointer is nil, where Go would have an error that holds nil, and
+// errors.As and errors.Is see of errors of a script's own types neither the type nor what they wrap.
 package picloud
 
 import (
@@ -28,8 +33,8 @@ import (
 	"time"
 )
 
-// Version of what scripts see.
-const Version = "1.0"
+// Version of what scripts see. 1.1 brought Context.Invoke, Context.Queue, Context.Batch, Error, RetryAfter and Fatal.
+const Version = "1.1"
 
 // Context is one call of a script. It is valid until Handle returns.
 type Context struct {
@@ -48,6 +53,7 @@ type Context struct {
 	Log *Logger
 
 	runtime Runtime
+	batch   []Message
 }
 
 // Event is the envelope of an event.
@@ -57,6 +63,8 @@ type Event struct {
 	Type    string // what happened, such as "http.request"
 	Subject string // what it is about
 	Time    time.Time
+	// ContentType of the event's data; empty: unknown.
+	ContentType string
 }
 
 // Headers are those of a request or an answer: Get, Set and Add take names in any case.

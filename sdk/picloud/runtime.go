@@ -3,8 +3,10 @@ package picloud
 import (
 	"net/http"
 	"net/url"
+	"time"
 
 	"github.com/picloud/picloud/sdk/event"
+	"github.com/picloud/picloud/sdk/fault"
 )
 
 // Runtime is what an engine provides for one run. Scripts do not see it.
@@ -12,6 +14,11 @@ type Runtime interface {
 	// Log takes one line. data is what the script gave beside the message: nothing, one value, or several that make a
 	// list.
 	Log(level, message string, data []any)
+	// Call asks a service of the host, such as "queue" for "send", and waits for its answer. Errors are faults, or those
+	// of the run's context.
+	Call(service, method string, args []byte) ([]byte, error)
+	// JSON encodes a value as the script means it.
+	JSON(v any) ([]byte, error)
 	// Done is closed when the run is over.
 	Done() <-chan struct{}
 }
@@ -19,10 +26,15 @@ type Runtime interface {
 // NewContext makes the context of one run. It is for engines; scripts do not see it.
 func NewContext(r Runtime, executionID string, attempt int, e *event.Envelope, body []byte) *Context {
 	c := &Context{
-		Event:       Event{ID: e.ID, Source: e.Source, Type: e.Type, Subject: e.Subject, Time: e.Time},
+		Event: Event{
+			ID: e.ID, Source: e.Source, Type: e.Type, Subject: e.Subject, Time: e.Time, ContentType: e.ContentType,
+		},
 		ExecutionID: executionID, Attempt: attempt, SDKVersion: Version, Log: &Logger{r}, runtime: r,
 	}
 	c.Request.Body = body
+	if e.Type == event.BatchType {
+		c.batch = messages(r, body)
+	}
 	h := e.HTTP
 	if h == nil {
 		return c
@@ -43,3 +55,18 @@ func NewContext(r Runtime, executionID string, attempt int, e *event.Envelope, b
 	}
 	return c
 }
+
+// Failed is the fault of a run whose Handle returned err. It is for engines; scripts do not see it.
+func Failed(err error) *fault.Fault {
+	f := fault.New(fault.ScriptError, fault.Script, "%s", err.Error())
+	f.RetryAfter, f.Fatal = wishes(err)
+	f.RetryAfter = max(0, f.RetryAfter)
+	if f.RetryAfter > 0 && f.RetryAfter < time.Millisecond {
+		f.RetryAfter = time.Millisecond // what travels is milliseconds, and zero is no wish
+	}
+	return f
+}
+
+// EncodeBatchResult makes the body of the answer of a run that returned r, to be sent under event.BatchContentType. It is
+// for engines; scripts do not see it.
+func EncodeBatchResult(r *BatchResult) ([]byte, error) { return r.encode() }

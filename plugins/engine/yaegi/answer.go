@@ -42,6 +42,14 @@ func newAnswer(value any, limit int) (a answer, err error) {
 			break
 		}
 		a, err = fromResponse(v)
+	case picloud.BatchResult:
+		a, err = fromBatch(&v)
+	case *picloud.BatchResult:
+		if v == nil {
+			a.head.Status = http.StatusNoContent
+			break
+		}
+		a, err = fromBatch(v)
 	default:
 		a.head = engine.Head{Status: http.StatusOK, Headers: jsonHeader}
 		a.body, err = encode(value)
@@ -49,6 +57,14 @@ func newAnswer(value any, limit int) (a answer, err error) {
 	if err == nil && len(a.body) > limit {
 		return answer{}, fault.New(fault.Limit, fault.Script, "the answer has %d bytes, more than %d", len(a.body), limit)
 	}
+	return a, err
+}
+
+var batchHeader = []event.Header{{Name: "Content-Type", Value: event.BatchContentType}}
+
+func fromBatch(r *picloud.BatchResult) (a answer, err error) {
+	a.head = engine.Head{Status: http.StatusOK, Headers: batchHeader}
+	a.body, err = picloud.EncodeBatchResult(r)
 	return a, err
 }
 
@@ -110,8 +126,17 @@ func checkHeader(name, value string) error {
 	return nil
 }
 
-// encode writes a value as JSON. A value that JSON has no form for is the script's mistake.
+// encode writes an answer as JSON. A value that JSON has no form for is the script's mistake.
 func encode(value any) ([]byte, error) {
+	b, err := marshal(value)
+	if err != nil {
+		return nil, invalid("%v", err)
+	}
+	return b, nil
+}
+
+// marshal writes a script's value as JSON. The error says which part of it has no form there.
+func marshal(value any) ([]byte, error) {
 	b, err := json.Marshal(plain(value))
 	if err == nil {
 		return b, nil
@@ -121,9 +146,9 @@ func encode(value any) ([]byte, error) {
 		if path != "" {
 			what += " at " + path
 		}
-		return nil, invalid("JSON has no form for %s", what)
+		return nil, fmt.Errorf("JSON has no form for %s", what)
 	}
-	return nil, invalid("%v", err)
+	return nil, err
 }
 
 func invalid(format string, args ...any) error {

@@ -1,6 +1,7 @@
 package yaegi
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"go/ast"
@@ -46,6 +47,12 @@ func check(files []engine.File) (*source, []engine.Diagnostic) {
 		return nil, []engine.Diagnostic{{File: name, Message: fmt.Sprintf("a Go script is one file, not %d", len(files))}}
 	}
 	c := &checker{fset: token.NewFileSet(), name: files[0].Name}
+	if len(bytes.TrimSpace(files[0].Data)) == 0 {
+		return nil, []engine.Diagnostic{{
+			File: c.name, Line: 1, Column: 1,
+			Message: "the file is empty; a script is of package main and has a func Handle(ctx *picloud.Context) (any, error)",
+		}}
+	}
 	file, err := parser.ParseFile(c.fset, c.name, files[0].Data, parser.SkipObjectResolution)
 	if err != nil {
 		return nil, c.syntax(err)
@@ -155,6 +162,9 @@ var (
 // plainer says in a script's terms what the compiler says in its own.
 func plainer(message string) string {
 	if m := missing.FindStringSubmatch(message); m != nil {
+		if m[1] == "time.Sleep" {
+			return "time.Sleep is not available to scripts: use ctx.Sleep, which ends with the run"
+		}
 		return m[1] + " is not available to scripts"
 	}
 	if m := tooNew.FindStringSubmatch(message); m != nil {

@@ -133,7 +133,7 @@ func (in *interpreter) handled(ctx context.Context, inv *engine.Invocation) (a a
 	}()
 	value, err := in.handle(picloud.NewContext(&run{ctx, inv}, inv.ExecutionID, inv.Attempt, inv.Event, inv.Body))
 	if err != nil {
-		return answer{}, fault.New(fault.ScriptError, fault.Script, "%s", err.Error())
+		return answer{}, picloud.Failed(err)
 	}
 	return newAnswer(value, in.source.limit)
 }
@@ -169,6 +169,12 @@ type run struct {
 }
 
 func (r *run) Done() <-chan struct{} { return r.ctx.Done() }
+
+func (r *run) Call(service, method string, args []byte) ([]byte, error) {
+	return r.inv.Call(r.ctx, service, method, args)
+}
+
+func (r *run) JSON(v any) ([]byte, error) { return marshal(v) }
 
 func (r *run) Log(level, message string, data []any) {
 	l := engine.Log{Time: time.Now(), Level: level, Message: message}

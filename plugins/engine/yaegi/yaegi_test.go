@@ -107,7 +107,7 @@ func TestAnswers(t *testing.T) {
 			`return fmt.Sprint(ctx.Request.Method, ctx.Request.Path, ctx.Request.Params["id"], ctx.Request.Param("id"), ctx.Request.Rest,
 				ctx.Request.Query["q"], ctx.Request.Headers["Accept"], ctx.Request.Header("accept"), string(ctx.Request.Body),
 				ctx.ExecutionID, ctx.Attempt, ctx.SDKVersion, ctx.Event.ID, ctx.Event.Type), nil`,
-			200, "application/json", `"POST/users/777r/s[1 2] [a b]abodyx121.0e1http.request"`,
+			200, "application/json", `"POST/users/777r/s[1 2] [a b]abodyx121.1e1http.request"`,
 		},
 		"json": {
 			[]string{"sort", "strings"},
@@ -307,6 +307,8 @@ func TestRefusedSources(t *testing.T) {
 		"not a func":    {"package main\nvar Handle = 1", 1, "no func Handle"},
 		"platform":      {script(nil, `return ctx.runtime, nil`), 6, "no field or method runtime"},
 		"init panic":    {script(nil, "return x, nil") + "var x = f()\nfunc f() int { panic(\"oh no\") }\n", 9, "panicked when it was loaded: oh no"},
+		"empty":         {" \n", 1, "the file is empty"},
+		"time.Sleep":    {script([]string{"time"}, `time.Sleep(1); return nil, nil`), 7, "use ctx.Sleep"},
 		"os.Exit":       {script([]string{"os"}, `os.Exit(1); return nil, nil`), 4, "not available"},
 	} {
 		loaded, err := e.Load(t.Context(), bundle(name, c.src))

@@ -12,14 +12,29 @@ import (
 func symbols_github_com_picloud_picloud_sdk_picloud() Table {
 	return Table{
 		// function, constant and variable definitions
-		"Version": reflect.ValueOf(constant.MakeFromLiteral("\"1.0\"", token.STRING, 0)),
+		"Code":            reflect.ValueOf(picloud.Code),
+		"Fatal":           reflect.ValueOf(picloud.Fatal),
+		"InvalidArgument": reflect.ValueOf(constant.MakeFromLiteral("\"invalid_argument\"", token.STRING, 0)),
+		"LoopBudget":      reflect.ValueOf(constant.MakeFromLiteral("\"loop_budget\"", token.STRING, 0)),
+		"LoopDepth":       reflect.ValueOf(constant.MakeFromLiteral("\"loop_depth\"", token.STRING, 0)),
+		"NotFound":        reflect.ValueOf(constant.MakeFromLiteral("\"not_found\"", token.STRING, 0)),
+		"Overloaded":      reflect.ValueOf(constant.MakeFromLiteral("\"overloaded\"", token.STRING, 0)),
+		"RetryAfter":      reflect.ValueOf(picloud.RetryAfter),
+		"Unavailable":     reflect.ValueOf(constant.MakeFromLiteral("\"unavailable\"", token.STRING, 0)),
+		"Version":         reflect.ValueOf(constant.MakeFromLiteral("\"1.1\"", token.STRING, 0)),
 
 		// type definitions
-		"Context":  reflect.ValueOf((*picloud.Context)(nil)),
-		"Event":    reflect.ValueOf((*picloud.Event)(nil)),
-		"Headers":  reflect.ValueOf((*picloud.Headers)(nil)),
-		"Logger":   reflect.ValueOf((*picloud.Logger)(nil)),
-		"Request":  reflect.ValueOf((*picloud.Request)(nil)),
-		"Response": reflect.ValueOf((*picloud.Response)(nil)),
+		"BatchResult": reflect.ValueOf((*picloud.BatchResult)(nil)),
+		"Context":     reflect.ValueOf((*picloud.Context)(nil)),
+		"Delivery":    reflect.ValueOf((*picloud.Delivery)(nil)),
+		"Error":       reflect.ValueOf((*picloud.Error)(nil)),
+		"Event":       reflect.ValueOf((*picloud.Event)(nil)),
+		"Failure":     reflect.ValueOf((*picloud.Failure)(nil)),
+		"Headers":     reflect.ValueOf((*picloud.Headers)(nil)),
+		"Logger":      reflect.ValueOf((*picloud.Logger)(nil)),
+		"Message":     reflect.ValueOf((*picloud.Message)(nil)),
+		"Queue":       reflect.ValueOf((*picloud.Queue)(nil)),
+		"Request":     reflect.ValueOf((*picloud.Request)(nil)),
+		"Response":    reflect.ValueOf((*picloud.Response)(nil)),
 	}
 }

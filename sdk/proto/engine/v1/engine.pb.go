@@ -950,7 +950,17 @@ type Invoke struct {
 	// From now until the run must have ended; zero: no limit. A process with a run that has not ended 250 ms later is
 	// killed.
 	TimeoutMs int64 `protobuf:"varint,4,opt,name=timeout_ms,json=timeoutMs,proto3" json:"timeout_ms,omitempty"`
-	// One, or a batch that the script takes as a whole.
+	// One. A run for several events has one of the type "picloud.batch" whose data is JSON:
+	//
+	//	{"items": [{"id", "attempt", "event": {"id", "source", "type", "subject", "time", "content_type"},
+	//	            "body" or, where it is not UTF-8, "body_base64"}]}
+	//
+	// A script that knows of it answers with the Content-Type "application/vnd.picloud.batch+json" and which items failed,
+	// by their ids; "retry_after_ms" and "fatal" may be left out:
+	//
+	//	{"failures": [{"id", "error", "retry_after_ms", "fatal"}]}
+	//
+	// Any other answer says that all are done. A run that fails has failed for all of them.
 	Events        []*Event `protobuf:"bytes,5,rep,name=events,proto3" json:"events,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1134,9 +1144,7 @@ type Output struct {
 	// The run is over: the last message of this invocation. A run that has not failed has sent a head.
 	End bool `protobuf:"varint,3,opt,name=end,proto3" json:"end,omitempty"`
 	// With end: the run failed. It may have answered in part before.
-	Fault *v1.Fault `protobuf:"bytes,4,opt,name=fault,proto3" json:"fault,omitempty"`
-	// With end, where Invoke had a batch: the events that failed. The others are done.
-	Outcomes      []*Outcome `protobuf:"bytes,5,rep,name=outcomes,proto3" json:"outcomes,omitempty"`
+	Fault         *v1.Fault `protobuf:"bytes,4,opt,name=fault,proto3" json:"fault,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1199,68 +1207,6 @@ func (x *Output) GetFault() *v1.Fault {
 	return nil
 }
 
-func (x *Output) GetOutcomes() []*Outcome {
-	if x != nil {
-		return x.Outcomes
-	}
-	return nil
-}
-
-// Outcome is how one event of a batch went.
-type Outcome struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// Its place in the batch, from 0.
-	Event int64 `protobuf:"varint,1,opt,name=event,proto3" json:"event,omitempty"`
-	// Why it failed. retry_after_ms in it is the script's wish.
-	Fault         *v1.Fault `protobuf:"bytes,2,opt,name=fault,proto3" json:"fault,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *Outcome) Reset() {
-	*x = Outcome{}
-	mi := &file_engine_v1_engine_proto_msgTypes[19]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *Outcome) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*Outcome) ProtoMessage() {}
-
-func (x *Outcome) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_engine_proto_msgTypes[19]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use Outcome.ProtoReflect.Descriptor instead.
-func (*Outcome) Descriptor() ([]byte, []int) {
-	return file_engine_v1_engine_proto_rawDescGZIP(), []int{19}
-}
-
-func (x *Outcome) GetEvent() int64 {
-	if x != nil {
-		return x.Event
-	}
-	return 0
-}
-
-func (x *Outcome) GetFault() *v1.Fault {
-	if x != nil {
-		return x.Fault
-	}
-	return nil
-}
-
 // Head is the beginning of an answer.
 type Head struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1273,7 +1219,7 @@ type Head struct {
 
 func (x *Head) Reset() {
 	*x = Head{}
-	mi := &file_engine_v1_engine_proto_msgTypes[20]
+	mi := &file_engine_v1_engine_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1285,7 +1231,7 @@ func (x *Head) String() string {
 func (*Head) ProtoMessage() {}
 
 func (x *Head) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_engine_proto_msgTypes[20]
+	mi := &file_engine_v1_engine_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1298,7 +1244,7 @@ func (x *Head) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Head.ProtoReflect.Descriptor instead.
 func (*Head) Descriptor() ([]byte, []int) {
-	return file_engine_v1_engine_proto_rawDescGZIP(), []int{20}
+	return file_engine_v1_engine_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Head) GetStatus() int64 {
@@ -1325,7 +1271,7 @@ type Header struct {
 
 func (x *Header) Reset() {
 	*x = Header{}
-	mi := &file_engine_v1_engine_proto_msgTypes[21]
+	mi := &file_engine_v1_engine_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1337,7 +1283,7 @@ func (x *Header) String() string {
 func (*Header) ProtoMessage() {}
 
 func (x *Header) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_engine_proto_msgTypes[21]
+	mi := &file_engine_v1_engine_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1350,7 +1296,7 @@ func (x *Header) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Header.ProtoReflect.Descriptor instead.
 func (*Header) Descriptor() ([]byte, []int) {
-	return file_engine_v1_engine_proto_rawDescGZIP(), []int{21}
+	return file_engine_v1_engine_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Header) GetName() []byte {
@@ -1377,7 +1323,7 @@ type Chunk struct {
 
 func (x *Chunk) Reset() {
 	*x = Chunk{}
-	mi := &file_engine_v1_engine_proto_msgTypes[22]
+	mi := &file_engine_v1_engine_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1389,7 +1335,7 @@ func (x *Chunk) String() string {
 func (*Chunk) ProtoMessage() {}
 
 func (x *Chunk) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_engine_proto_msgTypes[22]
+	mi := &file_engine_v1_engine_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1402,7 +1348,7 @@ func (x *Chunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Chunk.ProtoReflect.Descriptor instead.
 func (*Chunk) Descriptor() ([]byte, []int) {
-	return file_engine_v1_engine_proto_rawDescGZIP(), []int{22}
+	return file_engine_v1_engine_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Chunk) GetData() []byte {
@@ -1425,7 +1371,7 @@ type Credit struct {
 
 func (x *Credit) Reset() {
 	*x = Credit{}
-	mi := &file_engine_v1_engine_proto_msgTypes[23]
+	mi := &file_engine_v1_engine_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1437,7 +1383,7 @@ func (x *Credit) String() string {
 func (*Credit) ProtoMessage() {}
 
 func (x *Credit) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_engine_proto_msgTypes[23]
+	mi := &file_engine_v1_engine_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1450,7 +1396,7 @@ func (x *Credit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Credit.ProtoReflect.Descriptor instead.
 func (*Credit) Descriptor() ([]byte, []int) {
-	return file_engine_v1_engine_proto_rawDescGZIP(), []int{23}
+	return file_engine_v1_engine_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Credit) GetBytes() int64 {
@@ -1462,6 +1408,23 @@ func (x *Credit) GetBytes() int64 {
 
 // Call asks a service of the host, on behalf of the script. At most 16 of one invocation are open at a time: the host
 // refuses more with "limit_exceeded".
+//
+// Arguments and results are JSON. Fields that are not known are refused with "invalid_argument"; all but those named here
+// as needed may be left out. A message is
+//
+//	{"data" or, where it is not UTF-8, "data_base64", "content_type", "delivery": {"delay_ms" or "run_at" (RFC 3339),
+//	 "expires_in_ms", "priority", "max_attempts", "ordering_key", "concurrency_key", "rate_key", "debounce_key",
+//	 "idempotency_key"}}
+//
+// with at most 1 MiB of data. It belongs to the app of the run, and to the chain of events that the run is in: at its
+// end the answer is "loop_depth" or "loop_budget". "overloaded" comes with the time after which to try again.
+//
+//	invoke.send  runs another script: a message with "script" (its name, needed). Result: {"id"}, the execution's.
+//	queue.send   puts up to 100 messages into a queue: {"queue": (its name, needed), "messages": [...]}. Result:
+//	             {"messages": [{"id"} or {"code", "error", "retry_after_ms"}]}, in the same order: one may be refused
+//	             and the next accepted, but none with the ordering_key or debounce_key of one that was refused.
+//
+// A result means that the events are safe.
 type Call struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Chosen by the engine; unique within the invocation.
@@ -1476,7 +1439,7 @@ type Call struct {
 
 func (x *Call) Reset() {
 	*x = Call{}
-	mi := &file_engine_v1_engine_proto_msgTypes[24]
+	mi := &file_engine_v1_engine_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1488,7 +1451,7 @@ func (x *Call) String() string {
 func (*Call) ProtoMessage() {}
 
 func (x *Call) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_engine_proto_msgTypes[24]
+	mi := &file_engine_v1_engine_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1501,7 +1464,7 @@ func (x *Call) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Call.ProtoReflect.Descriptor instead.
 func (*Call) Descriptor() ([]byte, []int) {
-	return file_engine_v1_engine_proto_rawDescGZIP(), []int{24}
+	return file_engine_v1_engine_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Call) GetCall() uint64 {
@@ -1546,7 +1509,7 @@ type CallResult struct {
 
 func (x *CallResult) Reset() {
 	*x = CallResult{}
-	mi := &file_engine_v1_engine_proto_msgTypes[25]
+	mi := &file_engine_v1_engine_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1558,7 +1521,7 @@ func (x *CallResult) String() string {
 func (*CallResult) ProtoMessage() {}
 
 func (x *CallResult) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_engine_proto_msgTypes[25]
+	mi := &file_engine_v1_engine_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1571,7 +1534,7 @@ func (x *CallResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CallResult.ProtoReflect.Descriptor instead.
 func (*CallResult) Descriptor() ([]byte, []int) {
-	return file_engine_v1_engine_proto_rawDescGZIP(), []int{25}
+	return file_engine_v1_engine_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *CallResult) GetCall() uint64 {
@@ -1605,7 +1568,7 @@ type Logs struct {
 
 func (x *Logs) Reset() {
 	*x = Logs{}
-	mi := &file_engine_v1_engine_proto_msgTypes[26]
+	mi := &file_engine_v1_engine_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1617,7 +1580,7 @@ func (x *Logs) String() string {
 func (*Logs) ProtoMessage() {}
 
 func (x *Logs) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_engine_proto_msgTypes[26]
+	mi := &file_engine_v1_engine_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1630,7 +1593,7 @@ func (x *Logs) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Logs.ProtoReflect.Descriptor instead.
 func (*Logs) Descriptor() ([]byte, []int) {
-	return file_engine_v1_engine_proto_rawDescGZIP(), []int{26}
+	return file_engine_v1_engine_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Logs) GetLines() []*Log {
@@ -1655,7 +1618,7 @@ type Log struct {
 
 func (x *Log) Reset() {
 	*x = Log{}
-	mi := &file_engine_v1_engine_proto_msgTypes[27]
+	mi := &file_engine_v1_engine_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1667,7 +1630,7 @@ func (x *Log) String() string {
 func (*Log) ProtoMessage() {}
 
 func (x *Log) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_engine_proto_msgTypes[27]
+	mi := &file_engine_v1_engine_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1680,7 +1643,7 @@ func (x *Log) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Log.ProtoReflect.Descriptor instead.
 func (*Log) Descriptor() ([]byte, []int) {
-	return file_engine_v1_engine_proto_rawDescGZIP(), []int{27}
+	return file_engine_v1_engine_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Log) GetTimeUnixNano() int64 {
@@ -1783,16 +1746,12 @@ const file_engine_v1_engine_proto_rawDesc = "" +
 	"\x04body\x18\x02 \x01(\fR\x04body\x12\x1d\n" +
 	"\n" +
 	"body_bytes\x18\x03 \x01(\x03R\tbodyBytes\"\b\n" +
-	"\x06Cancel\"\xc3\x01\n" +
+	"\x06Cancel\"\x91\x01\n" +
 	"\x06Output\x12+\n" +
 	"\x04head\x18\x01 \x01(\v2\x17.picloud.engine.v1.HeadR\x04head\x12\x12\n" +
 	"\x04data\x18\x02 \x01(\fR\x04data\x12\x10\n" +
 	"\x03end\x18\x03 \x01(\bR\x03end\x12.\n" +
-	"\x05fault\x18\x04 \x01(\v2\x18.picloud.plugin.v1.FaultR\x05fault\x126\n" +
-	"\boutcomes\x18\x05 \x03(\v2\x1a.picloud.engine.v1.OutcomeR\boutcomes\"O\n" +
-	"\aOutcome\x12\x14\n" +
-	"\x05event\x18\x01 \x01(\x03R\x05event\x12.\n" +
-	"\x05fault\x18\x02 \x01(\v2\x18.picloud.plugin.v1.FaultR\x05fault\"S\n" +
+	"\x05fault\x18\x04 \x01(\v2\x18.picloud.plugin.v1.FaultR\x05faultJ\x04\b\x05\x10\x06\"S\n" +
 	"\x04Head\x12\x16\n" +
 	"\x06status\x18\x01 \x01(\x03R\x06status\x123\n" +
 	"\aheaders\x18\x02 \x03(\v2\x19.picloud.engine.v1.HeaderR\aheaders\"2\n" +
@@ -1840,7 +1799,7 @@ func file_engine_v1_engine_proto_rawDescGZIP() []byte {
 	return file_engine_v1_engine_proto_rawDescData
 }
 
-var file_engine_v1_engine_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
+var file_engine_v1_engine_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_engine_v1_engine_proto_goTypes = []any{
 	(*DescribeRequest)(nil),  // 0: picloud.engine.v1.DescribeRequest
 	(*DescribeResponse)(nil), // 1: picloud.engine.v1.DescribeResponse
@@ -1861,56 +1820,53 @@ var file_engine_v1_engine_proto_goTypes = []any{
 	(*Event)(nil),            // 16: picloud.engine.v1.Event
 	(*Cancel)(nil),           // 17: picloud.engine.v1.Cancel
 	(*Output)(nil),           // 18: picloud.engine.v1.Output
-	(*Outcome)(nil),          // 19: picloud.engine.v1.Outcome
-	(*Head)(nil),             // 20: picloud.engine.v1.Head
-	(*Header)(nil),           // 21: picloud.engine.v1.Header
-	(*Chunk)(nil),            // 22: picloud.engine.v1.Chunk
-	(*Credit)(nil),           // 23: picloud.engine.v1.Credit
-	(*Call)(nil),             // 24: picloud.engine.v1.Call
-	(*CallResult)(nil),       // 25: picloud.engine.v1.CallResult
-	(*Logs)(nil),             // 26: picloud.engine.v1.Logs
-	(*Log)(nil),              // 27: picloud.engine.v1.Log
-	(*v1.Fault)(nil),         // 28: picloud.plugin.v1.Fault
+	(*Head)(nil),             // 19: picloud.engine.v1.Head
+	(*Header)(nil),           // 20: picloud.engine.v1.Header
+	(*Chunk)(nil),            // 21: picloud.engine.v1.Chunk
+	(*Credit)(nil),           // 22: picloud.engine.v1.Credit
+	(*Call)(nil),             // 23: picloud.engine.v1.Call
+	(*CallResult)(nil),       // 24: picloud.engine.v1.CallResult
+	(*Logs)(nil),             // 25: picloud.engine.v1.Logs
+	(*Log)(nil),              // 26: picloud.engine.v1.Log
+	(*v1.Fault)(nil),         // 27: picloud.plugin.v1.Fault
 }
 var file_engine_v1_engine_proto_depIdxs = []int32{
 	3,  // 0: picloud.engine.v1.LoadRequest.files:type_name -> picloud.engine.v1.File
 	4,  // 1: picloud.engine.v1.LoadRequest.limits:type_name -> picloud.engine.v1.Limits
-	28, // 2: picloud.engine.v1.LoadResponse.fault:type_name -> picloud.plugin.v1.Fault
+	27, // 2: picloud.engine.v1.LoadResponse.fault:type_name -> picloud.plugin.v1.Fault
 	6,  // 3: picloud.engine.v1.LoadResponse.diagnostics:type_name -> picloud.engine.v1.Diagnostic
 	14, // 4: picloud.engine.v1.Frame.messages:type_name -> picloud.engine.v1.Message
 	15, // 5: picloud.engine.v1.Message.invoke:type_name -> picloud.engine.v1.Invoke
 	17, // 6: picloud.engine.v1.Message.cancel:type_name -> picloud.engine.v1.Cancel
-	25, // 7: picloud.engine.v1.Message.call_result:type_name -> picloud.engine.v1.CallResult
-	22, // 8: picloud.engine.v1.Message.chunk:type_name -> picloud.engine.v1.Chunk
+	24, // 7: picloud.engine.v1.Message.call_result:type_name -> picloud.engine.v1.CallResult
+	21, // 8: picloud.engine.v1.Message.chunk:type_name -> picloud.engine.v1.Chunk
 	18, // 9: picloud.engine.v1.Message.output:type_name -> picloud.engine.v1.Output
-	24, // 10: picloud.engine.v1.Message.call:type_name -> picloud.engine.v1.Call
-	26, // 11: picloud.engine.v1.Message.logs:type_name -> picloud.engine.v1.Logs
-	23, // 12: picloud.engine.v1.Message.credit:type_name -> picloud.engine.v1.Credit
+	23, // 10: picloud.engine.v1.Message.call:type_name -> picloud.engine.v1.Call
+	25, // 11: picloud.engine.v1.Message.logs:type_name -> picloud.engine.v1.Logs
+	22, // 12: picloud.engine.v1.Message.credit:type_name -> picloud.engine.v1.Credit
 	16, // 13: picloud.engine.v1.Invoke.events:type_name -> picloud.engine.v1.Event
-	20, // 14: picloud.engine.v1.Output.head:type_name -> picloud.engine.v1.Head
-	28, // 15: picloud.engine.v1.Output.fault:type_name -> picloud.plugin.v1.Fault
-	19, // 16: picloud.engine.v1.Output.outcomes:type_name -> picloud.engine.v1.Outcome
-	28, // 17: picloud.engine.v1.Outcome.fault:type_name -> picloud.plugin.v1.Fault
-	21, // 18: picloud.engine.v1.Head.headers:type_name -> picloud.engine.v1.Header
-	28, // 19: picloud.engine.v1.CallResult.fault:type_name -> picloud.plugin.v1.Fault
-	27, // 20: picloud.engine.v1.Logs.lines:type_name -> picloud.engine.v1.Log
-	0,  // 21: picloud.engine.v1.Engine.Describe:input_type -> picloud.engine.v1.DescribeRequest
-	2,  // 22: picloud.engine.v1.Engine.Load:input_type -> picloud.engine.v1.LoadRequest
-	7,  // 23: picloud.engine.v1.Engine.Unload:input_type -> picloud.engine.v1.UnloadRequest
-	9,  // 24: picloud.engine.v1.Engine.Health:input_type -> picloud.engine.v1.HealthRequest
-	11, // 25: picloud.engine.v1.Engine.Drain:input_type -> picloud.engine.v1.DrainRequest
-	13, // 26: picloud.engine.v1.Engine.Session:input_type -> picloud.engine.v1.Frame
-	1,  // 27: picloud.engine.v1.Engine.Describe:output_type -> picloud.engine.v1.DescribeResponse
-	5,  // 28: picloud.engine.v1.Engine.Load:output_type -> picloud.engine.v1.LoadResponse
-	8,  // 29: picloud.engine.v1.Engine.Unload:output_type -> picloud.engine.v1.UnloadResponse
-	10, // 30: picloud.engine.v1.Engine.Health:output_type -> picloud.engine.v1.HealthResponse
-	12, // 31: picloud.engine.v1.Engine.Drain:output_type -> picloud.engine.v1.DrainResponse
-	13, // 32: picloud.engine.v1.Engine.Session:output_type -> picloud.engine.v1.Frame
-	27, // [27:33] is the sub-list for method output_type
-	21, // [21:27] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	19, // 14: picloud.engine.v1.Output.head:type_name -> picloud.engine.v1.Head
+	27, // 15: picloud.engine.v1.Output.fault:type_name -> picloud.plugin.v1.Fault
+	20, // 16: picloud.engine.v1.Head.headers:type_name -> picloud.engine.v1.Header
+	27, // 17: picloud.engine.v1.CallResult.fault:type_name -> picloud.plugin.v1.Fault
+	26, // 18: picloud.engine.v1.Logs.lines:type_name -> picloud.engine.v1.Log
+	0,  // 19: picloud.engine.v1.Engine.Describe:input_type -> picloud.engine.v1.DescribeRequest
+	2,  // 20: picloud.engine.v1.Engine.Load:input_type -> picloud.engine.v1.LoadRequest
+	7,  // 21: picloud.engine.v1.Engine.Unload:input_type -> picloud.engine.v1.UnloadRequest
+	9,  // 22: picloud.engine.v1.Engine.Health:input_type -> picloud.engine.v1.HealthRequest
+	11, // 23: picloud.engine.v1.Engine.Drain:input_type -> picloud.engine.v1.DrainRequest
+	13, // 24: picloud.engine.v1.Engine.Session:input_type -> picloud.engine.v1.Frame
+	1,  // 25: picloud.engine.v1.Engine.Describe:output_type -> picloud.engine.v1.DescribeResponse
+	5,  // 26: picloud.engine.v1.Engine.Load:output_type -> picloud.engine.v1.LoadResponse
+	8,  // 27: picloud.engine.v1.Engine.Unload:output_type -> picloud.engine.v1.UnloadResponse
+	10, // 28: picloud.engine.v1.Engine.Health:output_type -> picloud.engine.v1.HealthResponse
+	12, // 29: picloud.engine.v1.Engine.Drain:output_type -> picloud.engine.v1.DrainResponse
+	13, // 30: picloud.engine.v1.Engine.Session:output_type -> picloud.engine.v1.Frame
+	25, // [25:31] is the sub-list for method output_type
+	19, // [19:25] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_engine_v1_engine_proto_init() }
@@ -1934,7 +1890,7 @@ func file_engine_v1_engine_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_engine_v1_engine_proto_rawDesc), len(file_engine_v1_engine_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   28,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -44,7 +44,8 @@ type Fault struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// What happened: "script_error", "script_panic", "invalid_response", "compile_error", "deadline", "limit_exceeded",
 	// "cancelled", "unavailable" (nothing was started; later may work), "not_found", "invalid_argument" or "internal".
-	// Only the host says "engine_lost". An unknown word counts as "internal".
+	// Only the host says "engine_lost", and in answer to a service call "loop_depth", "loop_budget" and "overloaded". An
+	// unknown word counts as "internal".
 	Kind string `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
 	// Whose fault: "script", "plugin", "caller" or "platform". A caller's is never retried; a script's is, by its policy; a
 	// plugin's or the platform's always.

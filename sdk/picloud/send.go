@@ -1,0 +1,180 @@
+package picloud
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+	"unicode/utf8"
+)
+
+// Delivery says how one event is delivered, beyond what the policy of its queue or script says. Zero fields leave the
+// policy's value.
+type Delivery struct {
+	Delay       time.Duration // before the first attempt
+	RunAt       time.Time     // instead of Delay
+	ExpiresIn   time.Duration // an event that has not started by then is given up
+	Priority    int           // from -100 to 100, the lower the earlier
+	MaxAttempts int
+	// OrderingKey keeps events of one key in order: the next waits until the one before has ended for good.
+	OrderingKey string
+	// ConcurrencyKey, RateKey and DebounceKey are what the limits of the policy are counted by.
+	ConcurrencyKey string
+	RateKey        string
+	DebounceKey    string
+	// IdempotencyKey makes a second call with the same key and content, within a day, return the id of the first. A run
+	// that is tried again sends nothing twice if it makes its keys from ctx.ExecutionID.
+	IdempotencyKey string
+}
+
+// Queue is a queue of the app.
+type Queue struct {
+	name    string
+	runtime Runtime
+}
+
+// Invoke has another script of the app run with data as its body, and returns the id of that execution once the event is
+// safe; nobody waits for the answer. A []byte is sent as it is, a string as text, nil as nothing, anything else as JSON.
+// Errors are *Error: LoopDepth and LoopBudget stop scripts that call one another for ever.
+func (c *Context) Invoke(script string, data any, opts ...*Delivery) (id string, err error) {
+	m, err := newMessage(c.runtime, data, opts)
+	if err != nil {
+		return "", err
+	}
+	var answer struct{ ID string }
+	err = call(c.runtime, "invoke", "send", struct {
+		Script string `json:"script"`
+		message
+	}{script, m}, &answer)
+	return answer.ID, err
+}
+
+// Queue names a queue of the app. It asks nobody; a queue that does not exist is noticed when something is sent.
+func (c *Context) Queue(name string) *Queue { return &Queue{name: name, runtime: c.runtime} }
+
+// Send puts a message into the queue and returns its id once it is safe. data and errors are as with Context.Invoke.
+func (q *Queue) Send(data any, opts ...*Delivery) (id string, err error) {
+	ids, err := q.SendAll([]any{data}, opts...)
+	if len(ids) == 1 {
+		id = ids[0]
+	}
+	return id, err
+}
+
+// SendAll sends up to 100 messages at once, 15 MiB together, all delivered as opts says. ids are those of the messages in
+// their order. With an error some were not sent: those have an empty id, and the error is that of the first of them. If
+// nothing was sent at all, ids may be empty.
+func (q *Queue) SendAll(messages []any, opts ...*Delivery) (ids []string, err error) {
+	args := struct {
+		Queue    string    `json:"queue"`
+		Messages []message `json:"messages"`
+	}{Queue: q.name}
+	for i, data := range messages {
+		m, err := newMessage(q.runtime, data, opts)
+		if err != nil {
+			if len(messages) > 1 {
+				err = &Error{Code: Code(err), Message: fmt.Sprintf("message %d: %v", i, err)}
+			}
+			return nil, err
+		}
+		args.Messages = append(args.Messages, m)
+	}
+	var answer struct {
+		Messages []struct {
+			ID           string `json:"id"`
+			Code         string `json:"code"`
+			Error        string `json:"error"`
+			RetryAfterMS int64  `json:"retry_after_ms"`
+		} `json:"messages"`
+	}
+	if err := call(q.runtime, "queue", "send", args, &answer); err != nil {
+		return nil, err
+	}
+	for _, m := range answer.Messages {
+		ids = append(ids, m.ID)
+		if m.Code != "" && err == nil {
+			err = &Error{Code: m.Code, Message: m.Error, RetryAfter: time.Duration(m.RetryAfterMS) * time.Millisecond}
+		}
+	}
+	return ids, err
+}
+
+// message is an event as services take it. Data is its data if that is UTF-8, else DataBase64 is.
+type message struct {
+	Data        string    `json:"data,omitempty"`
+	DataBase64  []byte    `json:"data_base64,omitempty"`
+	ContentType string    `json:"content_type,omitempty"`
+	Delivery    *delivery `json:"delivery,omitempty"`
+}
+
+// delivery is Delivery as services take it.
+type delivery struct {
+	DelayMS        int64     `json:"delay_ms,omitempty"`
+	RunAt          time.Time `json:"run_at,omitzero"`
+	ExpiresInMS    int64     `json:"expires_in_ms,omitempty"`
+	Priority       int       `json:"priority,omitempty"`
+	MaxAttempts    int       `json:"max_attempts,omitempty"`
+	OrderingKey    string    `json:"ordering_key,omitempty"`
+	ConcurrencyKey string    `json:"concurrency_key,omitempty"`
+	RateKey        string    `json:"rate_key,omitempty"`
+	DebounceKey    string    `json:"debounce_key,omitempty"`
+	IdempotencyKey string    `json:"idempotency_key,omitempty"`
+}
+
+func newMessage(r Runtime, data any, opts []*Delivery) (m message, err error) {
+	var b []byte
+	switch v := data.(type) {
+	case nil:
+	case []byte:
+		b, m.ContentType = v, "application/octet-stream"
+	case string:
+		b, m.ContentType = []byte(v), "text/plain; charset=utf-8"
+	default:
+		if b, err = r.JSON(v); err != nil {
+			return m, &Error{Code: InvalidArgument, Message: "the data cannot be sent: " + err.Error()}
+		}
+		m.ContentType = "application/json"
+	}
+	if utf8.Valid(b) {
+		m.Data = string(b)
+	} else {
+		m.DataBase64 = b
+	}
+	if len(opts) > 1 {
+		return m, &Error{Code: InvalidArgument, Message: "more than one Delivery: an event is delivered in one way"}
+	}
+	if len(opts) == 1 && opts[0] != nil {
+		o := opts[0]
+		m.Delivery = &delivery{
+			DelayMS: milliseconds(o.Delay), RunAt: o.RunAt, ExpiresInMS: milliseconds(o.ExpiresIn), Priority: o.Priority,
+			MaxAttempts: o.MaxAttempts, OrderingKey: o.OrderingKey, ConcurrencyKey: o.ConcurrencyKey, RateKey: o.RateKey,
+			DebounceKey: o.DebounceKey, IdempotencyKey: o.IdempotencyKey,
+		}
+	}
+	return m, nil
+}
+
+// milliseconds rounds up, so that what was asked for is not nothing.
+func milliseconds(d time.Duration) int64 {
+	ms := d.Milliseconds()
+	if d > time.Duration(ms)*time.Millisecond {
+		ms++
+	}
+	return ms
+}
+
+// call asks a service with JSON and reads its answer.
+func call(r Runtime, service, method string, args, answer any) error {
+	b, err := json.Marshal(args)
+	if err != nil { // a time beyond the year 9999
+		return &Error{Code: InvalidArgument, Message: err.Error()}
+	}
+	b, err = r.Call(service, method, b)
+	if err != nil {
+		return serviceError(err)
+	}
+	if err := json.Unmarshal(b, answer); err != nil {
+		return serviceError(errors.New("the platform's answer cannot be read"))
+	}
+	return nil
+}
