@@ -12,6 +12,7 @@ import (
 	"github.com/picloud/picloud/core/failpoint"
 	"github.com/picloud/picloud/core/inbox"
 	"github.com/picloud/picloud/core/outbox"
+	"github.com/picloud/picloud/core/service"
 	"github.com/picloud/picloud/core/tenant"
 	"github.com/picloud/picloud/sdk/engine"
 	"github.com/picloud/picloud/sdk/fault"
@@ -21,6 +22,12 @@ import (
 type Engines interface {
 	// Invoke runs the active version of script once. lone asks for a process that runs nothing else meanwhile.
 	Invoke(ctx context.Context, script *tenant.Script, lone bool, r *engine.Request, out engine.Reply) error
+}
+
+// Services answer what scripts ask of the platform while they run.
+type Services interface {
+	// Call answers one call of run with JSON. Its errors are faults, or those of ctx.
+	Call(ctx context.Context, run service.Run, name, method string, args []byte) ([]byte, error)
 }
 
 // Scripts finds what an entry's target names now; nil when it is gone.
@@ -44,14 +51,15 @@ type Result struct {
 
 // Runner runs entries.
 type Runner struct {
-	engines Engines
-	scripts Scripts
-	inbox   *inbox.Inbox
+	engines  Engines
+	scripts  Scripts
+	services Services
+	inbox    *inbox.Inbox
 }
 
 // New makes a runner.
-func New(engines Engines, scripts Scripts, in *inbox.Inbox) *Runner {
-	return &Runner{engines: engines, scripts: scripts, inbox: in}
+func New(engines Engines, scripts Scripts, services Services, in *inbox.Inbox) *Runner {
+	return &Runner{engines: engines, scripts: scripts, services: services, inbox: in}
 }
 
 // Run starts the entry's target once and returns when nothing of the run is left, at the latest a moment after the
@@ -78,11 +86,9 @@ func (r *Runner) Run(ctx context.Context, e *outbox.Entry) Result {
 		reply.OnGone(cancel) // nobody else wants the answer
 	}
 
-	script := r.scripts.Script(e.Target)
-	if script == nil || script.App != e.App || script.Version == 0 {
-		res.Gone = true
-		res.Fault = fault.New(fault.NotFound, fault.Caller, "the script does not exist or has no active version")
-		res.Fault.Fatal = true
+	script := r.target(e)
+	if script == nil {
+		res.Gone, res.Fault = true, gone()
 		return finish(res, reply)
 	}
 	res.Version = script.Version
@@ -95,7 +101,7 @@ func (r *Runner) Run(ctx context.Context, e *outbox.Entry) Result {
 		Envelope:    e.Envelope,
 		Body:        e.Payload,
 		Log:         logs.add,
-		Call:        noService,
+		Call:        r.calls(e, script),
 	}, head)
 	failpoint.Hit(failpoint.RunReturned)
 	res.Duration = time.Since(res.Started)
@@ -137,11 +143,27 @@ func finish(res Result, reply *inbox.Reply) Result {
 	return res
 }
 
-// noService answers every host call until services exist.
-func noService(_ context.Context, service, method string, _ []byte) ([]byte, error) {
-	failpoint.Hit(failpoint.HostCallBefore)
-	defer failpoint.Hit(failpoint.HostCallAfter)
-	return nil, fault.New(fault.NotFound, fault.Script, "there is no service %s.%s", service, method)
+// target is the script that an entry runs, nil if there is none that can run.
+func (r *Runner) target(e *outbox.Entry) *tenant.Script {
+	script := r.scripts.Script(e.Target)
+	if script == nil || script.App != e.App || script.Version == 0 {
+		return nil
+	}
+	return script
+}
+
+func gone() *fault.Fault {
+	f := fault.New(fault.NotFound, fault.Caller, "the script does not exist or has no active version")
+	f.Fatal = true
+	return f
+}
+
+// calls passes the calls of a run on. What they cause is a consequence of e.
+func (r *Runner) calls(e *outbox.Entry, script *tenant.Script) func(context.Context, string, string, []byte) ([]byte, error) {
+	run := service.Run{Entry: e, Script: script}
+	return func(ctx context.Context, name, method string, args []byte) ([]byte, error) {
+		return r.services.Call(ctx, run, name, method, args)
+	}
 }
 
 // headWatch remembers the status of the answer that passes through.
@@ -167,13 +189,4 @@ func (c *collector) Write(p []byte) (int, error) {
 		c.data = append(c.data, p[:min(room, len(p))]...)
 	}
 	return len(p), nil
-}
-
-// RunBatch runs entries one after the other.
-func (r *Runner) RunBatch(ctx context.Context, entries []*outbox.Entry) []Result {
-	results := make([]Result, len(entries))
-	for i, e := range entries {
-		results[i] = r.Run(ctx, e)
-	}
-	return results
 }

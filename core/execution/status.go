@@ -9,7 +9,7 @@ import (
 // Status is the HTTP status that tells a caller about a fault.
 func Status(f *fault.Fault) int {
 	switch f.Kind {
-	case fault.ScriptError, fault.ScriptPanic, fault.InvalidResponse, fault.EngineLost:
+	case fault.ScriptError, fault.ScriptPanic, fault.InvalidResponse, fault.EngineLost, fault.LoopDepth, fault.LoopBudget:
 		return http.StatusBadGateway
 	case fault.Compile:
 		return http.StatusUnprocessableEntity
@@ -17,7 +17,7 @@ func Status(f *fault.Fault) int {
 		return http.StatusGatewayTimeout
 	case fault.Limit:
 		return http.StatusInsufficientStorage
-	case fault.Unavailable, fault.Cancelled:
+	case fault.Unavailable, fault.Cancelled, fault.Overloaded:
 		return http.StatusServiceUnavailable
 	case fault.NotFound:
 		return http.StatusNotFound

@@ -30,6 +30,7 @@ import (
 	"github.com/picloud/picloud/core/pluginhost"
 	"github.com/picloud/picloud/core/postgres"
 	"github.com/picloud/picloud/core/postgres/embedded"
+	"github.com/picloud/picloud/core/service"
 	"github.com/picloud/picloud/core/tenant"
 )
 
@@ -287,7 +288,7 @@ func (n *Node) startDispatcher(ctx context.Context, url string, p pools, in *inb
 		Durable: postgres.NewOutboxStore(p.durable),
 		Fast:    postgres.NewOutboxStore(p.fast),
 		Keyed:   postgres.NewKeyedStore(p.durable),
-		Runner:  execution.New(n.engines, current{n}, in),
+		Runner:  execution.New(n.engines, current{n}, service.New(late{n}, n.snapshot.Load, n.log), in),
 		Inbox:   in,
 		Lane:    func(id uuid.UUID) *tenant.Lane { return n.snapshot.Load().Lane(id) },
 		Configured: func(version int64) {
@@ -299,10 +300,10 @@ func (n *Node) startDispatcher(ctx context.Context, url string, p pools, in *inb
 		MaxBacklog:   n.cfg.MaxBacklog, MaxBytes: n.cfg.MaxBacklogBytes,
 		Slots: n.cfg.Slots, SyncWaiting: n.cfg.SyncWaiting, Log: n.log,
 	})
+	n.dispatcher = d // before the first run, which may call services
 	if err := d.Start(ctx); err != nil {
 		return fmt.Errorf("start dispatcher: %w", err)
 	}
-	n.dispatcher = d
 	n.onStop(d.Stop)
 	return nil
 }
@@ -311,6 +312,15 @@ func (n *Node) startDispatcher(ctx context.Context, url string, p pools, in *inb
 type current struct{ n *Node }
 
 func (c current) Script(id uuid.UUID) *tenant.Script { return c.n.snapshot.Load().Script(id) }
+
+// late is the node's dispatcher for what is made before it: the services of the scripts that it runs.
+type late struct{ n *Node }
+
+func (l late) Append(ctx context.Context, e *outbox.Entry) error {
+	return l.n.dispatcher.Append(ctx, e)
+}
+
+func (l late) Hold(ctx context.Context, epoch int64) error { return l.n.dispatcher.Hold(ctx, epoch) }
 
 func (n *Node) publicServer(in *inbox.Inbox) *http.Server {
 	return &http.Server{

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 	"unicode/utf8"
 )
@@ -54,31 +55,39 @@ func (c *Context) Queue(name string) *Queue { return &Queue{name: name, runtime:
 
 // Send puts a message into the queue and returns its id once it is safe. data and errors are as with Context.Invoke.
 func (q *Queue) Send(data any, opts ...*Delivery) (id string, err error) {
-	ids, err := q.SendAll([]any{data}, opts...)
+	m, err := newMessage(q.runtime, data, opts)
+	if err != nil {
+		return "", err
+	}
+	ids, err := q.send([]message{m})
 	if len(ids) == 1 {
 		id = ids[0]
 	}
 	return id, err
 }
 
-// SendAll sends up to 100 messages at once, 15 MiB together, all delivered as opts says. ids are those of the messages in
-// their order. With an error some were not sent: those have an empty id, and the error is that of the first of them. If
-// nothing was sent at all, ids may be empty.
+// SendAll sends up to 100 messages at once, 15 MiB together, all delivered as opts says; of an IdempotencyKey each has
+// its own, with its place in messages added. ids are those of the messages in their order. With an error some were not
+// sent: those have an empty id, and the error is that of the first of them. Where nothing could be sent ids is empty.
 func (q *Queue) SendAll(messages []any, opts ...*Delivery) (ids []string, err error) {
-	args := struct {
-		Queue    string    `json:"queue"`
-		Messages []message `json:"messages"`
-	}{Queue: q.name}
+	list := make([]message, len(messages))
 	for i, data := range messages {
 		m, err := newMessage(q.runtime, data, opts)
 		if err != nil {
-			if len(messages) > 1 {
-				err = &Error{Code: Code(err), Message: fmt.Sprintf("message %d: %v", i, err)}
+			if e := (*Error)(nil); errors.As(err, &e) {
+				e.Message = fmt.Sprintf("message %d: %s", i, e.Message)
 			}
 			return nil, err
 		}
-		args.Messages = append(args.Messages, m)
+		if d := m.Delivery; d != nil && d.IdempotencyKey != "" {
+			d.IdempotencyKey += "/" + strconv.Itoa(i)
+		}
+		list[i] = m
 	}
+	return q.send(list)
+}
+
+func (q *Queue) send(messages []message) (ids []string, err error) {
 	var answer struct {
 		Messages []struct {
 			ID           string `json:"id"`
@@ -87,7 +96,10 @@ func (q *Queue) SendAll(messages []any, opts ...*Delivery) (ids []string, err er
 			RetryAfterMS int64  `json:"retry_after_ms"`
 		} `json:"messages"`
 	}
-	if err := call(q.runtime, "queue", "send", args, &answer); err != nil {
+	if err := call(q.runtime, "queue", "send", struct {
+		Queue    string    `json:"queue"`
+		Messages []message `json:"messages"`
+	}{q.name, messages}, &answer); err != nil {
 		return nil, err
 	}
 	for _, m := range answer.Messages {

@@ -1422,7 +1422,7 @@ func (x *Credit) GetBytes() int64 {
 //	invoke.send  runs another script: a message with "script" (its name, needed). Result: {"id"}, the execution's.
 //	queue.send   puts up to 100 messages into a queue: {"queue": (its name, needed), "messages": [...]}. Result:
 //	             {"messages": [{"id"} or {"code", "error", "retry_after_ms"}]}, in the same order: one may be refused
-//	             and the next accepted, but none with the ordering_key or debounce_key of one that was refused.
+//	             and the next accepted, but not one with the same ordering_key or debounce_key.
 //
 // A result means that the events are safe.
 type Call struct {

@@ -1,0 +1,104 @@
+// Package service is what the platform lets a running script do. Each call is judged by the run that it belongs to, never
+// by what an engine says of itself. It stands between core/execution, which passes the calls of engines on, and
+// core/outbox.
+//
+// A service has one file, with a function for each of its methods, and its lines in the table methods. What arguments and
+// results look like is the contract with engines, in sdk/proto/engine/v1 (message Call).
+package service
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/picloud/picloud/core/failpoint"
+	"github.com/picloud/picloud/core/outbox"
+	"github.com/picloud/picloud/core/tenant"
+	"github.com/picloud/picloud/sdk/fault"
+)
+
+// methods are all that scripts can call.
+var methods = map[string]func(c *call, ctx context.Context, args []byte) (any, error){
+	"invoke.send": (*call).invokeSend,
+	"queue.send":  (*call).queueSend,
+}
+
+// Outbox takes events, and knows whether this node may act.
+type Outbox interface {
+	// Append returns nil once e is safe. An error says that nothing was accepted, unless ctx ended first. Those of
+	// core/outbox are told to the script in its terms.
+	Append(ctx context.Context, e *outbox.Entry) error
+	// Hold returns nil at once while the node may act for epoch. It waits while that is in doubt, and fails once it may
+	// not any more, or when ctx ends.
+	Hold(ctx context.Context, epoch int64) error
+}
+
+// Run is the run that a call belongs to.
+type Run struct {
+	// Entry is what runs: calls act for its app and its principal, and what they cause belongs to its chain.
+	Entry  *outbox.Entry
+	Script *tenant.Script
+}
+
+// Host answers the calls of all runs of a node. Its methods are safe for concurrent use.
+type Host struct {
+	outbox   Outbox
+	snapshot func() *tenant.Snapshot
+	log      hclog.Logger
+}
+
+// New makes a host. snapshot returns the configuration as it is now.
+func New(out Outbox, snapshot func() *tenant.Snapshot, log hclog.Logger) *Host {
+	return &Host{outbox: out, snapshot: snapshot, log: log.Named("service")}
+}
+
+// call is one call under way.
+type call struct {
+	*Host
+	run Run
+}
+
+// Call answers a call of a script with JSON. Its errors are faults, or those of ctx. It waits while the node is in doubt
+// whether it still owns the run: if it does not, the run begins anew elsewhere, and this one must change nothing any more.
+func (h *Host) Call(ctx context.Context, run Run, service, method string, args []byte) ([]byte, error) {
+	failpoint.Hit(failpoint.HostCallBefore)
+	defer failpoint.Hit(failpoint.HostCallAfter)
+	do := methods[service+"."+method]
+	if do == nil {
+		return nil, fault.New(fault.NotFound, fault.Script, "there is no service %s.%s", service, method)
+	}
+	if err := h.outbox.Hold(ctx, run.Entry.Owner); err != nil {
+		return nil, err
+	}
+	result, err := do(&call{h, run}, ctx, args)
+	if err != nil {
+		return nil, err
+	}
+	b, err := json.Marshal(result)
+	if err != nil {
+		return nil, fmt.Errorf("encode the result of %s.%s: %w", service, method, err)
+	}
+	return b, nil
+}
+
+// decode reads arguments strictly: a name that is misspelt would otherwise be an option without effect.
+func decode(args []byte, into any) error {
+	d := json.NewDecoder(bytes.NewReader(args))
+	d.DisallowUnknownFields()
+	if err := d.Decode(into); err != nil {
+		return invalid("the arguments cannot be read: %v", err)
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return invalid("something follows the arguments")
+	}
+	return nil
+}
+
+func invalid(format string, args ...any) error {
+	return fault.New(fault.Invalid, fault.Script, format, args...)
+}
