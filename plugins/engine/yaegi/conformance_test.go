@@ -15,13 +15,29 @@ func TestConformance(t *testing.T) {
 	}
 	enginetest.Run(t, enginetest.Suite{
 		New: yaegi.New,
-		Bundle: bundle("good", script([]string{"bytes", "errors", "strconv", "strings"}, `
+		Bundle: bundle("good", script([]string{"bytes", "errors", "strconv", "strings", "time"}, `
+	if batch := ctx.Batch(); batch != nil {
+		var result picloud.BatchResult
+		for _, m := range batch {
+			if bytes.HasPrefix(m.Body, []byte("bad")) {
+				result.Failures = append(result.Failures, picloud.Failure{ID: m.ID, Error: string(m.Body), Fatal: true})
+			}
+		}
+		return result, nil
+	}
 	command, arg, _ := bytes.Cut(ctx.Request.Body, []byte(" "))
 	switch string(command) {
 	case "echo":
 		return picloud.Response{Body: arg}, nil
 	case "fail":
 		return nil, errors.New(string(arg))
+	case "retry":
+		return nil, picloud.RetryAfter(errors.New(string(arg)), 90*time.Second)
+	case "fatal":
+		return nil, picloud.Fatal(errors.New(string(arg)))
+	case "send":
+		id, err := ctx.Invoke("other", string(arg))
+		return picloud.Response{Body: id}, err
 	case "panic":
 		panic(string(arg))
 	case "log":

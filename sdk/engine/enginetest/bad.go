@@ -22,6 +22,7 @@ import (
 //	fail TEXT   fails with TEXT       hang        ignores its cancellation        wait       ends when it is cancelled
 //	exit        ends the process      stderr N    writes N lines to standard error
 //	call TEXT   asks the service "test" for TEXT and answers what it says         panic      panics
+//	retry TEXT  fails and asks for 90 s       fatal TEXT  fails for good              send TEXT  sends TEXT to "other"
 //	size        answers how long the body was, and how often each byte "x" occurs in it
 type Puppet struct{}
 
@@ -42,6 +43,9 @@ func (Puppet) Unload(string) {}
 
 // Invoke does what the body says.
 func (Puppet) Invoke(ctx context.Context, inv *engine.Invocation, out engine.Reply) error {
+	if inv.Event.Type == event.BatchType {
+		return batch(inv.Body, out)
+	}
 	command, arg, _ := strings.Cut(string(inv.Body), " ")
 	answer := func(b []byte) error {
 		if err := out.Head(engine.Head{Status: 200, Headers: []event.Header{{Name: "X-Attempt", Value: fmt.Sprint(inv.Attempt)}}}); err != nil {
@@ -81,6 +85,26 @@ func (Puppet) Invoke(ctx context.Context, inv *engine.Invocation, out engine.Rep
 		return answer(nil)
 	case "fail":
 		return fault.New(fault.ScriptError, fault.Script, "%s", arg)
+	case "retry", "fatal":
+		f := fault.New(fault.ScriptError, fault.Script, "%s", arg)
+		if f.Fatal = command == "fatal"; !f.Fatal {
+			f.RetryAfter = 90 * time.Second
+		}
+		return f
+	case "send":
+		args, err := json.Marshal(map[string]string{"script": "other", "data": arg})
+		if err != nil {
+			return err
+		}
+		result, err := inv.Call(ctx, "invoke", "send", args)
+		if err != nil {
+			return err
+		}
+		var sent struct{ ID string }
+		if err := json.Unmarshal(result, &sent); err != nil {
+			return err
+		}
+		return answer([]byte(sent.ID))
 	case "call":
 		result, err := inv.Call(ctx, "test", "ask", []byte(arg))
 		if err != nil {
@@ -108,4 +132,29 @@ func (Puppet) Invoke(ctx context.Context, inv *engine.Invocation, out engine.Rep
 		return answer(nil)
 	}
 	return fmt.Errorf("unknown command %q", command)
+}
+
+// batch fails for the events whose data begins with "bad".
+func batch(body []byte, out engine.Reply) error {
+	var in event.Batch
+	if err := json.Unmarshal(body, &in); err != nil {
+		return err
+	}
+	result := event.BatchResult{Failures: []event.BatchFailure{}}
+	for _, item := range in.Items {
+		if data := string(item.Data()); strings.HasPrefix(data, "bad") {
+			result.Failures = append(result.Failures, event.BatchFailure{ID: item.ID, Error: data, Fatal: true})
+		}
+	}
+	b, err := json.Marshal(result)
+	if err != nil {
+		return err
+	}
+	if err := out.Head(engine.Head{
+		Status: 200, Headers: []event.Header{{Name: "Content-Type", Value: event.BatchContentType}},
+	}); err != nil {
+		return err
+	}
+	_, err = out.Write(b)
+	return err
 }

@@ -2,6 +2,7 @@ package enginetest
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"strings"
 	"sync"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/picloud/picloud/sdk/engine"
+	"github.com/picloud/picloud/sdk/event"
 	"github.com/picloud/picloud/sdk/fault"
 )
 
@@ -18,6 +20,10 @@ import (
 //	echo TEXT   answers TEXT         fail TEXT    fails in the script's way, with TEXT in the message
 //	log TEXT    logs TEXT at info    panic TEXT   fails in the worst way a script has, with TEXT in the message
 //	wait        never ends           flood N      answers N bytes
+//	retry TEXT  fails like fail, and asks to be tried again after 90 s
+//	fatal TEXT  fails like fail, and says that trying again cannot help
+//	send TEXT   sends TEXT to the script "other" and answers the id that it is told; fails with what the platform says
+//	batch       a batch of events: those whose data begins with "bad" fail, fatally, with their data as the error
 type Suite struct {
 	New    func() engine.Engine
 	Bundle engine.Bundle
@@ -33,6 +39,9 @@ func Run(t *testing.T, s Suite) {
 	t.Run("Failures", s.failures)
 	t.Run("Ends", s.ends)
 	t.Run("Logs", s.logs)
+	t.Run("Wishes", s.wishes)
+	t.Run("Calls", s.calls)
+	t.Run("Batch", s.batch)
 	t.Run("Diagnostics", s.diagnostics)
 	t.Run("Parallel", s.parallel)
 	t.Run("LoadTwice", s.loadTwice)
@@ -167,6 +176,86 @@ func (s Suite) logs(t *testing.T) {
 	}
 	if len(lines) != 1 || lines[0].Message != "one two" || lines[0].Level != "info" || lines[0].Time.IsZero() {
 		t.Errorf("%+v", lines)
+	}
+}
+
+// wishes checks that a script has a say in what follows its failure.
+func (s Suite) wishes(t *testing.T) {
+	c := s.ready(t)
+	for command, want := range map[string]fault.Fault{
+		"retry": {RetryAfter: 90 * time.Second}, "fatal": {Fatal: true}, "fail": {},
+	} {
+		err := c.Invoke(t.Context(), Request(t, s.Bundle.Hash, command+" no-luck"), &Answer{})
+		f := fault.From(err)
+		if f == nil || f.Kind != fault.ScriptError || f.Origin != fault.Script || !strings.Contains(f.Message, "no-luck") ||
+			f.RetryAfter != want.RetryAfter || f.Fatal != want.Fatal {
+			t.Errorf("%s: %+v", command, f)
+		}
+	}
+}
+
+// calls checks that a script reaches the host's services, and learns what they refuse.
+func (s Suite) calls(t *testing.T) {
+	c := s.ready(t)
+	r := Request(t, s.Bundle.Hash, "send some ünïcode")
+	r.Call = func(_ context.Context, service, method string, args []byte) ([]byte, error) {
+		var in struct{ Script, Data string }
+		if err := json.Unmarshal(args, &in); err != nil {
+			return nil, err
+		}
+		if service+"."+method != "invoke.send" || in.Script != "other" || in.Data != "some ünïcode" {
+			t.Errorf("asked for %s.%s %s", service, method, args)
+		}
+		return []byte(`{"id":"e7"}`), nil
+	}
+	var a Answer
+	if err := c.Invoke(t.Context(), r, &a); err != nil || a.Body() != "e7" {
+		t.Errorf("%q, %v", a.Body(), err)
+	}
+	r = Request(t, s.Bundle.Hash, "send x")
+	r.Call = func(context.Context, string, string, []byte) ([]byte, error) {
+		return nil, fault.New(fault.LoopDepth, fault.Script, "in-a-circle")
+	}
+	err := c.Invoke(t.Context(), r, &Answer{})
+	if f := fault.From(err); f == nil || f.Origin != fault.Script || !strings.Contains(f.Message, "in-a-circle") {
+		t.Errorf("refused: %+v", f)
+	}
+	s.works(t, c)
+}
+
+// batch checks that a run for several events can fail for some of them.
+func (s Suite) batch(t *testing.T) {
+	c := s.ready(t)
+	body := event.Batch{}
+	for id, data := range []string{"good", "bad one", "bad \xff"} {
+		body.Items = append(body.Items, event.NewBatchItem(fmt.Sprint(id), 1, &event.Envelope{ID: "e"}, []byte(data)))
+	}
+	data, err := json.Marshal(body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := Request(t, s.Bundle.Hash, string(data))
+	if r.Envelope, err = (&event.Envelope{ID: "e1", Source: "queue", Type: event.BatchType}).Marshal(); err != nil {
+		t.Fatal(err)
+	}
+	var a Answer
+	if err := c.Invoke(t.Context(), r, &a); err != nil {
+		t.Fatal(err)
+	}
+	kind := ""
+	for _, h := range a.Heads()[0].Headers {
+		if strings.EqualFold(h.Name, "Content-Type") {
+			kind = h.Value
+		}
+	}
+	result, err := event.ParseBatchResult([]byte(a.Body()))
+	if err != nil || kind != event.BatchContentType || len(result.Failures) != 2 {
+		t.Fatalf("%q %s, %v", kind, a.Body(), err)
+	}
+	for i, f := range result.Failures {
+		if f.ID != fmt.Sprint(i+1) || !f.Fatal || !strings.HasPrefix(f.Error, "bad ") {
+			t.Errorf("%+v", f)
+		}
 	}
 }
 
