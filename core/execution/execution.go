@@ -94,7 +94,6 @@ func (r *Runner) Run(ctx context.Context, e *outbox.Entry) Result {
 	res.Version = script.Version
 	logs := &logBook{}
 	head := &headWatch{Reply: out}
-	failpoint.Hit(failpoint.RunStarted)
 	err := r.engines.Invoke(ctx, script, e.EngineLosses > 0, &engine.Request{
 		ExecutionID: e.ID.String(),
 		Attempt:     e.Attempt,

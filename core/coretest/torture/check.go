@@ -47,14 +47,15 @@ SELECT id || ' led to ' || events || ' events' FROM roots WHERE events > 10000`}
 SELECT o.id || ' of app ' || o.app || ' aims at a script of ' || s.app FROM outbox o JOIN scripts s ON s.id = o.target WHERE s.app <> o.app
 UNION ALL
 SELECT o.id || ' of app ' || o.app || ' comes from a route of ' || r.app FROM outbox o JOIN routes r ON r.id = o.trigger WHERE r.app <> o.app`},
-	{"gates count who holds them", 0, `
-SELECT coalesce(g.key, o.gate) || ' counts ' || coalesce(g.held, 0) || ' and is held by ' || coalesce(o.held, 0)
-FROM gates g FULL JOIN (SELECT app, gate, count(*) AS held FROM outbox WHERE gate_held GROUP BY app, gate) o
-    ON o.app = g.app AND o.gate = g.key
-WHERE coalesce(g.held, 0) <> coalesce(o.held, 0)`},
-	{"nobody waits at an open gate", 5 * time.Second, `
-SELECT min(o.id::text) || ' waits at ' || o.gate FROM outbox o LEFT JOIN gates g ON g.app = o.app AND g.key = o.gate
-WHERE o.state = 3 GROUP BY o.app, o.gate, g.held HAVING coalesce(g.held, 0) < coalesce(min(o.gate_limit), 1)`},
+	{"gates let no more through than they may", 0, `
+SELECT gate || ' is held by ' || count(*) || ', ' || max(gate_limit) || ' may' FROM outbox WHERE gate_held
+GROUP BY app, gate HAVING count(*) > max(gate_limit)`},
+	{"nobody waits at an open gate", 0, `
+SELECT b.id || ' waits at ' || b.gate FROM (SELECT DISTINCT ON (app, gate) * FROM outbox WHERE state = 3 ORDER BY app, gate, gate_seq) b
+WHERE (SELECT count(*) FROM outbox h WHERE h.app = b.app AND h.gate = b.gate AND h.gate_held) < b.gate_limit`},
+	{"I06 the head of an order holds it", 0, `
+SELECT b.id || ' overtook at ' || b.gate FROM outbox b JOIN outbox h ON h.app = b.app AND h.gate = b.gate
+WHERE b.gate LIKE 'order/%' AND b.gate_held AND h.state = 3 AND h.gate_seq < b.gate_seq`},
 	{"I19 short transactions", 5 * time.Second, `
 SELECT pid || ' ' || application_name || ' is ' || state || ': ' || left(query, 80) FROM pg_stat_activity
 WHERE xact_start < now() - interval '12 seconds' AND backend_type = 'client backend' AND application_name <> 'torture'`},

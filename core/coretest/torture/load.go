@@ -19,8 +19,15 @@ var scripts = []script{
 	{app: "default", name: "work", path: "/work", async: true, attempts: 25, timeout: 5 * time.Second},
 	{app: "default", name: "frail", path: "/frail", async: true, attempts: 3, timeout: 5 * time.Second},
 	{app: "default", name: "call", path: "/call", timeout: syncTimeout},
-	{app: "crash", name: "crash", path: "/crash", async: true, attempts: 5, timeout: 2 * time.Second},
+	{app: "crash0", name: "crash", path: "/crash", async: true, attempts: 5, timeout: 2 * time.Second},
+	{app: "crash1", name: "crash", path: "/crash", async: true, attempts: 5, timeout: 2 * time.Second},
+	{app: "crash2", name: "crash", path: "/crash", async: true, attempts: 5, timeout: 2 * time.Second},
+	{app: "crash3", name: "crash", path: "/crash", async: true, attempts: 5, timeout: 2 * time.Second},
 }
+
+// crashEvery lies between two requests that end their engine. One that dies again and again is started after ever longer
+// pauses, up to half a minute, and nothing would come to an end with more.
+const crashEvery = 10 * time.Second
 
 type script struct {
 	app, name, path string
@@ -133,9 +140,13 @@ func (w *World) draw(random *rand.Rand) *Op {
 			o.Answer = 1 + random.IntN(200<<10)
 		}
 	case p < 820:
-		o.Sleep = 1 + random.IntN(1500)
+		if o.Sleep = 1 + random.IntN(1500); w.options.Calm {
+			o.Sleep /= 10
+		}
 	case p < 880:
-		o.Fail = 1 + random.IntN(2)
+		if o.Fail = 1 + random.IntN(2); w.options.Calm {
+			o.RetryAfter = 20
+		}
 	case p < 900:
 		o.Fail, o.RetryAfter = 4, 1+random.IntN(200)
 	case p < 920:
@@ -144,14 +155,19 @@ func (w *World) draw(random *rand.Rand) *Op {
 		o.Script, o.Fatal = "frail", true
 	case p < 970:
 		o.Call, o.Logs = true, random.IntN(20)
-	case p < 980:
-		o.App, o.Script, o.Exit = "crash", "crash", 1
-	case p < 982:
-		o.App, o.Script, o.Exit = "crash", "crash", -1
-	case p < 985:
-		o.App, o.Script, o.Hang = "crash", "crash", 1
-	default:
-		o.App, o.Script = "crash", "crash"
+	case !w.options.Calm:
+		o.App, o.Script = fmt.Sprintf("crash%d", random.IntN(4)), "crash"
+		if time.Since(w.crashed) > crashEvery {
+			w.crashed = time.Now()
+			switch random.IntN(3) {
+			case 0:
+				o.Exit = 1
+			case 1:
+				o.Exit = -1
+			case 2:
+				o.Hang = 1
+			}
+		}
 	}
 	return o
 }
@@ -161,7 +177,7 @@ func (w *World) send(l *life, o *Op) {
 	defer w.journal.add(o)
 	var s script
 	for _, s = range scripts {
-		if s.name == o.Script {
+		if s.app == o.App && s.name == o.Script {
 			break
 		}
 	}

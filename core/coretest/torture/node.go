@@ -57,10 +57,13 @@ var words = map[string]string{
 	"settlements not written yet":                "a settlement repeated",
 	"heartbeat missed":                           "a heartbeat missed",
 	"the engine process died":                    "an engine died",
-	"settlement refused by the database":         "a settlement refused",
 	"joined with a new epoch":                    "a new epoch joined",
-	"panic":                                      "a panic",
-	"goroutine ":                                 "a panic",
+}
+
+// defects are what nodes must never log.
+var defects = []string{
+	"entries waited at gates that had room", "settlement refused by the database", "took only a part of the batch",
+	"panic:", "fatal error:", "the node failed",
 }
 
 // start starts a process for the node and waits until it serves.
@@ -138,6 +141,11 @@ func (n *Node) follow(out io.ReadCloser, pid int, ready chan<- nodeReady) {
 		for word, what := range words {
 			if strings.Contains(line, word) {
 				n.world.saw(what)
+			}
+		}
+		for _, word := range defects {
+			if strings.Contains(line, word) {
+				n.world.breach("no defect is logged", n.setup.Name+": "+line)
 			}
 		}
 	}

@@ -18,6 +18,7 @@ type Options struct {
 	Nodes  int
 	Slots  []int // by node
 	Rate   int   // requests a second
+	Calm   bool  `json:",omitempty"` // no request ends its engine, and none takes long
 	Shape  string
 	Faults []Fault
 }

@@ -311,3 +311,10 @@ func (r *Recorder) tell(id string) string {
 	defer r.mu.Unlock()
 	return r.history(id)
 }
+
+// actions returns how often a failpoint has killed.
+func (r *Recorder) actions(point string) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.acted[point+"=kill"]
+}

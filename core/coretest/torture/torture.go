@@ -39,6 +39,7 @@ type World struct {
 	client   *http.Client
 	token    string
 	journal  Journal
+	crashed  time.Time // when the load last ended an engine
 	figures  figures
 	counts   map[string]int
 	checked  atomic.Int64
@@ -113,13 +114,18 @@ func (w *World) addNode(i int) {
 // deploy makes the apps and their scripts, and waits until every node has them.
 func (w *World) deploy(ctx context.Context) error {
 	n := w.nodes[0]
-	if err := n.api(ctx, http.MethodPost, "/apps", map[string]any{"slug": "crash"}, nil); err != nil {
-		return err
-	}
-	if err := n.api(ctx, http.MethodPost, "/apps/crash/domains", map[string]any{"host": "crash.test"}, nil); err != nil {
-		return err
-	}
+	made := map[string]bool{"default": true}
 	for _, s := range scripts {
+		if !made[s.app] {
+			made[s.app] = true
+			if err := n.api(ctx, http.MethodPost, "/apps", map[string]any{"slug": s.app}, nil); err != nil {
+				return err
+			}
+			domain := map[string]any{"host": s.app + ".test"}
+			if err := n.api(ctx, http.MethodPost, "/apps/"+s.app+"/domains", domain, nil); err != nil {
+				return err
+			}
+		}
 		mode := "sync"
 		if s.async {
 			mode = "async"
@@ -205,8 +211,16 @@ func (w *World) disturbed(from, to time.Time) bool {
 
 // Run carries the plan out under load, lets everything heal, and judges. It returns when all is known.
 func (w *World) Run(ctx context.Context) error {
+	return w.under(ctx, func() {
+		began := time.Now()
+		w.torment(ctx)
+		pause(ctx, w.options.Time-time.Since(began))
+	})
+}
+
+// under does something while the load goes on and the rules are watched, and judges when all is quiet.
+func (w *World) under(ctx context.Context, do func()) error {
 	watching, stopWatching := context.WithCancel(ctx)
-	defer stopWatching()
 	var watchers sync.WaitGroup
 	defer watchers.Wait()
 	defer stopWatching()
@@ -216,9 +230,7 @@ func (w *World) Run(ctx context.Context) error {
 	defer stopLoad()
 	var loads sync.WaitGroup
 	loads.Go(func() { w.load(loading, w.options.Rate) })
-	began := time.Now()
-	w.torment(ctx)
-	pause(ctx, w.options.Time-time.Since(began))
+	do()
 	stopLoad()
 	loads.Wait()
 	if err := w.heal(ctx); err != nil {

@@ -40,3 +40,15 @@ func TestTorture(t *testing.T) {
 		t.Error("a promise is broken, see above")
 	}
 }
+
+// A node may die anywhere in the line.
+func TestKillPoints(t *testing.T) {
+	w := torture.NewWorld(t, torture.Options{Seed: 1, Nodes: 1, Slots: []int{8}, Rate: 150, Calm: true})
+	if err := w.KillPoints(t.Context(), 3); err != nil {
+		t.Fatal(err)
+	}
+	text, ok := w.Report(false)
+	if t.Log(text); !ok {
+		t.Error("a promise is broken, see above")
+	}
+}
