@@ -14,11 +14,12 @@ export GOFLAGS := -buildvcs=false
 TOOL := go tool -modfile=.ci/tools.mod
 HELPERS := ./.ci/protogen ./.ci/verify
 PACKAGES := ./...
+TORTURE := ./core/coretest/torture
 
 # The Debian packages that a target needs, see deps.
 PACKAGED := postgresql gcc libc6-dev
 
-.PHONY: help deps run test build generate verify lint format race bench
+.PHONY: help deps run test build generate verify lint format race crash torture planted bench
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,7 +31,7 @@ run: PACKAGED := postgresql
 run: deps build ## Build and start PiCloud here, with a database of its own
 	@exec bin/picloud dev
 
-test: deps lint verify race ## Run all checks and tests, as CI does
+test: deps lint verify race crash ## Run all checks and tests, as CI does
 
 build: ## Build bin/picloud
 	go build -trimpath -ldflags '-s -w' -o bin/picloud ./cmd/picloud
@@ -55,7 +56,18 @@ format: ## Format the source
 	$(TOOL) gofumpt -w . .ci
 
 race: deps ## Run the tests under the race detector
-	CGO_ENABLED=1 go test -race -timeout 20m $(PACKAGES)
+	CGO_ENABLED=1 go test -race -timeout 20m $$(go list $(PACKAGES) | grep -v /$(notdir $(TORTURE))$$)
+
+# The machine is theirs alone: what they check is also how soon things go on.
+crash: deps ## Kill nodes at every point of the line, and hurt them for half a minute
+	go test -timeout 5m $(TORTURE)
+
+torture: deps ## Hurt nodes for TIME (30m) in the ways that SEED (the clock) comes up with
+	go test -timeout 0 -v -run TestTorture $(TORTURE) \
+		-torture.time=$(or $(TIME),30m) -torture.seed=$(or $(SEED),0) -torture.strict
+
+planted: deps ## Check that the torture finds defects, by planting them
+	go test -timeout 60m -v -tags planted -run TestPlanted $(TORTURE)
 
 bench: PACKAGED := postgresql wrk
 bench: deps build ## Measure throughput, latency, CPU, start-up and idle cost on this machine

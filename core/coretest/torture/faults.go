@@ -21,10 +21,10 @@ func (w *World) torment(ctx context.Context) {
 			return
 		}
 		do := func() {
-			w.begin()
-			defer w.end()
+			number := w.begin()
+			defer w.end(number)
 			w.t.Logf("%8s %s", time.Since(began).Round(time.Millisecond), f)
-			if err := w.inflict(ctx, f); err != nil {
+			if err := w.inflict(ctx, f, number); err != nil {
 				w.breach("the bench", fmt.Sprintf("%s: %v", f, err))
 				return
 			}
@@ -64,19 +64,19 @@ func pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-func (w *World) inflict(ctx context.Context, f Fault) error {
+func (w *World) inflict(ctx context.Context, f Fault, number int) error {
 	n := w.nodes[f.Node]
 	switch f.Kind {
 	case backendKill:
-		return w.hurtServer(ctx, func() error { return w.killBackend(ctx) })
+		return w.hurtServer(ctx, number, func() error { return w.killBackend(ctx) })
 	case postmasterKill:
-		return w.hurtServer(ctx, func() error { return w.signalServer(syscall.SIGKILL) })
+		return w.hurtServer(ctx, number, func() error { return w.signalServer(syscall.SIGKILL) })
 	case postgresRestart:
-		return w.hurtServer(ctx, func() error { return w.signalServer(syscall.SIGINT) })
+		return w.hurtServer(ctx, number, func() error { return w.signalServer(syscall.SIGINT) })
 	case swizzle:
 		return w.swizzle(ctx, f)
 	case engineKill, engineFreeze:
-		return w.hurtEngine(ctx, n, f)
+		return w.hurtEngine(ctx, n, f, number)
 	}
 	n.fault.Lock()
 	defer n.fault.Unlock()
@@ -85,21 +85,23 @@ func (w *World) inflict(ctx context.Context, f Fault) error {
 	}
 	switch f.Kind {
 	case nodeKill:
-		return w.killNode(ctx, n, f.Length)
+		return w.killNode(ctx, n, f.Length, number)
 	case nodeStop:
 		took, err := n.stop()
 		if err != nil {
 			return err
 		}
-		w.figures.add(figureShutdown, took)
+		if w.calm(time.Now().Add(-took), time.Now(), number) {
+			w.figures.add(figureShutdown, took)
+		}
 		return n.start(ctx, "")
 	case nodeFreezeShort:
 		// With its session lock lost a moment ago, five seconds are enough to be taken over.
-		return w.freeze(ctx, n, f.Length, f.Length > 3*time.Second && time.Since(n.well()) < 3*time.Second)
+		return w.freeze(ctx, n, f.Length, number, f.Length > 3*time.Second && time.Since(n.well()) < 3*time.Second)
 	case nodeFreezeLong:
-		return w.freeze(ctx, n, f.Length, true)
+		return w.freeze(ctx, n, f.Length, number, true)
 	case failpointKill:
-		return w.killAt(ctx, n, f)
+		return w.killAt(ctx, n, f, number)
 	case failpointSleep:
 		defer func() { _ = n.arm("") }()
 		if err := n.arm(f.Spec); err != nil {
@@ -108,11 +110,11 @@ func (w *World) inflict(ctx context.Context, f Fault) error {
 		pause(ctx, f.Length)
 		return nil
 	}
-	return w.hurtNetwork(ctx, n, f)
+	return w.hurtNetwork(ctx, n, f, number)
 }
 
 // hurtServer does something to the database server and measures how soon work goes on.
-func (w *World) hurtServer(ctx context.Context, hurt func() error) error {
+func (w *World) hurtServer(ctx context.Context, number int, hurt func() error) error {
 	w.serverFault.Lock()
 	defer w.serverFault.Unlock()
 	if err := hurt(); err != nil {
@@ -127,22 +129,22 @@ func (w *World) hurtServer(ctx context.Context, hurt func() error) error {
 	w.noteServerDown()
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
-	if first := w.recorder.await(ctx, up, func(*Run) bool { return true }); !first.IsZero() {
+	if first := w.recorder.await(ctx, up, func(*Run) bool { return true }); w.calm(up, first, number) {
 		w.figures.add(figurePostgres, first.Sub(up))
 	}
 	return nil
 }
 
 // killNode ends a node and starts it again after some time.
-func (w *World) killNode(ctx context.Context, n *Node, down time.Duration) error {
-	w.noteKilled(n, figureKilled)
+func (w *World) killNode(ctx context.Context, n *Node, down time.Duration, number int) error {
+	w.noteKilled(n, figureKilled, number)
 	n.kill()
 	pause(ctx, down)
-	return w.restart(ctx, n)
+	return w.restart(ctx, n, number)
 }
 
 // noteKilled remembers what runs on a node that is about to die, to see when it is run again.
-func (w *World) noteKilled(n *Node, figure string) {
+func (w *World) noteKilled(n *Node, figure string, number int) {
 	l := n.now()
 	if l == nil {
 		return
@@ -156,25 +158,27 @@ func (w *World) noteKilled(n *Node, figure string) {
 	if others == 0 {
 		return // nobody takes over
 	}
-	w.figures.follow(figure, time.Now(), w.recorder.runningOn(l.pid))
+	w.figures.follow(figure, number, time.Now(), w.recorder.runningOn(l.pid))
 }
 
-func (w *World) restart(ctx context.Context, n *Node) error {
+func (w *World) restart(ctx context.Context, n *Node, number int) error {
 	began := time.Now()
 	if err := n.start(ctx, ""); err != nil {
 		return err
 	}
-	w.figures.add(figureRestart, time.Since(began))
+	if w.calm(began, time.Now(), number) {
+		w.figures.add(figureRestart, time.Since(began))
+	}
 	return nil
 }
 
 // freeze stops a node for a while. long says that others take over.
-func (w *World) freeze(ctx context.Context, n *Node, length time.Duration, long bool) error {
+func (w *World) freeze(ctx context.Context, n *Node, length time.Duration, number int, long bool) error {
 	l := n.now()
 	n.setWell(false)
 	if long {
 		w.recorder.excuse(l.pid, func(e *excuse) { e.until = time.Now().Add(length + time.Hour) })
-		w.noteKilled(n, figureFrozen)
+		w.noteKilled(n, figureFrozen, number)
 	}
 	_ = l.cmd.Process.Signal(syscall.SIGSTOP)
 	pause(ctx, length)
@@ -221,7 +225,7 @@ func (w *World) swizzle(ctx context.Context, f Fault) error {
 	return nil
 }
 
-func (w *World) hurtEngine(ctx context.Context, n *Node, f Fault) error {
+func (w *World) hurtEngine(ctx context.Context, n *Node, f Fault, number int) error {
 	l := n.now()
 	if l == nil {
 		return nil
@@ -241,14 +245,14 @@ func (w *World) hurtEngine(ctx context.Context, n *Node, f Fault) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	first := w.recorder.await(ctx, killed, func(r *Run) bool { return r.Node == l.pid && r.Engine != pid })
-	if !first.IsZero() && !n.well().IsZero() {
+	if !first.IsZero() && w.calm(killed, first, number) {
 		w.figures.add(figureEngine, first.Sub(killed))
 	}
 	return nil
 }
 
 // killAt arms a failpoint that kills the node, and starts it again when it has.
-func (w *World) killAt(ctx context.Context, n *Node, f Fault) error {
+func (w *World) killAt(ctx context.Context, n *Node, f Fault, number int) error {
 	l := n.now()
 	w.recorder.excuse(l.pid, func(e *excuse) { e.lost = true }) // from any moment on
 	if err := n.arm(f.Spec); err != nil && alive(l.pid) {
@@ -264,10 +268,10 @@ func (w *World) killAt(ctx context.Context, n *Node, f Fault) error {
 	case <-ctx.Done():
 		n.kill()
 	}
-	return w.restart(ctx, n)
+	return w.restart(ctx, n, number)
 }
 
-func (w *World) hurtNetwork(ctx context.Context, n *Node, f Fault) error {
+func (w *World) hurtNetwork(ctx context.Context, n *Node, f Fault, number int) error {
 	l := n.now()
 	switch f.Kind {
 	case dbReset:
@@ -290,7 +294,7 @@ func (w *World) hurtNetwork(ctx context.Context, n *Node, f Fault) error {
 		fault.Delay = time.Duration(f.Count) * time.Millisecond
 	case dbSplit:
 		fault.HoldRequests, fault.HoldAnswers = true, true
-		w.noteKilled(n, figureFrozen)
+		w.noteKilled(n, figureFrozen, number)
 	case dbHoldAnswers:
 		fault.HoldAnswers = true
 	case dbHoldRequests:

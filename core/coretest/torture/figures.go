@@ -40,6 +40,7 @@ type figures struct {
 // followed are the runs that a fault cut short.
 type followed struct {
 	figure string
+	fault  int
 	at     time.Time
 	runs   []*Run
 }
@@ -50,14 +51,14 @@ func (f *figures) add(name string, d time.Duration) {
 	f.samples[name] = append(f.samples[name], d)
 }
 
-func (f *figures) follow(name string, at time.Time, runs []*Run) {
+func (f *figures) follow(name string, fault int, at time.Time, runs []*Run) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.followed = append(f.followed, followed{name, at, runs})
+	f.followed = append(f.followed, followed{name, fault, at, runs})
 }
 
-// settle turns what was followed into samples: when the same entry was started again.
-func (f *figures) settle(r *Recorder, disturbed func(from, to time.Time) bool) {
+// settle turns what was followed into samples: when the same entry was started again, unless another fault came between.
+func (f *figures) settle(r *Recorder, calm func(fault int, from, to time.Time) bool) {
 	for _, one := range f.followed {
 		for _, run := range one.runs {
 			if run.Sync {
@@ -65,7 +66,7 @@ func (f *figures) settle(r *Recorder, disturbed func(from, to time.Time) bool) {
 			}
 			for _, next := range r.of(run.ID) {
 				if next.Began.After(one.at) && next.Node != run.Node {
-					if !disturbed(one.at, next.Began) {
+					if calm(one.fault, one.at, next.Began) {
 						f.add(one.figure, next.Began.Sub(one.at))
 					}
 					break

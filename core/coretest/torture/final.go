@@ -146,7 +146,9 @@ func (w *World) judge(ctx context.Context) error {
 			w.saw("a poison park")
 		}
 	}
-	w.figures.settle(w.recorder, w.disturbed)
+	w.figures.settle(w.recorder, func(fault int, from, to time.Time) bool {
+		return w.calm(from, to, fault) && !w.disturbed(from, to)
+	})
 	return w.judgeStats()
 }
 

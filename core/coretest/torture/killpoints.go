@@ -24,11 +24,11 @@ func (w *World) KillPoints(ctx context.Context, rounds int) error {
 				if slices.Contains(unreached, point) {
 					continue
 				}
-				w.begin()
+				fault := w.begin()
 				if err := w.dieAt(ctx, w.nodes[0], point, 1+round*2); err != nil {
 					w.breach("every kill point is reached", fmt.Sprintf("%s: %v", point, err))
 				}
-				w.end()
+				w.end(fault)
 			}
 		}
 	})

@@ -255,7 +255,7 @@ func (w *World) heedAnswer(o *Op, body []byte) {
 		o.Result, o.Said = unknown, string(body)
 		w.breach("definite answers", fmt.Sprintf("sync %s: %d %.300s", o.ID, o.Status, body))
 	}
-	if o.Took > answerLimit && w.calm(o.Sent) {
+	if o.Took > answerLimit && w.calm(o.Sent, time.Now(), none) {
 		w.breach("definite answers in time", fmt.Sprintf("sync %s after %s: %d %.300s", o.ID, o.Took, o.Status, body))
 	}
 }

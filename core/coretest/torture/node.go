@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -66,8 +67,23 @@ var defects = []string{
 	"panic:", "fatal error:", "the node failed",
 }
 
-// start starts a process for the node and waits until it serves.
+// start starts a process for the node and waits until it serves. One that ends because its database is away is started
+// again, as any supervisor does.
 func (n *Node) start(ctx context.Context, failpoints string) error {
+	ctx, cancel := context.WithTimeout(ctx, startLimit)
+	defer cancel()
+	for {
+		err := n.startOnce(ctx, failpoints)
+		if failpoints != "" || !errors.Is(err, errEnded) || !pause(ctx, 200*time.Millisecond) {
+			return err
+		}
+	}
+}
+
+// errEnded says that a node process ended before it served.
+var errEnded = errors.New("it ended before it served")
+
+func (n *Node) startOnce(ctx context.Context, failpoints string) error {
 	setup := n.setup
 	setup.Failpoints, setup.Seed = failpoints, n.world.options.Seed
 	text, err := json.Marshal(setup)
@@ -98,18 +114,13 @@ func (n *Node) start(ctx context.Context, failpoints string) error {
 		_ = l.cmd.Process.Signal(syscall.SIGKILL)
 		<-l.ended
 	})
-	limit := time.NewTimer(startLimit)
-	defer limit.Stop()
 	select {
 	case l.ready = <-ready:
 	case <-l.ended:
-		return fmt.Errorf("node %s ended before it served: %s", setup.Name, l.cmd.ProcessState)
-	case <-limit.C:
-		_ = l.cmd.Process.Kill()
-		return fmt.Errorf("node %s does not serve after %s", setup.Name, startLimit)
+		return fmt.Errorf("node %s: %w: %s", setup.Name, errEnded, l.cmd.ProcessState)
 	case <-ctx.Done():
 		_ = l.cmd.Process.Kill()
-		return context.Cause(ctx)
+		return fmt.Errorf("node %s does not serve: %w", setup.Name, context.Cause(ctx))
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()

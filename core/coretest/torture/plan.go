@@ -83,7 +83,7 @@ func NewOptions(seed uint64, length time.Duration) Options {
 	r := rand.New(rand.NewPCG(seed, 0))
 	o := Options{
 		Seed: seed, Time: length, Nodes: 1 + r.IntN(3), Rate: 60 + r.IntN(60),
-		Shape: []string{single, single, overlapping, overlapping, storm}[r.IntN(5)],
+		Shape: []string{single, single, overlapping, storm}[r.IntN(4)],
 	}
 	for range o.Nodes {
 		o.Slots = append(o.Slots, []int{3, 8, 8, 32}[r.IntN(4)])

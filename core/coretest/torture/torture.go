@@ -49,8 +49,7 @@ type World struct {
 	mu       sync.Mutex
 	seen     map[string]int
 	breaches map[string][]string
-	hurting  int         // faults that go on
-	hurt     time.Time   // when the last one ended
+	hurts    []span      // faults, by number
 	downs    []time.Time // when the server was down
 }
 
@@ -174,25 +173,39 @@ func (w *World) broken() bool {
 	return len(w.breaches) > 0
 }
 
-func (w *World) begin() {
+// span is the time of a fault. Its end is zero while it goes on.
+type span struct{ from, to time.Time }
+
+func (w *World) begin() (fault int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.hurting++
+	w.hurts = append(w.hurts, span{from: time.Now()})
+	return len(w.hurts) - 1
 }
 
-func (w *World) end() {
+func (w *World) end(fault int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.hurting--
-	w.hurt = time.Now()
+	w.hurts[fault].to = time.Now()
 }
 
-// calm reports whether no fault went on since a time, nor a moment before it.
-func (w *World) calm(since time.Time) bool {
+// calm reports whether no fault went on since a time, nor a moment before it, but for the one with this number.
+func (w *World) calm(from, to time.Time, except int) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.hurting == 0 && w.hurt.Before(since.Add(-5*time.Second))
+	for i, s := range w.hurts {
+		if i != except && s.from.Before(to) && (s.to.IsZero() || s.to.After(from.Add(-aftermath))) {
+			return false
+		}
+	}
+	return true
 }
+
+// aftermath is how long a fault that is over may still be felt.
+const aftermath = time.Second
+
+// none is no fault.
+const none = -1
 
 func (w *World) noteServerDown() {
 	w.mu.Lock()
