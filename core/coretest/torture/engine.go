@@ -79,7 +79,10 @@ func (e *Engine) Invoke(ctx context.Context, inv *engine.Invocation, out engine.
 	token, err := e.report(ctx, "start", startReport{
 		Command: c, ID: inv.ExecutionID, Attempt: inv.Attempt, Engine: os.Getpid(), Node: os.Getppid(),
 	})
-	if err != nil {
+	switch {
+	case ctx.Err() != nil:
+		return fault.New(fault.Cancelled, fault.Platform, "told to end before it began")
+	case err != nil:
 		return fmt.Errorf("report a start: %w", err)
 	}
 	err = e.obey(ctx, c, inv, out)

@@ -2,6 +2,7 @@ package torture
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"sync"
@@ -14,6 +15,7 @@ import (
 // torment carries the plan out and returns when every fault has ended.
 func (w *World) torment(ctx context.Context) {
 	began := time.Now()
+	w.until = began.Add(w.options.Time)
 	var running sync.WaitGroup
 	defer running.Wait()
 	for _, f := range w.options.Faults {
@@ -24,7 +26,11 @@ func (w *World) torment(ctx context.Context) {
 			number := w.begin()
 			defer w.end(number)
 			w.t.Logf("%8s %s", time.Since(began).Round(time.Millisecond), f)
-			if err := w.inflict(ctx, f, number); err != nil {
+			err := w.inflict(ctx, f, number)
+			if errors.Is(err, errTooLate) {
+				return
+			}
+			if err != nil {
 				w.breach("the bench", fmt.Sprintf("%s: %v", f, err))
 				return
 			}
@@ -64,6 +70,9 @@ func pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
+// errTooLate says that a fault had to wait for others until its time was over.
+var errTooLate = errors.New("the time is over")
+
 func (w *World) inflict(ctx context.Context, f Fault, number int) error {
 	n := w.nodes[f.Node]
 	switch f.Kind {
@@ -80,6 +89,9 @@ func (w *World) inflict(ctx context.Context, f Fault, number int) error {
 	}
 	n.fault.Lock()
 	defer n.fault.Unlock()
+	if time.Now().After(w.until) {
+		return errTooLate
+	}
 	if n.now() == nil {
 		return n.start(ctx, "")
 	}
@@ -117,6 +129,9 @@ func (w *World) inflict(ctx context.Context, f Fault, number int) error {
 func (w *World) hurtServer(ctx context.Context, number int, hurt func() error) error {
 	w.serverFault.Lock()
 	defer w.serverFault.Unlock()
+	if time.Now().After(w.until) {
+		return errTooLate
+	}
 	if err := hurt(); err != nil {
 		return err
 	}
@@ -197,6 +212,9 @@ func (w *World) swizzle(ctx context.Context, f Fault) error {
 	for _, n := range w.nodes { // always in this order
 		n.fault.Lock()
 		defer n.fault.Unlock()
+	}
+	if time.Now().After(w.until) {
+		return errTooLate
 	}
 	var frozen []*life
 	for _, n := range w.nodes {

@@ -51,6 +51,7 @@ type World struct {
 	breaches map[string][]string
 	hurts    []span      // faults, by number
 	downs    []time.Time // when the server was down
+	until    time.Time   // no fault begins after it; set before the first
 }
 
 // NewWorld starts a database, a recorder and the nodes, and deploys the scripts. All ends with the test.
