@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/picloud/picloud/core/inbox"
 	"github.com/picloud/picloud/core/outbox"
 	"github.com/picloud/picloud/core/tenant"
 	"github.com/picloud/picloud/sdk/fault"
@@ -57,8 +58,8 @@ func (d *Dispatcher) Call(ctx context.Context, e *outbox.Entry) error {
 	}
 	d.writers[fast].Append(e, func(err error) {
 		if err != nil {
-			d.refuse(e, err)
 			d.drop(e, lane)
+			go d.refuse(e, err) // the reply may be held, and this goroutine is the writer's
 			return
 		}
 		go d.work(e, lane)
@@ -73,18 +74,20 @@ func overLimit(lane *tenant.Lane, l *limits) error {
 	}
 }
 
-// refuse tells a sync caller that its entry was not accepted.
-func (d *Dispatcher) refuse(e *outbox.Entry, err error) {
+// refuse tells a sync caller that its entry was not accepted. It reports whether the caller has stopped waiting, so that
+// the entry is async now.
+func (d *Dispatcher) refuse(e *outbox.Entry, err error) (detached bool) {
 	reply, gone := d.cfg.Inbox.Reply(context.Background(), e.ReplyTo)
 	if gone != nil {
-		return
+		return false
 	}
 	f := fault.New(fault.Unavailable, fault.Platform, "the request was not accepted: %v", err)
 	var rejected *outbox.Rejected
 	if errors.As(err, &rejected) {
 		f = fault.New(fault.Invalid, fault.Caller, "the request cannot be stored: %v", err)
 	}
-	_ = reply.End(f) // the first part of a fresh reply never blocks
+	_ = reply.End(f) // the first part of a reply waits for nothing but the end of a Hold
+	return reply.Released() == inbox.Detached
 }
 
 // Append writes an async entry durably and returns after the commit: from then on it is never lost. It is born claimed

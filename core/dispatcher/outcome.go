@@ -56,7 +56,7 @@ func fail(s *outbox.Settlement, e *outbox.Entry, res *execution.Result, random f
 	case f.Kind == fault.Unavailable: // nothing was started
 		s.Outcome, s.Uncharged, s.RetryIn = outbox.Retried, true, max(f.RetryAfter, unavailablePause)
 		return
-	case f.Kind == fault.Cancelled: // the node gives it back
+	case f.Kind == fault.Cancelled && (res.Version == 0 || e.MaxAttempts > 1): // the node gives it back, unless it may start once only
 		s.Outcome, s.Uncharged = outbox.Retried, true
 		return
 	case e.HandlerFor != uuid.Nil: // the end of the line: a failing handler must not make work of its own

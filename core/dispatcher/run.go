@@ -28,8 +28,8 @@ func (d *Dispatcher) work(e *outbox.Entry, lane *tenant.Lane) {
 		res = d.cfg.Runner.Run(ctx, e)
 		d.leave(sync)
 	}
-	if !started && sync {
-		d.refuse(e, res.Fault)
+	if !started && sync && d.refuse(e, res.Fault) {
+		e.Detach()
 	}
 	d.finish(e, res)
 }

@@ -64,6 +64,7 @@ func New(engines Engines, scripts Scripts, services Services, in *inbox.Inbox) *
 
 // Run starts the entry's target once and returns when nothing of the run is left, at the latest a moment after the
 // deadline. ctx ends early when the node must not go on; the cause says why. A sync entry is answered before Run returns.
+// One whose caller has stopped waiting meanwhile is async from then on, and keeps its answer.
 func (r *Runner) Run(ctx context.Context, e *outbox.Entry) Result {
 	res := Result{Started: time.Now()}
 	deadline := res.Started.Add(e.Timeout)
@@ -73,8 +74,12 @@ func (r *Runner) Run(ctx context.Context, e *outbox.Entry) Result {
 	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
 
+	kept := &keeper{limit: collected}
+	if e.Sync() || e.KeepAnswer {
+		kept.limit = MaxAnswer
+	}
 	var reply *inbox.Reply
-	out := engine.Reply(&collector{})
+	out := engine.Reply(kept)
 	if e.Sync() {
 		var err error
 		// The answer may take a moment past the deadline to be handed over: its own limit is the caller's patience.
@@ -82,14 +87,16 @@ func (r *Runner) Run(ctx context.Context, e *outbox.Entry) Result {
 			res.Absent = true
 			return res
 		}
+		reply.Keep(kept, e.KeepAnswer)
+		if !e.KeepAnswer {
+			reply.OnGone(cancel) // nobody else wants the answer
+		}
 		out = reply
-		reply.OnGone(cancel) // nobody else wants the answer
 	}
-
 	script := r.target(e)
 	if script == nil {
 		res.Gone, res.Fault = true, gone()
-		return finish(res, reply)
+		return finish(e, res, reply, kept)
 	}
 	res.Version = script.Version
 	logs := &logBook{}
@@ -107,11 +114,8 @@ func (r *Runner) Run(ctx context.Context, e *outbox.Entry) Result {
 	res.Status, res.Logs = head.status, logs.encode()
 	if err != nil {
 		res.Fault = explain(ctx, err, e, script)
-		if c, ok := out.(*collector); ok {
-			res.Response = c.data
-		}
 	}
-	return finish(res, reply)
+	return finish(e, res, reply, kept)
 }
 
 // explain says what ended a run: the engine's fault, or the reason why the run was given up.
@@ -127,17 +131,28 @@ func explain(ctx context.Context, err error, e *outbox.Entry, script *tenant.Scr
 	return fault.From(err)
 }
 
-// finish answers the caller, if there is one.
-func finish(res Result, reply *inbox.Reply) Result {
-	if reply == nil {
-		return res
+// finish answers the caller, if there is one, and keeps the answer where somebody may ask for it later.
+func finish(e *outbox.Entry, res Result, reply *inbox.Reply, kept *keeper) Result {
+	if reply != nil {
+		if err := reply.End(res.Fault); err != nil {
+			res.Absent = true
+		}
+		failpoint.Hit(failpoint.ReplyDelivered)
+		switch reply.Released() {
+		case inbox.Detached:
+			e.Detach()
+		case inbox.InDoubt:
+			e.KeepAnswer = true
+		}
+		if res.Fault != nil && res.Status == 0 {
+			res.Status = Status(res.Fault)
+		}
 	}
-	if err := reply.End(res.Fault); err != nil {
-		res.Absent = true
+	if e.KeepAnswer {
+		res.Answer = kept.answer(res.Fault)
 	}
-	failpoint.Hit(failpoint.ReplyDelivered)
-	if res.Fault != nil && res.Status == 0 {
-		res.Status = Status(res.Fault)
+	if res.Fault != nil && !e.Sync() {
+		res.Response = kept.response()
 	}
 	return res
 }
@@ -174,18 +189,4 @@ type headWatch struct {
 func (h *headWatch) Head(head engine.Head) error {
 	h.status = head.Status
 	return h.Reply.Head(head)
-}
-
-// collector keeps the beginning of an answer that nobody waits for, for the record of a failure.
-type collector struct{ data []byte }
-
-const collected = 64 << 10
-
-func (c *collector) Head(engine.Head) error { return nil }
-
-func (c *collector) Write(p []byte) (int, error) {
-	if room := collected - len(c.data); room > 0 {
-		c.data = append(c.data, p[:min(room, len(p))]...)
-	}
-	return len(p), nil
 }

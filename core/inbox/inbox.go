@@ -35,10 +35,26 @@ type Waiter struct {
 	parts chan Part
 	gone  chan struct{}
 
-	mu     sync.Mutex
-	closed bool
-	onGone func()
+	mu        sync.Mutex
+	closed    bool
+	delivered bool          // a part has left the reply for this caller
+	hold      chan struct{} // closed by Release; nil: the reply is not held
+	released  Release       // the last word of Release
+	onGone    func()
 }
+
+// Release is what became of an attempt to go on without the caller.
+type Release int
+
+const (
+	// Attached: the caller waits on, as before.
+	Attached Release = iota
+	// Detached: nobody waits any more. The reply is gathered, and the run goes on without its caller.
+	Detached
+	// InDoubt: the caller waits on, but the run may be recorded as one that goes on without it. It does, and its reply
+	// is gathered as well.
+	InDoubt
+)
 
 // Register begins to wait for the reply with this id, which must be fresh and unguessable.
 func (b *Inbox) Register(id uuid.UUID) *Waiter {
@@ -65,17 +81,43 @@ func (w *Waiter) Next(ctx context.Context, late <-chan time.Time) (Part, error) 
 	}
 }
 
-// Close stops waiting: whoever still replies learns that the caller is gone.
+// Hold keeps the reply from delivering anything until Release. It fails when a part is on its way to the caller, or the
+// caller has left.
+func (w *Waiter) Hold() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.closed || w.delivered || w.hold != nil || w.released != Attached {
+		return false
+	}
+	w.hold = make(chan struct{})
+	return true
+}
+
+// Release ends a Hold, which must not last: the run is held with it. After Detached the waiter receives nothing more, and
+// is still found by a run that begins later.
+func (w *Waiter) Release(r Release) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.hold == nil {
+		return
+	}
+	w.released = r
+	close(w.hold)
+	w.hold = nil
+}
+
+// Close stops waiting: whoever still replies learns that the caller is gone. A run that goes on without its caller does
+// not.
 func (w *Waiter) Close() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.closed {
+	if w.closed || w.released == Detached {
 		return
 	}
 	w.closed = true
 	w.inbox.waiting.Delete(w.id)
 	close(w.gone)
-	if w.onGone != nil {
+	if w.onGone != nil && w.released == Attached {
 		w.onGone()
 	}
 }
@@ -85,6 +127,9 @@ type Reply struct {
 	ctx    context.Context
 	waiter *Waiter
 	held   Part // not sent yet: a small answer leaves as one part
+
+	kept   engine.Reply // takes the answer too, where it is gathered; nil: nobody does
+	always bool         // it is, whether the caller waits or not
 }
 
 // Reply takes the reply for this id: the first call has it, a second finds nothing, so a reply is given once. ctx bounds
@@ -97,14 +142,27 @@ func (b *Inbox) Reply(ctx context.Context, id uuid.UUID) (*Reply, error) {
 	return &Reply{ctx: ctx, waiter: w.(*Waiter)}, nil
 }
 
-// OnGone has f called when the caller no longer waits, at once if it has left already. f must not block.
+// Keep gathers the answer in kept: from the beginning if always is true, so that a caller who leaves no longer matters;
+// otherwise once the run goes on without its caller.
+func (r *Reply) Keep(kept engine.Reply, always bool) { r.kept, r.always = kept, always }
+
+// OnGone has f called when the caller no longer waits, at once if it has left already, and never once the run goes on
+// without it. f must not block.
 func (r *Reply) OnGone(f func()) {
 	w := r.waiter
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.onGone = f; w.closed {
+	if w.onGone = f; w.closed && w.released == Attached {
 		f()
 	}
+}
+
+// Released says whether the run goes on without its caller. It is final once End has returned.
+func (r *Reply) Released() Release {
+	w := r.waiter
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.released
 }
 
 // Head begins the answer.
@@ -139,7 +197,64 @@ func (r *Reply) flush() error {
 	}
 	p := r.held
 	r.held = Part{}
-	// A caller that left is seen before one that could still take a part.
+	released, err := r.waiter.deliver(r.ctx)
+	if err != nil && !r.always {
+		return err
+	}
+	if released != Attached || r.always {
+		if err := r.gather(p); err != nil {
+			return err
+		}
+	}
+	if err != nil || released == Detached {
+		return nil
+	}
+	if err := r.send(p); !r.always && released == Attached {
+		return err
+	}
+	return nil // it is gathered, so the run goes on for whoever asks later
+}
+
+// deliver waits until the reply is not held, and marks that a part is on its way.
+func (w *Waiter) deliver(ctx context.Context) (Release, error) {
+	for {
+		w.mu.Lock()
+		hold, released := w.hold, w.released
+		if hold == nil && released != Detached {
+			w.delivered = true
+		}
+		w.mu.Unlock()
+		if hold == nil {
+			return released, nil
+		}
+		select {
+		case <-hold:
+		case <-w.gone:
+			return released, ErrGone
+		case <-ctx.Done():
+			return released, context.Cause(ctx)
+		}
+	}
+}
+
+func (r *Reply) gather(p Part) error {
+	if r.kept == nil {
+		return nil
+	}
+	if p.Head != nil {
+		if err := r.kept.Head(*p.Head); err != nil {
+			return err
+		}
+	}
+	if len(p.Data) == 0 {
+		return nil
+	}
+	_, err := r.kept.Write(p.Data)
+	return err
+}
+
+// send hands a part to the caller. One that left is seen before one that could still take a part.
+func (r *Reply) send(p Part) error {
 	select {
 	case <-r.waiter.gone:
 		return ErrGone

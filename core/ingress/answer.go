@@ -6,13 +6,10 @@ import (
 	"strconv"
 	"time"
 
-	"golang.org/x/net/http/httpguts"
-
 	"github.com/picloud/picloud/core/execution"
 	"github.com/picloud/picloud/core/inbox"
 	"github.com/picloud/picloud/core/outbox"
 	"github.com/picloud/picloud/sdk/engine"
-	"github.com/picloud/picloud/sdk/event"
 	"github.com/picloud/picloud/sdk/fault"
 )
 
@@ -84,33 +81,16 @@ func (in *Ingress) stream(
 	}
 }
 
-// setHead checks a script's head and copies it. What a script may not say makes the answer invalid; nothing is mended
-// silently.
+// setHead checks a script's head and copies it.
 func setHead(h http.Header, head *engine.Head) error {
-	if head.Status < 200 || head.Status > 599 {
-		return fmt.Errorf("the status %d is not one that a script may send (200 to 599)", head.Status)
+	if err := execution.CheckHead(head); err != nil {
+		return err
 	}
 	for _, x := range head.Headers {
-		if err := checkHeader(x); err != nil {
-			return err
-		}
 		h.Add(x.Name, x.Value)
 	}
 	if h.Get("X-Content-Type-Options") == "" {
 		h.Set("X-Content-Type-Options", "nosniff")
-	}
-	return nil
-}
-
-func checkHeader(x event.Header) error {
-	name := http.CanonicalHeaderKey(x.Name)
-	switch {
-	case !httpguts.ValidHeaderFieldName(x.Name) || !httpguts.ValidHeaderFieldValue(x.Value):
-		return fmt.Errorf("the header %q holds characters that HTTP does not allow", x.Name)
-	case name == ExecutionHeader:
-		return fmt.Errorf("the header %s is the platform's", name)
-	case hopByHop[name] || name == "Content-Length":
-		return fmt.Errorf("the header %s belongs to the connection, not to a script", name)
 	}
 	return nil
 }

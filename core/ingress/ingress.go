@@ -17,6 +17,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/picloud/picloud/core/dispatcher"
+	"github.com/picloud/picloud/core/execution"
 	"github.com/picloud/picloud/core/failpoint"
 	"github.com/picloud/picloud/core/inbox"
 	"github.com/picloud/picloud/core/outbox"
@@ -59,7 +60,7 @@ func New(cfg Config) *Ingress {
 }
 
 // ExecutionHeader names the execution that an answer comes from.
-const ExecutionHeader = "Picloud-Execution-Id"
+const ExecutionHeader = execution.IDHeader
 
 // ServeHTTP answers a request from a script, or with a problem.
 func (in *Ingress) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -193,16 +194,10 @@ func NewEntry(script *tenant.Script, kind outbox.Kind, head *event.HTTP, body []
 	}, nil
 }
 
-// hopByHop are headers of one connection, not of the request or answer.
-var hopByHop = map[string]bool{
-	"Connection": true, "Keep-Alive": true, "Proxy-Authenticate": true, "Proxy-Authorization": true,
-	"Proxy-Connection": true, "Te": true, "Trailer": true, "Transfer-Encoding": true, "Upgrade": true,
-}
-
 func headers(h http.Header) []event.Header {
 	out := make([]event.Header, 0, len(h))
 	for name, values := range h {
-		if hopByHop[name] {
+		if execution.HopByHop[name] {
 			continue
 		}
 		for _, v := range values {

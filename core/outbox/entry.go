@@ -198,6 +198,9 @@ func (e *Entry) Ordered() bool { return strings.HasPrefix(e.Gate, orderPrefix) }
 // Sync reports whether a caller waits for the reply: such an entry runs at most once.
 func (e *Entry) Sync() bool { return e.ReplyTo != uuid.Nil }
 
+// Detach makes a sync entry one that nobody waits for and whose answer is kept, as its row is already.
+func (e *Entry) Detach() { e.ReplyTo, e.KeepAnswer = uuid.Nil, true }
+
 // LaneKey names a lane.
 type LaneKey struct{ App, Lane uuid.UUID }
 
