@@ -38,11 +38,17 @@ const sqlChangeRelease = `
 INSERT INTO releases (app, number, action, manifest, created_by)
 SELECT $1, $2, $3, jsonb_build_object(
     'scripts', (SELECT coalesce(jsonb_agg(jsonb_build_object('id', id, 'name', name, 'kind', kind, 'engine', engine,
-        'version', active_version, 'timeout_ms', timeout_ms, 'max_attempts', max_attempts) ORDER BY name), '[]')
+        'version', active_version, 'timeout_ms', timeout_ms, 'max_attempts', max_attempts, 'policy', policy) ORDER BY name), '[]')
         FROM scripts WHERE app = $1),
     'routes', (SELECT coalesce(jsonb_agg(jsonb_build_object('id', id, 'script', script, 'method', method, 'host', host,
-        'pattern', pattern, 'mode', mode) ORDER BY id), '[]')
-        FROM routes WHERE app = $1)),
+        'pattern', pattern, 'mode', mode, 'wait_ms', wait_ms) ORDER BY id), '[]')
+        FROM routes WHERE app = $1),
+    'queues', (SELECT coalesce(jsonb_agg(jsonb_build_object('id', id, 'name', name, 'script', script, 'policy', policy)
+        ORDER BY name), '[]') FROM queues WHERE app = $1),
+    'triggers', (SELECT coalesce(jsonb_agg(jsonb_build_object('id', id, 'name', name, 'kind', kind, 'script', script,
+        'route', route, 'filter', filter, 'policy', policy, 'enabled', enabled, 'registered_by', registered_by,
+        'created_at', created_at) ORDER BY name), '[]')
+        FROM triggers WHERE app = $1)),
     nullif($4::uuid, '00000000-0000-0000-0000-000000000000')`
 
 const sqlChangeAudit = `

@@ -2,9 +2,11 @@ package postgres
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -85,7 +87,7 @@ func deployScript(ctx context.Context, tx pgx.Tx, app uuid.UUID, d *tenant.Deplo
 	if d.MaxAttempts > 0 {
 		attempts = &d.MaxAttempts
 	}
-	if _, err := tx.Exec(ctx, sqlScriptUpdate, app, script.ID, timeout, attempts, nil); err != nil {
+	if _, err := tx.Exec(ctx, sqlScriptUpdate, app, script.ID, timeout, attempts, nil, nil); err != nil {
 		return uuid.Nil, fmt.Errorf("update script: %w", err)
 	}
 	return script.ID, nil
@@ -139,23 +141,25 @@ ORDER BY 1`
 // Scripts that came after the release stay, but are not active.
 const sqlReleaseScripts = `
 UPDATE scripts s SET active_version = coalesce(m.version, 0), timeout_ms = coalesce(m.timeout_ms, s.timeout_ms),
-    max_attempts = coalesce(m.max_attempts, s.max_attempts), updated_at = now()
+    max_attempts = coalesce(m.max_attempts, s.max_attempts), policy = coalesce(m.policy, s.policy), updated_at = now()
 FROM scripts o LEFT JOIN (
     SELECT m.* FROM releases r,
-        jsonb_to_recordset(r.manifest->'scripts') AS m (id uuid, version integer, timeout_ms integer, max_attempts smallint)
+        jsonb_to_recordset(r.manifest->'scripts') 
+        AS m (id uuid, version integer, timeout_ms integer, max_attempts smallint, policy jsonb)
     WHERE r.app = $1 AND r.number = $2) m ON m.id = o.id
 WHERE s.id = o.id AND s.app = $1`
 
 const sqlReleaseClear = `DELETE FROM routes WHERE app = $1`
 
 const sqlReleaseRoutes = `
-SELECT m.id, m.script, m.method, m.host, m.pattern, m.mode FROM releases r,
-    jsonb_to_recordset(r.manifest->'routes') AS m (id uuid, script uuid, method text, host text, pattern text, mode text)
+SELECT m.id, m.script, m.method, m.host, m.pattern, m.mode, coalesce(m.wait_ms, 0) FROM releases r,
+    jsonb_to_recordset(r.manifest->'routes')
+        AS m (id uuid, script uuid, method text, host text, pattern text, mode text, wait_ms bigint)
 WHERE r.app = $1 AND r.number = $2`
 
 const sqlReleaseRoute = `
-INSERT INTO routes (id, app, script, method, host, pattern, shape, mode)
-SELECT $1, s.app, s.id, $4, $5, $6, $7, $8 FROM scripts s WHERE s.app = $2 AND s.id = $3`
+INSERT INTO routes (id, app, script, method, host, pattern, shape, mode, wait_ms)
+SELECT $1, s.app, s.id, $4, $5, $6, $7, $8, nullif($9::int, 0) FROM scripts s WHERE s.app = $2 AND s.id = $3`
 
 // Activate makes the app what it was in a release, as a new release, and returns the new number. It is a
 // *tenant.Conflict if a script of the release was deleted meanwhile.
@@ -179,14 +183,73 @@ func (s *ReleaseStore) Activate(ctx context.Context, by, app uuid.UUID, number i
 		if _, err := tx.Exec(ctx, sqlReleaseScripts, app, number); err != nil {
 			return fmt.Errorf("restore scripts: %w", err)
 		}
-		return restoreRoutes(ctx, tx, app, number)
+		triggers, err := releasedTriggers(ctx, tx, app, number)
+		if err != nil {
+			return err
+		}
+		if err := restoreRoutes(ctx, tx, app, number); err != nil {
+			return err
+		}
+		return restoreLanes(ctx, tx, app, number, triggers)
 	})
+}
+
+const (
+	// Triggers go with their routes, so they are kept aside while those are replaced. A release from before there were
+	// triggers leaves them as they are.
+	sqlReleaseTriggers = `
+SELECT coalesce(r.manifest->'triggers', (SELECT coalesce(jsonb_agg(to_jsonb(t)), '[]') FROM triggers t WHERE t.app = $1))
+FROM releases r WHERE r.app = $1 AND r.number = $2`
+
+	sqlReleaseForget = `DELETE FROM triggers WHERE app = $1`
+
+	sqlReleaseTrigger = `
+INSERT INTO triggers (id, app, name, kind, script, route, filter, policy, enabled, registered_by, created_at)
+SELECT m.id, $1, m.name, m.kind, s.id, r.id, m.filter, m.policy, m.enabled, m.registered_by, m.created_at
+FROM jsonb_to_recordset($2) AS m (id uuid, name text, kind text, script uuid, route uuid, filter jsonb, policy jsonb,
+    enabled boolean, registered_by uuid, created_at timestamptz)
+JOIN scripts s ON s.app = $1 AND s.id = m.script LEFT JOIN routes r ON r.app = $1 AND r.id = m.route
+WHERE m.route IS NULL OR r.id IS NOT NULL`
+
+	// Queues that came after the release stay: they may have messages.
+	sqlReleaseQueues = `
+INSERT INTO queues (id, app, name, script, policy)
+SELECT m.id, r.app, m.name, m.script, m.policy FROM releases r,
+    jsonb_to_recordset(coalesce(r.manifest->'queues', '[]')) AS m (id uuid, name text, script uuid, policy jsonb)
+WHERE r.app = $1 AND r.number = $2
+ON CONFLICT (id) DO UPDATE SET script = excluded.script, policy = excluded.policy, updated_at = now()`
+)
+
+func releasedTriggers(ctx context.Context, tx pgx.Tx, app uuid.UUID, number int64) (triggers json.RawMessage, err error) {
+	if err := tx.QueryRow(ctx, sqlReleaseTriggers, app, number).Scan(&triggers); err != nil {
+		return nil, fmt.Errorf("read released triggers: %w", err)
+	}
+	return triggers, nil
+}
+
+func restoreLanes(ctx context.Context, tx pgx.Tx, app uuid.UUID, number int64, triggers json.RawMessage) error {
+	if _, err := tx.Exec(ctx, sqlReleaseForget, app); err != nil {
+		return fmt.Errorf("clear triggers: %w", err)
+	}
+	if _, err := tx.Exec(ctx, sqlReleaseTrigger, app, triggers); err != nil {
+		return fmt.Errorf("restore triggers: %w", err)
+	}
+	_, err := tx.Exec(ctx, sqlReleaseQueues, app, number)
+	switch {
+	case duplicate(err):
+		return &tenant.Conflict{Message: fmt.Sprintf("release %d has a queue of a name that another queue has by now", number)}
+	case err != nil:
+		return fmt.Errorf("restore queues: %w", err)
+	}
+	return nil
 }
 
 func restoreRoutes(ctx context.Context, tx pgx.Tx, app uuid.UUID, number int64) error {
 	rows, _ := tx.Query(ctx, sqlReleaseRoutes, app, number)
 	routes, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (r tenant.Route, err error) {
-		err = row.Scan(&r.ID, &r.Script, &r.Method, &r.Host, &r.Pattern, &r.Mode)
+		var wait int64
+		err = row.Scan(&r.ID, &r.Script, &r.Method, &r.Host, &r.Pattern, &r.Mode, &wait)
+		r.Wait = time.Duration(wait) * time.Millisecond
 		return r, err
 	})
 	if err != nil {
@@ -200,7 +263,8 @@ func restoreRoutes(ctx context.Context, tx pgx.Tx, app uuid.UUID, number int64) 
 		if err != nil {
 			return fmt.Errorf("read released routes: %w", err)
 		}
-		_, err = tx.Exec(ctx, sqlReleaseRoute, r.ID, app, r.Script, r.Method, r.Host, r.Pattern, pattern.Shape(), r.Mode)
+		_, err = tx.Exec(ctx, sqlReleaseRoute, r.ID, app, r.Script, r.Method, r.Host, r.Pattern, pattern.Shape(), r.Mode,
+			r.Wait.Milliseconds())
 		if err != nil {
 			return fmt.Errorf("restore route: %w", err)
 		}

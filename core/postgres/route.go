@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -19,18 +20,21 @@ type RouteStore struct{ pool *pgxpool.Pool }
 func NewRouteStore(pool *pgxpool.Pool) *RouteStore { return &RouteStore{pool} }
 
 const (
-	routeColumns = `r.id, r.app, r.script, r.method, r.host, r.pattern, r.mode, s.name, r.created_at`
-	routeTables  = ` FROM routes r JOIN scripts s ON s.id = r.script JOIN apps a ON a.id = r.app AND a.deleted_at IS NULL `
+	routeColumns = `r.id, r.app, r.script, r.method, r.host, r.pattern, r.mode, coalesce(r.wait_ms, 0), s.name,
+    r.created_at`
+	routeTables = ` FROM routes r JOIN scripts s ON s.id = r.script JOIN apps a ON a.id = r.app AND a.deleted_at IS NULL `
 )
 
 func scanRoute(row pgx.CollectableRow) (r tenant.RouteRecord, err error) {
-	err = row.Scan(&r.ID, &r.App, &r.Script, &r.Method, &r.Host, &r.Pattern, &r.Mode, &r.ScriptName, &r.CreatedAt)
+	var wait int64
+	err = row.Scan(&r.ID, &r.App, &r.Script, &r.Method, &r.Host, &r.Pattern, &r.Mode, &wait, &r.ScriptName, &r.CreatedAt)
+	r.Wait = time.Duration(wait) * time.Millisecond
 	return r, err
 }
 
 const sqlRouteCreate = `
-INSERT INTO routes (id, app, script, method, host, pattern, shape, mode)
-SELECT $1, s.app, s.id, $4, $5, $6, $7, $8 FROM scripts s WHERE s.app = $2 AND s.id = $3 AND s.kind = 'endpoint'
+INSERT INTO routes (id, app, script, method, host, pattern, shape, mode, wait_ms)
+SELECT $1, s.app, s.id, $4, $5, $6, $7, $8, nullif($9::int, 0) FROM scripts s WHERE s.app = $2 AND s.id = $3 AND s.kind = 'endpoint'
 ON CONFLICT (app, host, method, shape) DO NOTHING`
 
 const sqlRouteSame = `
@@ -61,7 +65,8 @@ func insertRoute(ctx context.Context, tx pgx.Tx, r tenant.Route) (tenant.RouteRe
 	if r.ID, err = uuid.NewV7(); err != nil {
 		return tenant.RouteRecord{}, fmt.Errorf("make route id: %w", err)
 	}
-	tag, err := tx.Exec(ctx, sqlRouteCreate, r.ID, r.App, r.Script, r.Method, r.Host, r.Pattern, pattern.Shape(), r.Mode)
+	tag, err := tx.Exec(ctx, sqlRouteCreate, r.ID, r.App, r.Script, r.Method, r.Host, r.Pattern, pattern.Shape(), r.Mode,
+		r.Wait.Milliseconds())
 	if err != nil {
 		return tenant.RouteRecord{}, fmt.Errorf("insert route: %w", err)
 	}
@@ -87,7 +92,7 @@ func sameShape(there *tenant.RouteRecord) *tenant.Conflict {
 }
 
 const sqlRouteRenew = `
-UPDATE routes r SET pattern = $6, mode = $7 FROM scripts s
+UPDATE routes r SET pattern = $6, mode = $7, wait_ms = nullif($8::int, 0) FROM scripts s
 WHERE r.app = $1 AND r.host = $2 AND r.method = $3 AND r.shape = $4 AND r.script = $5 AND s.id = r.script
 RETURNING ` + routeColumns
 
@@ -97,7 +102,8 @@ func putRoute(ctx context.Context, tx pgx.Tx, r tenant.Route) (tenant.RouteRecor
 	if err != nil {
 		return tenant.RouteRecord{}, &tenant.Invalid{Field: "pattern", Message: err.Error()}
 	}
-	rows, _ := tx.Query(ctx, sqlRouteRenew, r.App, r.Host, r.Method, pattern.Shape(), r.Script, r.Pattern, r.Mode)
+	rows, _ := tx.Query(ctx, sqlRouteRenew, r.App, r.Host, r.Method, pattern.Shape(), r.Script, r.Pattern, r.Mode,
+		r.Wait.Milliseconds())
 	made, err := pgx.CollectExactlyOneRow(rows, scanRoute)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return insertRoute(ctx, tx, r)

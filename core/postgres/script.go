@@ -20,7 +20,7 @@ func NewScriptStore(pool *pgxpool.Pool) *ScriptStore { return &ScriptStore{pool}
 
 const (
 	scriptColumns = `s.id, s.app, s.name, s.kind, s.engine, s.active_version, coalesce(v.hash, ''), s.timeout_ms,
-    s.max_attempts, s.description, s.created_at, s.updated_at`
+    s.max_attempts, s.policy, s.description, s.created_at, s.updated_at`
 	scriptTables = ` FROM scripts s JOIN apps a ON a.id = s.app AND a.deleted_at IS NULL
     LEFT JOIN script_versions v ON v.script = s.id AND v.number = s.active_version `
 )
@@ -28,7 +28,7 @@ const (
 func scanScript(row pgx.CollectableRow) (s tenant.ScriptRecord, err error) {
 	var timeout int64
 	err = row.Scan(&s.ID, &s.App, &s.Name, &s.Kind, &s.Engine, &s.Version, &s.Hash, &timeout, &s.MaxAttempts,
-		&s.Description, &s.CreatedAt, &s.UpdatedAt)
+		&s.Policy, &s.Description, &s.CreatedAt, &s.UpdatedAt)
 	s.Timeout = time.Duration(timeout) * time.Millisecond
 	return s, err
 }
@@ -93,17 +93,17 @@ func (s *ScriptStore) List(ctx context.Context, app uuid.UUID, cursor string, li
 
 const sqlScriptUpdate = `
 UPDATE scripts SET timeout_ms = coalesce($3, timeout_ms), max_attempts = coalesce($4, max_attempts),
-    description = coalesce($5, description), updated_at = now()
+    description = coalesce($5, description), policy = coalesce($6, policy), updated_at = now()
 WHERE id = $2 AND app = $1`
 
 // Update changes a script.
 func (s *ScriptStore) Update(ctx context.Context, by, app, id uuid.UUID, u tenant.ScriptUpdate) (tenant.ScriptRecord, error) {
 	c := &change{
 		by: by, app: app, action: "script.update", object: id.String(), detail: u,
-		released: u.TimeoutMS != nil || u.MaxAttempts != nil,
+		released: u.TimeoutMS != nil || u.MaxAttempts != nil || u.Policy != nil,
 	}
 	_, err := apply(ctx, s.pool, c, func(tx pgx.Tx) error {
-		tag, err := tx.Exec(ctx, sqlScriptUpdate, app, id, u.TimeoutMS, u.MaxAttempts, u.Description)
+		tag, err := tx.Exec(ctx, sqlScriptUpdate, app, id, u.TimeoutMS, u.MaxAttempts, u.Description, u.Policy)
 		if err != nil {
 			return fmt.Errorf("update script: %w", err)
 		}
@@ -118,12 +118,24 @@ func (s *ScriptStore) Update(ctx context.Context, by, app, id uuid.UUID, u tenan
 	return s.Get(ctx, app, id.String())
 }
 
-const sqlScriptDelete = `DELETE FROM scripts WHERE id = $2 AND app = $1`
+const (
+	sqlScriptQueues = `SELECT name FROM queues WHERE app = $1 AND script = $2 ORDER BY name LIMIT 3`
+	sqlScriptDelete = `DELETE FROM scripts WHERE id = $2 AND app = $1`
+)
 
-// Delete removes a script with its versions and routes. Its entries that wait become dead letters when they are due.
+// Delete removes a script with its versions, routes and triggers. Its entries that wait become dead letters when they are
+// due. While a queue sends to it, it is a *tenant.Conflict.
 func (s *ScriptStore) Delete(ctx context.Context, by, app, id uuid.UUID) error {
 	c := &change{by: by, app: app, action: "script.delete", object: id.String(), released: true}
 	_, err := apply(ctx, s.pool, c, func(tx pgx.Tx) error {
+		rows, _ := tx.Query(ctx, sqlScriptQueues, app, id)
+		queues, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		if err != nil {
+			return fmt.Errorf("read queues: %w", err)
+		}
+		if len(queues) > 0 {
+			return &tenant.Conflict{Message: fmt.Sprintf("queues send to the script: %q; delete them or give them another", queues)}
+		}
 		tag, err := tx.Exec(ctx, sqlScriptDelete, app, id)
 		if err != nil {
 			return fmt.Errorf("delete script: %w", err)

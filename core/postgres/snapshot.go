@@ -28,6 +28,12 @@ const sqlSnapshotScripts = `SELECT ` + scriptColumns + scriptTables
 
 const sqlSnapshotRoutes = `SELECT ` + routeColumns + routeTables
 
+const sqlSnapshotQueues = `SELECT ` + queueColumns + queueTables
+
+const sqlSnapshotTriggers = `SELECT ` + triggerColumns + triggerTables
+
+const sqlSnapshotPauses = `SELECT p.app, p.lane FROM pauses p JOIN apps a ON a.id = p.app AND a.deleted_at IS NULL`
+
 // Load reads everything in one transaction, so that what it returns is the state of exactly one version.
 func (s *SnapshotStore) Load(ctx context.Context) (*tenant.Snapshot, error) {
 	var version int64
@@ -67,10 +73,42 @@ func (s *SnapshotStore) Load(ctx context.Context) (*tenant.Snapshot, error) {
 			app := byID[routes[i].App]
 			app.Routes = append(app.Routes, routes[i].Route)
 		}
-		return nil
+		return loadLanes(ctx, tx, byID)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("load snapshot: %w", err)
 	}
 	return tenant.NewSnapshot(version, apps), nil
+}
+
+// loadLanes reads what else may own entries, and what is paused.
+func loadLanes(ctx context.Context, tx pgx.Tx, apps map[uuid.UUID]*tenant.App) error {
+	rows, _ := tx.Query(ctx, sqlSnapshotQueues)
+	queues, err := pgx.CollectRows(rows, scanQueue)
+	if err != nil {
+		return fmt.Errorf("read queues: %w", err)
+	}
+	for i := range queues {
+		app := apps[queues[i].App]
+		app.Queues = append(app.Queues, queues[i].Queue)
+	}
+	rows, _ = tx.Query(ctx, sqlSnapshotTriggers)
+	triggers, err := pgx.CollectRows(rows, scanTrigger)
+	if err != nil {
+		return fmt.Errorf("read triggers: %w", err)
+	}
+	for i := range triggers {
+		app := apps[triggers[i].App]
+		app.Triggers = append(app.Triggers, triggers[i].Trigger)
+	}
+	rows, _ = tx.Query(ctx, sqlSnapshotPauses)
+	var app, lane uuid.UUID
+	_, err = pgx.ForEachRow(rows, []any{&app, &lane}, func() error {
+		apps[app].Paused = append(apps[app].Paused, lane)
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("read pauses: %w", err)
+	}
+	return nil
 }

@@ -65,6 +65,25 @@ type ScriptUpdate struct {
 	TimeoutMS   *int    `json:"timeout_ms,omitempty"`
 	MaxAttempts *int    `json:"max_attempts,omitempty"`
 	Description *string `json:"description,omitempty"`
+	Policy      *Policy `json:"policy,omitempty"`
+}
+
+// QueueRecord is a queue as its owner sees it.
+type QueueRecord struct {
+	Queue
+	ScriptName string
+	Paused     bool // itself, its script or its app
+	CreatedAt  time.Time
+	UpdatedAt  time.Time
+}
+
+// TriggerRecord is a trigger as its owner sees it.
+type TriggerRecord struct {
+	Trigger
+	ScriptName string
+	Paused     bool // itself, its script or its app
+	CreatedAt  time.Time
+	UpdatedAt  time.Time
 }
 
 // Version is one state of a script's source. It never changes.
