@@ -21,13 +21,19 @@ type Config struct {
 	Scripts     ScriptStore
 	Versions    VersionStore
 	Routes      RouteStore
+	Queues      QueueStore
+	Triggers    TriggerStore
+	Pauses      PauseStore
 	Releases    ReleaseStore
 	Snapshots   SnapshotStore
 	Executions  ExecutionStore
+	Entries     EntryStore
+	Lanes       Lanes
 	DeadLetters DeadLetterStore
 	Auth        Authenticator
 	Checker     Checker
 	Invoker     Invoker
+	Sender      Sender
 	Replayer    Replayer
 
 	// Changed is called after each change of configuration and before its answer, so that whoever made the change finds
@@ -103,6 +109,9 @@ func build(c Config, mux *http.ServeMux) huma.API {
 	a.registerDeploy(doc)
 	a.registerInvoke(doc)
 	a.registerRoutes(doc)
+	a.registerQueues(doc)
+	a.registerTriggers(doc)
+	a.registerPauses(doc)
 	a.registerReleases(doc)
 	a.registerExecutions(doc)
 	a.registerDeadLetters(doc)
@@ -125,6 +134,8 @@ var tags = []*huma.Tag{
 	{Name: "apps", Description: "Apps and the hosts they claim"},
 	{Name: "scripts", Description: "Scripts, their immutable versions, and calling them"},
 	{Name: "routes", Description: "Which requests lead to which script"},
+	{Name: "queues", Description: "Named work: each message goes to one run of a script"},
+	{Name: "triggers", Description: "Which events lead to which script, and how they are delivered"},
 	{Name: "releases", Description: "The states an app went through, and going back"},
 	{Name: "executions", Description: "What ran, how it ended, and what waits"},
 	{Name: "dead-letters", Description: "Events whose script failed for good"},

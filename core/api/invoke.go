@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/picloud/picloud/core/auth"
+	"github.com/picloud/picloud/core/outbox"
 	"github.com/picloud/picloud/core/tenant"
 	"github.com/picloud/picloud/sdk/event"
 )
@@ -27,6 +28,8 @@ type NewInvocation struct {
 	Body       string   `json:"body,omitempty" example:"{\"name\":\"Ada\"}" doc:"As text; or see body_base64"`
 	BodyBase64 []byte   `json:"body_base64,omitempty" doc:"As bytes"`
 	Async      bool     `json:"async,omitempty" doc:"Answer once the event is safe, and try again if the script fails"`
+
+	Delivery *Delivery `json:"delivery,omitempty" doc:"Of an asynchronous call"`
 }
 
 // Header is one header line.
@@ -55,12 +58,19 @@ func (a *api) registerInvoke(doc huma.API) {
 
 func (a *api) invoke(ctx context.Context, in *struct {
 	ScriptPath
+	KeyHeader
 	Body NewInvocation
 },
 ) (*body[InvocationResult], error) {
 	call, err := invocation(&in.Body, by(ctx))
 	if err != nil {
 		return nil, err
+	}
+	if call.Options, err = in.Body.Delivery.options("body.delivery."); err != nil {
+		return nil, err
+	}
+	if !in.Body.Async && (in.Body.Delivery != nil || in.IdempotencyKey != "") {
+		return nil, wrong("body.async", "only an asynchronous call has a delivery or an idempotency key")
 	}
 	s, err := a.Scripts.Get(ctx, app(ctx), in.Script)
 	if err != nil {
@@ -72,7 +82,11 @@ func (a *api) invoke(ctx context.Context, in *struct {
 	if s.Version == 0 {
 		return nil, &tenant.Conflict{Message: fmt.Sprintf("%q has no active version", s.Name)}
 	}
+	call.Idempotency = in.idempotency(s.ID, []byte(call.Method), []byte(call.Path), []byte(call.Query), call.Body)
 	r, err := a.Invoker.Invoke(ctx, s.Script, call)
+	if duplicate := (*outbox.Duplicate)(nil); errors.As(err, &duplicate) {
+		r.ExecutionID, err = duplicate.Entry, nil
+	}
 	if err != nil {
 		mapped := a.problemOf(ctx, "invoke-script", err)
 		if p := (*Problem)(nil); errors.As(mapped, &p) {

@@ -13,6 +13,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/google/uuid"
 
+	"github.com/picloud/picloud/core/outbox"
 	"github.com/picloud/picloud/core/tenant"
 	"github.com/picloud/picloud/sdk/fault"
 )
@@ -60,6 +61,8 @@ var kinds = []kind{
 	{"unsupported_media_type", http.StatusUnsupportedMediaType, "Unsupported media type", "The body is not JSON."},
 	{"invalid", http.StatusUnprocessableEntity, "Invalid", "The request can be read, but values in it are wrong; errors says which."},
 	{"compile_error", http.StatusUnprocessableEntity, "Does not compile", "The source does not compile; errors says where."},
+	{"idempotency_key_reused", http.StatusUnprocessableEntity, "Idempotency key reused", "The key was given before, with another request."},
+	{"too_many_requests", http.StatusTooManyRequests, "Too many requests", "The app has too much waiting, or a limit leaves no room; see the header Retry-After."},
 	{"internal", http.StatusInternalServerError, "Internal error", "A defect of the platform. The log of the node knows more."},
 	{"script_failed", http.StatusBadGateway, "The script failed", "The script returned an error, panicked, died, or gave an answer that cannot be sent."},
 	{"unavailable", http.StatusServiceUnavailable, "Unavailable", "Not now; see the header Retry-After."},
@@ -128,6 +131,7 @@ func (a *api) problemOf(ctx context.Context, operation string, err error) error 
 	var conflict *tenant.Conflict
 	var invalid *tenant.Invalid
 	var failed *fault.Fault
+	var overloaded *outbox.Overloaded
 	switch {
 	case errors.Is(err, tenant.ErrNotFound):
 		return notFound()
@@ -141,6 +145,10 @@ func (a *api) problemOf(ctx context.Context, operation string, err error) error 
 		return p
 	case errors.As(err, &invalid):
 		return wrong("body."+invalid.Field, invalid.Message)
+	case errors.Is(err, outbox.ErrKeyReused):
+		return kindNamed("idempotency_key_reused").problem(err.Error())
+	case errors.As(err, &overloaded):
+		return retryAfter(kindNamed("too_many_requests").problem(overloaded.Message), overloaded.RetryAfter)
 	case errors.As(err, &failed) && failed.Kind != fault.Internal:
 		return faultProblem(failed)
 	case ctx.Err() != nil: // the caller is gone; nobody reads this
@@ -175,7 +183,11 @@ func faultProblem(f *fault.Fault) error {
 	if word != "unavailable" {
 		return p
 	}
-	after := max(time.Second, f.RetryAfter)
-	seconds := int((after + time.Second - 1) / time.Second)
+	return retryAfter(p, f.RetryAfter)
+}
+
+// retryAfter says when to try again, in whole seconds.
+func retryAfter(p *Problem, after time.Duration) error {
+	seconds := int((max(time.Second, after) + time.Second - 1) / time.Second)
 	return huma.ErrorWithHeaders(p, http.Header{"Retry-After": {strconv.Itoa(seconds)}})
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/picloud/picloud/core/auth"
+	"github.com/picloud/picloud/core/retry"
 	"github.com/picloud/picloud/core/tenant"
 )
 
@@ -24,13 +25,14 @@ type Route struct {
 	Script    string    `json:"script" example:"hello" doc:"Name of the script"`
 	ScriptID  string    `json:"script_id" format:"uuid"`
 	Mode      string    `json:"mode" enum:"sync,async" doc:"Whether the caller waits for the answer or has a 202 at once"`
+	Wait      string    `json:"wait,omitempty" example:"5s" doc:"How long a caller waits before it has a 202 with a result URL while the script runs on; absent: as long as the script may take"`
 	CreatedAt time.Time `json:"created_at"`
 }
 
 func viewRoute(r *tenant.RouteRecord) Route {
 	return Route{
 		ID: r.ID.String(), Method: r.Method, Host: r.Host, Pattern: r.Pattern, Script: r.ScriptName,
-		ScriptID: r.Script.String(), Mode: r.Mode, CreatedAt: r.CreatedAt.UTC(),
+		ScriptID: r.Script.String(), Mode: r.Mode, Wait: span(retry.Duration(r.Wait)), CreatedAt: r.CreatedAt.UTC(),
 	}
 }
 
@@ -41,6 +43,7 @@ type NewRoute struct {
 	Pattern string `json:"pattern" minLength:"1" maxLength:"1024" example:"/users/{id}" doc:"Literal segments, {name} for one segment, {name...} for all that follow"`
 	Script  string `json:"script" minLength:"1" maxLength:"63" example:"hello" doc:"Name or id of the script"`
 	Mode    string `json:"mode,omitempty" enum:"sync,async" default:"sync"`
+	Wait    string `json:"wait,omitempty" maxLength:"32" example:"5s" doc:"Of mode sync: after this long the caller has a 202 with a result URL while the script runs on; as long as the script may take if absent"`
 }
 
 // RouteCheck asks whether there is room for a route.
@@ -155,6 +158,21 @@ func parseRoute(field, method, host, pattern, mode string) (tenant.Route, error)
 	return r, nil
 }
 
+// longestWait is as long as a script may take.
+const longestWait = 5 * time.Minute
+
+func routeWait(place, text, mode string) (time.Duration, error) {
+	s := &spans{}
+	wait := time.Duration(s.read("", text))
+	switch {
+	case s.err != nil || text != "" && (wait < time.Millisecond || wait > longestWait):
+		return 0, wrong(place, "a span of time between 1ms and 5m, such as 5s")
+	case wait > 0 && mode == tenant.ModeAsync:
+		return 0, wrong(place, "nobody waits at a route of mode async")
+	}
+	return wait, nil
+}
+
 func (a *api) createRoute(ctx context.Context, in *struct {
 	AppPath
 	Body NewRoute
@@ -164,14 +182,13 @@ func (a *api) createRoute(ctx context.Context, in *struct {
 	if err != nil {
 		return nil, err
 	}
-	s, err := a.Scripts.Get(ctx, app(ctx), in.Body.Script)
-	if errors.Is(err, tenant.ErrNotFound) {
-		return nil, wrong("body.script", "the app has no script of that name or id")
-	}
-	if err != nil {
+	if r.Wait, err = routeWait("body.wait", in.Body.Wait, in.Body.Mode); err != nil {
 		return nil, err
 	}
-	r.App, r.Script = app(ctx), s.ID
+	if r.Script, err = a.target(ctx, "body.script", in.Body.Script); err != nil {
+		return nil, err
+	}
+	r.App = app(ctx)
 	made, err := a.Routes.Create(ctx, by(ctx), r)
 	if err != nil {
 		return nil, err

@@ -21,6 +21,7 @@ type Script struct {
 	ActiveVersion int       `json:"active_version" example:"3" doc:"The version that runs; 0 if none does"`
 	TimeoutMS     int64     `json:"timeout_ms" example:"30000" doc:"A run is stopped after this"`
 	MaxAttempts   int       `json:"max_attempts" example:"5" doc:"How often an asynchronous event is tried"`
+	Policy        Policy    `json:"policy" doc:"How events are delivered that have no policy of a queue or trigger; its limits apply to all runs"`
 	CreatedAt     time.Time `json:"created_at"`
 	UpdatedAt     time.Time `json:"updated_at"`
 }
@@ -29,7 +30,7 @@ func viewScript(s *tenant.ScriptRecord) Script {
 	return Script{
 		ID: s.ID.String(), Name: s.Name, Kind: s.Kind, Engine: s.Engine, Description: s.Description,
 		ActiveVersion: s.Version, TimeoutMS: s.Timeout.Milliseconds(), MaxAttempts: s.MaxAttempts,
-		CreatedAt: s.CreatedAt.UTC(), UpdatedAt: s.UpdatedAt.UTC(),
+		Policy: viewPolicy(&s.Policy), CreatedAt: s.CreatedAt.UTC(), UpdatedAt: s.UpdatedAt.UTC(),
 	}
 }
 
@@ -48,6 +49,7 @@ type ScriptChange struct {
 	Description *string `json:"description,omitempty" maxLength:"2000"`
 	TimeoutMS   *int    `json:"timeout_ms,omitempty" minimum:"1" maximum:"300000"`
 	MaxAttempts *int    `json:"max_attempts,omitempty" minimum:"1" maximum:"25"`
+	Policy      *Policy `json:"policy,omitempty" doc:"Replaces the whole one"`
 }
 
 const (
@@ -134,8 +136,14 @@ func (a *api) updateScript(ctx context.Context, in *struct {
 	if err != nil {
 		return nil, err
 	}
+	var policy *tenant.Policy
+	if in.Body.Policy != nil {
+		if policy, err = in.Body.Policy.record("body.policy."); err != nil {
+			return nil, err
+		}
+	}
 	s, err = a.Scripts.Update(ctx, by(ctx), app(ctx), s.ID, tenant.ScriptUpdate{
-		TimeoutMS: in.Body.TimeoutMS, MaxAttempts: in.Body.MaxAttempts, Description: in.Body.Description,
+		TimeoutMS: in.Body.TimeoutMS, MaxAttempts: in.Body.MaxAttempts, Description: in.Body.Description, Policy: policy,
 	})
 	if err != nil {
 		return nil, err

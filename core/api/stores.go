@@ -6,8 +6,11 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/picloud/picloud/core/auth"
+	"github.com/picloud/picloud/core/explain"
+	"github.com/picloud/picloud/core/outbox"
 	"github.com/picloud/picloud/core/record"
 	"github.com/picloud/picloud/core/tenant"
+	"github.com/picloud/picloud/core/trigger"
 	"github.com/picloud/picloud/sdk/engine"
 	"github.com/picloud/picloud/sdk/event"
 )
@@ -56,6 +59,31 @@ type RouteStore interface {
 	Delete(ctx context.Context, by, app, id uuid.UUID) error
 }
 
+// QueueStore keeps queues.
+type QueueStore interface {
+	Create(ctx context.Context, by uuid.UUID, q tenant.Queue) (tenant.QueueRecord, error)
+	Get(ctx context.Context, app uuid.UUID, ref string) (tenant.QueueRecord, error)
+	List(ctx context.Context, app uuid.UUID, cursor string, limit int) ([]tenant.QueueRecord, string, error)
+	Update(ctx context.Context, by, app, id uuid.UUID, script *uuid.UUID, policy *tenant.Policy) (tenant.QueueRecord, error)
+	Delete(ctx context.Context, by, app, id uuid.UUID) error
+}
+
+// TriggerStore keeps triggers.
+type TriggerStore interface {
+	Create(ctx context.Context, t tenant.Trigger) (tenant.TriggerRecord, error)
+	Get(ctx context.Context, app uuid.UUID, ref string) (tenant.TriggerRecord, error)
+	List(ctx context.Context, app uuid.UUID, cursor string, limit int) ([]tenant.TriggerRecord, string, error)
+	Update(ctx context.Context, by, app, id uuid.UUID, policy *tenant.Policy, filter *tenant.TriggerFilter, enabled *bool) (tenant.TriggerRecord, error)
+	Delete(ctx context.Context, by, app, id uuid.UUID) error
+}
+
+// PauseStore keeps what is paused. The lane is a script, queue or trigger, or the zero id for all of the app.
+type PauseStore interface {
+	Pause(ctx context.Context, by, app, lane uuid.UUID) error
+	Resume(ctx context.Context, by, app, lane uuid.UUID) error
+	Paused(ctx context.Context, app, lane uuid.UUID) (bool, error)
+}
+
 // ReleaseStore keeps releases.
 type ReleaseStore interface {
 	Deploy(ctx context.Context, by, app uuid.UUID, d tenant.Deployment) (tenant.Deployed, error)
@@ -75,6 +103,19 @@ type ExecutionStore interface {
 	Get(ctx context.Context, app, id uuid.UUID) ([]record.Execution, error)
 	Logs(ctx context.Context, app, id uuid.UUID) ([]record.Log, error)
 	Entry(ctx context.Context, app, id uuid.UUID) (record.Entry, error)
+}
+
+// EntryStore reads and cancels entries that have not ended.
+type EntryStore interface {
+	List(ctx context.Context, app uuid.UUID, f record.EntryFilter, cursor string, limit int) ([]record.Entry, string, error)
+	Facts(ctx context.Context, app, id uuid.UUID) (record.EntryFacts, error)
+	Cancel(ctx context.Context, by, app, id uuid.UUID) (ended bool, err error)
+	CancelLane(ctx context.Context, by, app, lane uuid.UUID) (n int, more bool, err error)
+}
+
+// Lanes says how a lane and a target stand on this node. Only the fields that the node knows are set.
+type Lanes interface {
+	Facts(lane, target uuid.UUID) explain.Facts
 }
 
 // DeadLetterStore reads and closes dead letters.
@@ -101,6 +142,21 @@ type Invoker interface {
 	Invoke(ctx context.Context, s tenant.Script, in Invocation) (InvokeResult, error)
 }
 
+// Sender puts a message into a queue and returns the entry's id once it is durable. An *outbox.Duplicate names the entry
+// that the same request was accepted as before.
+type Sender interface {
+	Send(ctx context.Context, q tenant.Queue, m Message) (uuid.UUID, error)
+}
+
+// Message is what is sent to a queue.
+type Message struct {
+	Data        []byte
+	ContentType string
+	Options     *trigger.Options
+	Idempotency *outbox.Idempotency // nil: none
+	Principal   uuid.UUID
+}
+
 // Invocation is a call of a script through the control API.
 type Invocation struct {
 	Method    string
@@ -110,6 +166,9 @@ type Invocation struct {
 	Body      []byte
 	Async     bool
 	Principal uuid.UUID
+
+	Options     *trigger.Options    // of an asynchronous call
+	Idempotency *outbox.Idempotency // likewise; nil: none
 }
 
 // InvokeResult is the script's answer; of an asynchronous call, only the execution's id.

@@ -30,9 +30,9 @@ type Answer struct {
 	Body    []byte
 }
 
-// Append takes an entry in that nobody waits for and returns after the commit. The error is a *fault.Fault.
+// Append takes an entry in that nobody waits for and returns after the commit. The error is as Accepted says.
 func (i *Invoker) Append(ctx context.Context, e *outbox.Entry) error {
-	return accepted(i.dispatcher.Append(ctx, e))
+	return Accepted(i.dispatcher.Append(ctx, e))
 }
 
 // Call takes an entry in and waits for its whole answer, at most a moment past its deadline. The error is a
@@ -41,7 +41,7 @@ func (i *Invoker) Call(ctx context.Context, e *outbox.Entry) (Answer, error) {
 	e.ReplyTo = uuid.New()
 	waiter := i.inbox.Register(e.ReplyTo)
 	defer waiter.Close()
-	if err := accepted(i.dispatcher.Call(ctx, e)); err != nil {
+	if err := Accepted(i.dispatcher.Call(ctx, e)); err != nil {
 		return Answer{}, err
 	}
 	late := time.NewTimer(time.Until(e.AcceptedAt.Add(e.Timeout + grace)))
@@ -65,14 +65,20 @@ func (i *Invoker) Call(ctx context.Context, e *outbox.Entry) (Answer, error) {
 	}
 }
 
-// accepted turns why an entry was not accepted into a fault.
-func accepted(err error) error {
+// Accepted turns why an entry was not accepted into a fault. Conditions of core/outbox that callers act on stay as they are.
+func Accepted(err error) error {
 	var rejected *outbox.Rejected
+	var overloaded *outbox.Overloaded
+	var duplicate *outbox.Duplicate
 	switch {
-	case err == nil:
-		return nil
+	case err == nil, errors.Is(err, outbox.ErrKeyReused), errors.As(err, &overloaded), errors.As(err, &duplicate):
+		return err
 	case errors.As(err, &rejected):
 		return fault.New(fault.Invalid, fault.Caller, "the call cannot be stored: %v", err)
+	case errors.Is(err, dispatcher.ErrPaused):
+		f := fault.New(fault.Unavailable, fault.Caller, "the script, or its app, is paused")
+		f.RetryAfter = 10 * time.Second
+		return f
 	case errors.Is(err, dispatcher.ErrBusy):
 		f := fault.New(fault.Unavailable, fault.Platform, "every slot is taken")
 		f.RetryAfter = time.Second

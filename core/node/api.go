@@ -10,11 +10,13 @@ import (
 
 	"github.com/picloud/picloud/core/api"
 	"github.com/picloud/picloud/core/auth"
+	"github.com/picloud/picloud/core/explain"
 	"github.com/picloud/picloud/core/inbox"
 	"github.com/picloud/picloud/core/ingress"
 	"github.com/picloud/picloud/core/outbox"
 	"github.com/picloud/picloud/core/postgres"
 	"github.com/picloud/picloud/core/tenant"
+	"github.com/picloud/picloud/core/trigger"
 	"github.com/picloud/picloud/sdk/event"
 )
 
@@ -30,13 +32,19 @@ func (n *Node) apiHandler(
 		Scripts:     postgres.NewScriptStore(pool),
 		Versions:    postgres.NewVersionStore(pool),
 		Routes:      postgres.NewRouteStore(pool),
+		Queues:      postgres.NewQueueStore(pool),
+		Triggers:    postgres.NewTriggerStore(pool),
+		Pauses:      postgres.NewPauseStore(pool),
 		Releases:    postgres.NewReleaseStore(pool),
 		Snapshots:   n.snapshots,
 		Executions:  postgres.NewExecutionStore(pool),
+		Entries:     postgres.NewEntryStore(pool),
+		Lanes:       lanes{n},
 		DeadLetters: deadLetters,
 		Auth:        auth.New(users),
 		Checker:     n.engines,
-		Invoker:     invoker{ingress.NewInvoker(n.dispatcher, in)},
+		Invoker:     invoker{ingress.NewInvoker(n.dispatcher, in), n},
+		Sender:      sender{n},
 		Replayer:    replayer{deadLetters, n.dispatcher.Wake},
 		Changed:     func() { n.changed(bus) },
 		Ready:       n.dispatcher.Ready,
@@ -61,7 +69,10 @@ func (n *Node) changed(bus *postgres.Bus) {
 }
 
 // invoker calls scripts for the control API.
-type invoker struct{ *ingress.Invoker }
+type invoker struct {
+	*ingress.Invoker
+	node *Node
+}
 
 func (i invoker) Invoke(ctx context.Context, s tenant.Script, in api.Invocation) (api.InvokeResult, error) {
 	head := &event.HTTP{Method: in.Method, Path: in.Path, Query: in.Query, Headers: in.Headers}
@@ -69,14 +80,46 @@ func (i invoker) Invoke(ctx context.Context, s tenant.Script, in api.Invocation)
 	if err != nil {
 		return api.InvokeResult{}, err
 	}
-	e.Principal = in.Principal
+	e.Principal, e.Idempotency = in.Principal, in.Idempotency
 	out := api.InvokeResult{ExecutionID: e.ID}
 	if in.Async {
+		if lane := i.node.snapshot.Load().Lane(s.ID); lane != nil {
+			if err := trigger.Apply(e, lane, in.Options, &trigger.Input{HTTP: head, Body: in.Body}); err != nil {
+				return out, err
+			}
+		}
 		return out, i.Append(ctx, e)
 	}
 	answer, err := i.Call(ctx, e)
 	out.Status, out.Headers, out.Body = answer.Status, answer.Headers, answer.Body
 	return out, err
+}
+
+// sender puts messages into queues for the control API.
+type sender struct{ node *Node }
+
+func (s sender) Send(ctx context.Context, q tenant.Queue, m api.Message) (uuid.UUID, error) {
+	lane := s.node.snapshot.Load().Lane(q.ID)
+	if lane == nil || lane.Script.Version == 0 {
+		return uuid.Nil, &tenant.Conflict{Message: "the script of the queue has no active version"}
+	}
+	e, err := trigger.NewEntry(lane, outbox.KindQueue, trigger.Message(q.Name, m.ContentType), m.Data, m.Options)
+	if err != nil {
+		return uuid.Nil, err
+	}
+	e.Principal, e.Idempotency = m.Principal, m.Idempotency
+	return e.ID, ingress.Accepted(s.node.dispatcher.Append(ctx, e))
+}
+
+// lanes says how lanes stand on this node.
+type lanes struct{ node *Node }
+
+func (l lanes) Facts(lane, target uuid.UUID) explain.Facts {
+	snapshot, state := l.node.snapshot.Load(), l.node.dispatcher.Lane(lane)
+	return explain.Facts{
+		Lane: snapshot.Lane(lane), Target: snapshot.Script(target), Running: state.Running, Limit: state.Limit,
+		NextStart: state.NextStart, FreeSlots: state.FreeSlots,
+	}
 }
 
 // replayer puts dead letters back and has them claimed at once.

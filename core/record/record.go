@@ -84,6 +84,8 @@ type Entry struct {
 	Attempt     int // starts so far
 	MaxAttempts int // zero once it has ended
 	AcceptedAt  time.Time
+	Lane        uuid.UUID  // in lists of what has not ended
+	Priority    int        // likewise
 	Waiting     *Waiting   // nil once it has ended
 	Ended       *Execution // the last attempt; nil until then
 }
@@ -93,4 +95,29 @@ type Waiting struct {
 	State     outbox.State
 	RunAt     time.Time
 	LastError string
+}
+
+// EntryFilter narrows a list of entries that have not ended; zero values do not.
+type EntryFilter struct {
+	Lane  uuid.UUID
+	State *outbox.State
+}
+
+// EntryFacts is what the database knows of why an entry has not ended.
+type EntryFacts struct {
+	Lane      uuid.UUID
+	Target    uuid.UUID
+	State     outbox.State
+	Now       time.Time
+	RunAt     time.Time
+	Attempt   int
+	LastError string
+	Cancelled bool
+	Gate      string
+	GateHeld  bool
+	GateLimit int
+	Holders   []uuid.UUID // entries that hold the gate, up to 20
+	Ahead     int         // entries that come before it, in its lane or at its gate; up to 10,000
+	Owner     int64
+	OwnerLive bool
 }

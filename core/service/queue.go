@@ -9,7 +9,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/picloud/picloud/core/outbox"
-	"github.com/picloud/picloud/sdk/event"
+	"github.com/picloud/picloud/core/trigger"
 	"github.com/picloud/picloud/sdk/fault"
 )
 
@@ -59,9 +59,7 @@ func (c *call) queueSend(ctx context.Context, args []byte) (any, error) {
 	entries := make([]*outbox.Entry, len(in.Messages))
 	for i := range in.Messages {
 		var err error
-		entries[i], err = c.entry(lane, outbox.KindQueue, &in.Messages[i], event.Envelope{
-			Type: "queue.message", Subject: in.Queue,
-		})
+		entries[i], err = c.entry(lane, outbox.KindQueue, &in.Messages[i], trigger.Message(in.Queue, ""))
 		if f := (*fault.Fault)(nil); errors.As(err, &f) && len(entries) > 1 {
 			return nil, fault.New(f.Kind, f.Origin, "message %d, and so none was sent: %s", i, f.Message)
 		} else if err != nil {

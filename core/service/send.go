@@ -100,28 +100,18 @@ func (c *call) entry(lane *tenant.Lane, kind outbox.Kind, m *message, env event.
 	if err != nil {
 		return nil, err
 	}
-	id, err := uuid.NewV7()
-	if err != nil {
-		return nil, err
-	}
-	now := time.Now()
-	env.ID, env.Source, env.Time, env.ContentType, env.TraceParent = id.String(), kind.String(), now, m.ContentType, c.trace()
-	encoded, err := env.Marshal()
-	if err != nil {
-		return nil, err
-	}
-	cause, script := c.run.Entry, lane.Script
-	root := cause.RootID
-	if root == uuid.Nil {
-		root = cause.ID
-	}
-	e := &outbox.Entry{
-		ID: id, EventID: id, App: cause.App, RootID: root, Depth: cause.Depth + 1, Principal: cause.Principal,
-		Target: script.ID, TargetKind: outbox.TargetScript, Kind: kind, AcceptedAt: now, Timeout: script.Timeout,
-		MaxAttempts: script.MaxAttempts, Envelope: encoded, Payload: data,
-	}
-	if err := trigger.Apply(e, lane, options, &trigger.Input{HTTP: env.HTTP, Body: data}); err != nil {
+	env.ContentType, env.TraceParent = m.ContentType, c.trace()
+	e, err := trigger.NewEntry(lane, kind, env, data, options)
+	if wrong := (*tenant.Invalid)(nil); errors.As(err, &wrong) {
 		return nil, invalid("%v", err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	cause := c.run.Entry
+	e.RootID, e.Depth, e.Principal = cause.RootID, cause.Depth+1, cause.Principal
+	if e.RootID == uuid.Nil {
+		e.RootID = cause.ID
 	}
 	if key := m.Delivery.IdempotencyKey; key != "" {
 		e.Idempotency = &outbox.Idempotency{Scope: lane.ID, Key: key, Hash: digest(m.ContentType, data)}

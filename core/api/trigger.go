@@ -1,0 +1,182 @@
+package api
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/google/uuid"
+
+	"github.com/picloud/picloud/core/auth"
+	"github.com/picloud/picloud/core/tenant"
+)
+
+// Trigger says that events like these go to that script, and how.
+type Trigger struct {
+	ID           string        `json:"id" format:"uuid"`
+	Name         string        `json:"name" example:"orders"`
+	Kind         string        `json:"kind" enum:"http,dead_letter"`
+	Script       string        `json:"script" example:"handle-order" doc:"Name of the script that runs"`
+	ScriptID     string        `json:"script_id" format:"uuid"`
+	RouteID      string        `json:"route_id,omitempty" format:"uuid" doc:"Of kind http"`
+	Filter       TriggerFilter `json:"filter"`
+	Policy       Policy        `json:"policy"`
+	Enabled      bool          `json:"enabled"`
+	Paused       bool          `json:"paused" doc:"Itself, its script or the whole app"`
+	RegisteredBy string        `json:"registered_by,omitempty" format:"uuid" doc:"The user as whom its scripts run"`
+	CreatedAt    time.Time     `json:"created_at"`
+	UpdatedAt    time.Time     `json:"updated_at"`
+}
+
+// TriggerFilter narrows what a trigger takes. What is absent takes everything.
+type TriggerFilter struct {
+	Scripts []string `json:"scripts,omitempty" maxItems:"100" doc:"Of kind dead_letter: names of the scripts that failed"`
+	Reasons []string `json:"reasons,omitempty" maxItems:"20" doc:"Of kind dead_letter: why it was given up, such as exhausted"`
+}
+
+func viewTrigger(t *tenant.TriggerRecord) Trigger {
+	return Trigger{
+		ID: t.ID.String(), Name: t.Name, Kind: t.Kind, Script: t.ScriptName, ScriptID: t.Script.String(),
+		RouteID: optional(t.Route), Filter: TriggerFilter(t.Filter), Policy: viewPolicy(&t.Policy), Enabled: t.Enabled,
+		Paused: t.Paused, RegisteredBy: optional(t.RegisteredBy), CreatedAt: t.CreatedAt.UTC(), UpdatedAt: t.UpdatedAt.UTC(),
+	}
+}
+
+// NewTrigger is what makes a trigger.
+type NewTrigger struct {
+	Name    string        `json:"name" minLength:"1" maxLength:"63" example:"orders" doc:"Lower-case letters, digits, dashes and underscores; unique in the app"`
+	Kind    string        `json:"kind" enum:"http,dead_letter" doc:"http: how the requests of a route are delivered that nobody waits for. dead_letter: a script handles what other scripts failed at"`
+	RouteID uuid.UUID     `json:"route_id,omitempty" format:"uuid" doc:"Of kind http: the route, whose script it is"`
+	Script  string        `json:"script,omitempty" maxLength:"63" doc:"Of kind dead_letter: name or id of the handler"`
+	Filter  TriggerFilter `json:"filter,omitempty"`
+	Policy  Policy        `json:"policy,omitempty" doc:"Of kind http; a handler of dead letters is tried once"`
+	Enabled *bool         `json:"enabled,omitempty" doc:"true if absent"`
+}
+
+// TriggerChange is what may change in a trigger. What is absent stays; a policy or filter replaces the whole one.
+type TriggerChange struct {
+	Filter  *TriggerFilter `json:"filter,omitempty"`
+	Policy  *Policy        `json:"policy,omitempty"`
+	Enabled *bool          `json:"enabled,omitempty"`
+}
+
+// TriggerPath is in the input of every operation of a trigger.
+type TriggerPath struct {
+	AppPath
+	Trigger string `path:"trigger" maxLength:"63" doc:"Name or id of the trigger" example:"orders"`
+}
+
+const (
+	triggersPath = appPath + "/triggers"
+	triggerPath  = triggersPath + "/{trigger}"
+)
+
+func (a *api) registerTriggers(doc huma.API) {
+	register(a, doc, operation{
+		id: "list-triggers", method: http.MethodGet, path: triggersPath, tag: "triggers", capability: auth.AppRead,
+		summary: "List the triggers of an app, by name",
+	}, func(ctx context.Context, in *struct {
+		AppPath
+		PageQuery
+	},
+	) (*body[Page[Trigger]], error) {
+		triggers, next, err := a.Triggers.List(ctx, app(ctx), in.Cursor, in.Limit)
+		return listed(triggers, next, viewTrigger), err
+	})
+	register(a, doc, operation{
+		id: "create-trigger", method: http.MethodPost, path: triggersPath, tag: "triggers", capability: auth.AppWriteRoute,
+		summary: "Make a trigger", text: "This is a release. Its scripts run as whoever makes it.", status: http.StatusCreated,
+	}, a.createTrigger)
+	register(a, doc, operation{
+		id: "get-trigger", method: http.MethodGet, path: triggerPath, tag: "triggers", capability: auth.AppRead,
+		summary: "Get a trigger",
+	}, func(ctx context.Context, in *TriggerPath) (*body[Trigger], error) {
+		t, err := a.Triggers.Get(ctx, app(ctx), in.Trigger)
+		return answer(viewTrigger(&t)), err
+	})
+	register(a, doc, operation{
+		id: "update-trigger", method: http.MethodPatch, path: triggerPath, tag: "triggers", capability: auth.AppWriteRoute,
+		summary: "Change a trigger", text: "This is a release.",
+	}, a.updateTrigger)
+	register(a, doc, operation{
+		id: "delete-trigger", method: http.MethodDelete, path: triggerPath, tag: "triggers", capability: auth.AppWriteRoute,
+		summary: "Delete a trigger", text: "This is a release. What waits still runs.",
+	}, func(ctx context.Context, in *TriggerPath) (*struct{}, error) {
+		t, err := a.Triggers.Get(ctx, app(ctx), in.Trigger)
+		if err != nil {
+			return nil, err
+		}
+		if err := a.Triggers.Delete(ctx, by(ctx), app(ctx), t.ID); err != nil {
+			return nil, err
+		}
+		a.Changed()
+		return nil, nil
+	})
+}
+
+func (a *api) createTrigger(ctx context.Context, in *struct {
+	AppPath
+	Body NewTrigger
+},
+) (*body[Trigger], error) {
+	b := &in.Body
+	if err := tenant.CheckName(b.Name); err != nil {
+		return nil, wrong("body.name", err.Error())
+	}
+	policy, err := b.Policy.record("body.policy.")
+	if err != nil {
+		return nil, err
+	}
+	t := tenant.Trigger{
+		App: app(ctx), Name: b.Name, Kind: b.Kind, Route: b.RouteID, Filter: tenant.TriggerFilter(b.Filter), Policy: *policy,
+		Enabled: b.Enabled == nil || *b.Enabled, RegisteredBy: by(ctx),
+	}
+	switch b.Kind {
+	case tenant.TriggerHTTP:
+		if b.RouteID == uuid.Nil {
+			return nil, wrong("body.route_id", "a trigger of kind http needs a route")
+		}
+		if b.Script != "" {
+			return nil, wrong("body.script", "a trigger of kind http runs the script of its route")
+		}
+	default:
+		if b.RouteID != uuid.Nil {
+			return nil, wrong("body.route_id", "only a trigger of kind http has a route")
+		}
+		if b.Script == "" {
+			return nil, wrong("body.script", "a trigger of kind "+b.Kind+" needs a script")
+		}
+		if t.Script, err = a.target(ctx, "body.script", b.Script); err != nil {
+			return nil, err
+		}
+	}
+	made, err := a.Triggers.Create(ctx, t)
+	if err != nil {
+		return nil, err
+	}
+	a.Changed()
+	return answer(viewTrigger(&made)), nil
+}
+
+func (a *api) updateTrigger(ctx context.Context, in *struct {
+	TriggerPath
+	Body TriggerChange
+},
+) (*body[Trigger], error) {
+	t, err := a.Triggers.Get(ctx, app(ctx), in.Trigger)
+	if err != nil {
+		return nil, err
+	}
+	var policy *tenant.Policy
+	if in.Body.Policy != nil {
+		if policy, err = in.Body.Policy.record("body.policy."); err != nil {
+			return nil, err
+		}
+	}
+	if t, err = a.Triggers.Update(ctx, by(ctx), app(ctx), t.ID, policy, (*tenant.TriggerFilter)(in.Body.Filter), in.Body.Enabled); err != nil {
+		return nil, err
+	}
+	a.Changed()
+	return answer(viewTrigger(&t)), nil
+}
