@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/hashicorp/go-hclog"
@@ -19,6 +20,8 @@ import (
 	"github.com/picloud/picloud/core/api"
 	"github.com/picloud/picloud/core/auth"
 	"github.com/picloud/picloud/core/coretest"
+	"github.com/picloud/picloud/core/explain"
+	"github.com/picloud/picloud/core/outbox"
 	"github.com/picloud/picloud/core/postgres"
 	"github.com/picloud/picloud/core/tenant"
 	"github.com/picloud/picloud/sdk/engine"
@@ -36,11 +39,12 @@ type server struct {
 	changes atomic.Int64
 	ready   error
 	invoked chan api.Invocation
+	sent    chan api.Message
 }
 
 func newServer(t *testing.T) *server {
 	t.Helper()
-	s := &server{pool: coretest.DB(t), invoked: make(chan api.Invocation, 10)}
+	s := &server{pool: coretest.DB(t), invoked: make(chan api.Invocation, 10), sent: make(chan api.Message, 10)}
 	users := postgres.NewUserStore(s.pool)
 	token, _, err := auth.Bootstrap(t.Context(), users)
 	if err != nil {
@@ -52,6 +56,12 @@ func newServer(t *testing.T) *server {
 		Scripts:     postgres.NewScriptStore(s.pool),
 		Versions:    postgres.NewVersionStore(s.pool),
 		Routes:      postgres.NewRouteStore(s.pool),
+		Queues:      postgres.NewQueueStore(s.pool),
+		Triggers:    postgres.NewTriggerStore(s.pool),
+		Pauses:      postgres.NewPauseStore(s.pool),
+		Entries:     postgres.NewEntryStore(s.pool),
+		Lanes:       s,
+		Sender:      s,
 		Releases:    postgres.NewReleaseStore(s.pool),
 		Snapshots:   postgres.NewSnapshotStore(s.pool),
 		Executions:  postgres.NewExecutionStore(s.pool),
@@ -93,6 +103,25 @@ func (s *server) Check(_ context.Context, _, _ string, files []engine.File) (eng
 			fault.New(fault.Compile, fault.Script, "main.go:3:7: expected ';'")
 	}
 	return engine.Loaded{}, nil
+}
+
+// Send accepts a message, but for the second of an idempotency key, and for what says how it is to be refused.
+func (s *server) Send(_ context.Context, _ tenant.Queue, m api.Message) (uuid.UUID, error) {
+	switch string(m.Data) {
+	case "again":
+		return uuid.Nil, &outbox.Duplicate{Entry: executionID}
+	case "reused":
+		return uuid.Nil, outbox.ErrKeyReused
+	case "overloaded":
+		return uuid.Nil, &outbox.Overloaded{Message: "too much waits", RetryAfter: 3 * time.Second}
+	}
+	s.sent <- m
+	return executionID, nil
+}
+
+// Facts says that every slot is taken.
+func (s *server) Facts(uuid.UUID, uuid.UUID) explain.Facts {
+	return explain.Facts{Target: &tenant.Script{Version: 1}}
 }
 
 var executionID = uuid.MustParse("0192d1a4-7c1e-7b7e-9d2b-3f6a1c0e5b11")

@@ -29,6 +29,12 @@ var bodies = map[string]any{
 	"check-route":         object{"pattern": "/new"},
 	"match-route":         object{"method": "GET", "path": "/"},
 	"resolve-dead-letter": object{"resolution": "ignored"},
+	"create-queue":        object{"name": "new", "script": "hello"},
+	"update-queue":        object{"policy": object{}},
+	"send-message":        object{"text": "x"},
+	"create-trigger":      object{"name": "new", "kind": "dead_letter", "script": "hello"},
+	"update-trigger":      object{"enabled": false},
+	"cancel-entries":      object{"script": "hello"},
 }
 
 // call is one request for one operation of the document.
@@ -81,7 +87,10 @@ func TestForeignIsMissing(t *testing.T) {
 	id := uuid.New()
 	s.execute(t, mine, id, 3)
 	s.bury(t, mine, id)
+	s.want(t, 201, "POST", "/api/v1/apps/mine/queues", object{"name": "q", "script": "hello"}, nil)
+	s.want(t, 201, "POST", "/api/v1/apps/mine/triggers", object{"name": "t", "kind": "dead_letter", "script": "hello"}, nil)
 	foreign := map[string]string{
+		"queue": "q", "trigger": "t",
 		"script": script.ID, "number": "1", "route": route.ID, "host": "mine.example.com",
 		"execution": id.String(), "entry": id.String(), "dead_letter": id.String(),
 	}
@@ -155,6 +164,7 @@ func TestCapabilities(t *testing.T) {
 	id := uuid.NewString()
 	nothing := map[string]string{
 		"script": "nobody", "number": "99", "route": id, "host": "nobody.example.com", "execution": id, "entry": id, "dead_letter": id,
+		"queue": "nobody", "trigger": "nobody",
 	}
 	for _, scope := range auth.Scopes {
 		token := s.key(t, uuid.Nil, []auth.Scope{scope})
