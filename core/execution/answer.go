@@ -96,10 +96,8 @@ func (k *keeper) answer(f *fault.Fault) *outbox.Answer {
 		}
 	}
 	switch {
-	case f != nil && f.Kind == fault.Unavailable:
-		return nil
 	case f != nil:
-		return &outbox.Answer{Status: Status(f), Kind: string(f.Kind), Error: f.Message}
+		return answerOf(f)
 	case k.over:
 		return &outbox.Answer{
 			Status: k.head.Status, Kind: TooLarge,
@@ -107,4 +105,15 @@ func (k *keeper) answer(f *fault.Fault) *outbox.Answer {
 		}
 	}
 	return &outbox.Answer{Status: k.head.Status, Headers: k.head.Headers, Body: k.data}
+}
+
+// answerOf is what is stored where there is nothing to say but how it ended.
+func answerOf(f *fault.Fault) *outbox.Answer {
+	switch {
+	case f == nil:
+		return &outbox.Answer{Status: http.StatusNoContent}
+	case f.Kind == fault.Unavailable:
+		return nil
+	}
+	return &outbox.Answer{Status: Status(f), Kind: string(f.Kind), Error: f.Message}
 }

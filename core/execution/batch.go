@@ -142,6 +142,9 @@ func share(all Result, entries []*outbox.Entry, failures map[string]*fault.Fault
 		if f := failures[e.ID.String()]; f != nil {
 			results[i].Fault = f
 		}
+		if e.KeepAnswer {
+			results[i].Answer = answerOf(results[i].Fault)
+		}
 	}
 	return results
 }
