@@ -1,10 +1,14 @@
 package ingress
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
 	"time"
+
+	"github.com/google/uuid"
 
 	"github.com/picloud/picloud/core/execution"
 	"github.com/picloud/picloud/core/inbox"
@@ -17,17 +21,30 @@ import (
 // killed a quarter of a second later.
 const grace = time.Second
 
-// answer takes a sync entry in and writes the reply of its run.
-func (in *Ingress) answer(w http.ResponseWriter, r *http.Request, e *outbox.Entry) {
+// detachLimit bounds how long a run is held while its entry becomes one that nobody waits for.
+const detachLimit = 2 * time.Second
+
+// answer takes a sync entry in and writes the reply of its run. A caller that has waited for wait is told where it will
+// find the result; zero: it waits for the end.
+func (in *Ingress) answer(w http.ResponseWriter, r *http.Request, e *outbox.Entry, wait time.Duration) {
 	waiter := in.cfg.Inbox.Register(e.ReplyTo)
 	defer waiter.Close()
-	if err := in.cfg.Dispatcher.Call(r.Context(), e); err != nil {
+	if err := in.offer(r.Context(), e, in.cfg.Dispatcher.Call); err != nil {
+		var first *outbox.Duplicate
+		if errors.As(err, &first) {
+			in.again(w, r, e, first.Entry)
+			return
+		}
 		in.refused(err, e).write(w)
 		return
 	}
 	late := time.NewTimer(time.Until(e.AcceptedAt.Add(e.Timeout + grace)))
 	defer late.Stop()
-	part, err := waiter.Next(r.Context(), late.C)
+	part, err := in.first(r.Context(), waiter, e, wait, late.C)
+	if errors.Is(err, errDetached) {
+		in.accepted(w, e.ID, e.AcceptedAt)
+		return
+	}
 	if err != nil {
 		problem{
 			Status: http.StatusGatewayTimeout, Kind: string(fault.Deadline), Execution: e.ID,
@@ -36,11 +53,11 @@ func (in *Ingress) answer(w http.ResponseWriter, r *http.Request, e *outbox.Entr
 		return
 	}
 	if part.Head == nil {
-		in.failed(part.Fault, e).write(w)
+		in.failed(part.Fault, e.ID).write(w)
 		return
 	}
 	if err := setHead(w.Header(), part.Head); err != nil {
-		in.failed(fault.New(fault.InvalidResponse, fault.Script, "%v", err), e).write(w)
+		in.failed(fault.New(fault.InvalidResponse, fault.Script, "%v", err), e.ID).write(w)
 		return
 	}
 	if part.End && part.Fault == nil {
@@ -51,6 +68,50 @@ func (in *Ingress) answer(w http.ResponseWriter, r *http.Request, e *outbox.Entr
 	}
 	w.WriteHeader(part.Head.Status)
 	in.stream(w, part, e, func() (inbox.Part, error) { return waiter.Next(r.Context(), late.C) })
+}
+
+// errDetached says that the run goes on without its caller.
+var errDetached = errors.New("the run goes on without its caller")
+
+// first waits for the first part of the reply, or for the time after which the caller need not wait. An entry that could
+// not be told to go on alone, since it is not stored yet, is asked again later.
+func (in *Ingress) first(
+	ctx context.Context, waiter *inbox.Waiter, e *outbox.Entry, wait time.Duration, late <-chan time.Time,
+) (inbox.Part, error) {
+	for ; wait > 0 && wait < e.Timeout; wait *= 2 {
+		enough := time.NewTimer(time.Until(e.AcceptedAt.Add(wait)))
+		part, err := waiter.Next(ctx, enough.C)
+		enough.Stop()
+		if !errors.Is(err, inbox.ErrLate) {
+			return part, err
+		}
+		if in.detach(ctx, waiter, e) {
+			return inbox.Part{}, errDetached
+		}
+	}
+	return waiter.Next(ctx, late)
+}
+
+// detach makes a running entry one that nobody waits for. Its reply is held meanwhile, so it is not answered twice. The
+// caller may leave meanwhile: what was begun is brought to its end.
+func (in *Ingress) detach(ctx context.Context, waiter *inbox.Waiter, e *outbox.Entry) bool {
+	if !waiter.Hold() {
+		return false // the answer is on its way
+	}
+	became := inbox.InDoubt
+	defer func() { waiter.Release(became) }()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), detachLimit)
+	defer cancel()
+	done, err := in.cfg.Dispatcher.Detach(ctx, e)
+	switch {
+	case err != nil:
+		in.log.Warn("not known whether a run goes on without its caller", "entry_id", e.ID, "error", err)
+	case done:
+		became = inbox.Detached
+	default:
+		became = inbox.Attached
+	}
+	return became == inbox.Detached
 }
 
 // stream writes an answer that comes in more than one part.
@@ -96,8 +157,8 @@ func setHead(h http.Header, head *engine.Head) error {
 }
 
 // failed explains a fault to the caller.
-func (in *Ingress) failed(f *fault.Fault, e *outbox.Entry) problem {
-	p := problem{Status: execution.Status(f), Kind: string(f.Kind), Execution: e.ID, Detail: f.Message, RetryAfter: f.RetryAfter}
+func (in *Ingress) failed(f *fault.Fault, id uuid.UUID) problem {
+	p := problem{Status: execution.Status(f), Kind: string(f.Kind), Execution: id, Detail: f.Message, RetryAfter: f.RetryAfter}
 	if !in.cfg.Verbose && (f.Kind == fault.ScriptError || f.Kind == fault.ScriptPanic || f.Origin == fault.Platform &&
 		f.Kind == fault.Internal) {
 		p.Detail = "the script failed; its error is in the record of the execution"

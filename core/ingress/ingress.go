@@ -11,6 +11,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -26,12 +27,20 @@ import (
 	"github.com/picloud/picloud/sdk/fault"
 )
 
-// Dispatcher takes entries in.
-type Dispatcher interface {
+// Acceptor takes entries in.
+type Acceptor interface {
 	// Call takes a sync entry in; its reply comes to the inbox.
 	Call(ctx context.Context, e *outbox.Entry) error
 	// Append writes an async entry and returns after the commit.
 	Append(ctx context.Context, e *outbox.Entry) error
+}
+
+// Dispatcher is what an ingress needs of the dispatcher.
+type Dispatcher interface {
+	Acceptor
+	// Detach makes a running sync entry one that nobody waits for and whose answer is kept, durably. False: it does not
+	// run. After an error it is not known.
+	Detach(ctx context.Context, e *outbox.Entry) (bool, error)
 }
 
 // Config is what an ingress is made of.
@@ -39,7 +48,9 @@ type Config struct {
 	Snapshot   func() *tenant.Snapshot // the configuration as it is now
 	Dispatcher Dispatcher
 	Inbox      *inbox.Inbox
-	MaxBody    int64 // bytes of a request body
+	Results    Results
+	Secret     []byte // what the tokens of results are made from
+	MaxBody    int64  // bytes of a request body
 	// Verbose tells callers what a failed script said. Otherwise they learn only that it failed, and the id under
 	// which the author finds the rest.
 	Verbose bool
@@ -52,12 +63,22 @@ type Ingress struct {
 	log hclog.Logger
 
 	bodyPatience time.Duration
+
+	seats    chan struct{} // of those who wait for a result
+	draining chan struct{} // closed by Drain
+	drain    sync.Once
 }
 
 // New makes an ingress.
 func New(cfg Config) *Ingress {
-	return &Ingress{cfg: cfg, log: cfg.Log.Named("ingress"), bodyPatience: bodyPatience}
+	return &Ingress{
+		cfg: cfg, log: cfg.Log.Named("ingress"), bodyPatience: bodyPatience,
+		seats: make(chan struct{}, resultWaiters), draining: make(chan struct{}),
+	}
 }
+
+// Drain has those who wait for a result answered with what is so now, since the server is about to end.
+func (in *Ingress) Drain() { in.drain.Do(func() { close(in.draining) }) }
 
 // ExecutionHeader names the execution that an answer comes from.
 const ExecutionHeader = execution.IDHeader
@@ -68,6 +89,10 @@ func (in *Ingress) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	app := snapshot.AppForHost(r.Host)
 	if app == nil {
 		problem{Status: http.StatusNotFound, Kind: "no_app", Detail: "no app claims the host " + r.Host}.write(w)
+		return
+	}
+	if name, is := strings.CutPrefix(r.URL.Path, resultsPath); is {
+		in.result(w, r, app, name)
 		return
 	}
 	m := snapshot.Match(app, r.Host, r.Method, r.URL.Path)
@@ -89,18 +114,23 @@ func (in *Ingress) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		bodyProblem(err, in.cfg.MaxBody).write(w)
 		return
 	}
-	e, err := in.entry(m, r, body)
-	if err != nil {
+	e, err := in.entry(snapshot, m, r, body)
+	var invalid *tenant.Invalid
+	switch {
+	case errors.As(err, &invalid):
+		problem{Status: http.StatusUnprocessableEntity, Kind: "invalid_key", Detail: err.Error()}.write(w)
+		return
+	case err != nil:
 		problem{Status: http.StatusBadRequest, Kind: "bad_request", Detail: err.Error()}.write(w)
 		return
 	}
 	w.Header().Set(ExecutionHeader, e.ID.String())
 	failpoint.Hit(failpoint.HTTPAccepted)
-	if m.Route.Mode == tenant.ModeAsync {
+	if !e.Sync() {
 		in.accept(w, r, e)
 		return
 	}
-	in.answer(w, r, e)
+	in.answer(w, r, e, m.Route.Wait)
 }
 
 // How a body must come: the time that everybody has, and the rate beyond it. bodyFirst is what is set aside before any of
@@ -148,8 +178,9 @@ func bodyProblem(err error, limit int64) problem {
 	return problem{Status: http.StatusBadRequest, Kind: "bad_request", Detail: "the body cannot be read to its end"}
 }
 
-// entry makes the entry for a request that matched a route.
-func (in *Ingress) entry(m tenant.Match, r *http.Request, body []byte) (*outbox.Entry, error) {
+// entry makes the entry for a request that matched a route. A *tenant.Invalid error says that the route's trigger can make
+// no key of it.
+func (in *Ingress) entry(s *tenant.Snapshot, m tenant.Match, r *http.Request, body []byte) (*outbox.Entry, error) {
 	head := &event.HTTP{
 		Method: r.Method, Host: r.Host, Path: r.URL.Path, Query: r.URL.RawQuery, RemoteAddr: r.RemoteAddr,
 		Headers: headers(r.Header), Params: m.Params, Rest: m.Rest,
@@ -159,10 +190,16 @@ func (in *Ingress) entry(m tenant.Match, r *http.Request, body []byte) (*outbox.
 		return nil, err
 	}
 	e.Trigger = m.Route.ID
-	if m.Route.Mode != tenant.ModeAsync {
-		e.ReplyTo = uuid.New() // 128 random bits: whoever can reply was told the id
+	if e.Idempotency, err = idempotency(m.Route, r, body); err != nil {
+		return nil, err
 	}
-	return e, nil
+	e.KeepAnswer = e.Idempotency != nil
+	if m.Route.Mode != tenant.ModeAsync && !prefersAsync(r.Header) {
+		e.ReplyTo = uuid.New() // 128 random bits: whoever can reply was told the id
+		return e, nil
+	}
+	e.KeepAnswer = true
+	return e, deliver(s, m, e, head)
 }
 
 // NewEntry makes an async entry that runs script for an HTTP request.
@@ -207,26 +244,30 @@ func headers(h http.Header) []event.Header {
 	return out
 }
 
-// accept writes an async entry and tells the caller under which id it will be found.
-func (in *Ingress) accept(w http.ResponseWriter, r *http.Request, e *outbox.Entry) {
-	if err := in.cfg.Dispatcher.Append(r.Context(), e); err != nil {
-		in.refused(err, e).write(w)
-		return
-	}
-	writeJSON(w, http.StatusAccepted, map[string]any{"execution_id": e.ID, "accepted_at": e.AcceptedAt.UTC()})
-}
+// pausedRetry is when a caller should look again whether somebody has resumed what is paused.
+const pausedRetry = 30 * time.Second
 
 // refused explains why an entry was not accepted.
 func (in *Ingress) refused(err error, e *outbox.Entry) problem {
 	p := problem{Execution: e.ID}
 	var rejected *outbox.Rejected
+	var overloaded *outbox.Overloaded
 	switch {
 	case errors.Is(err, dispatcher.ErrBusy):
 		p.Status, p.Kind, p.Detail, p.RetryAfter = http.StatusServiceUnavailable, "busy", "every slot is taken", time.Second
+	case errors.Is(err, dispatcher.ErrPaused):
+		p.Status, p.Kind, p.Detail, p.RetryAfter = http.StatusServiceUnavailable, "paused", err.Error(), pausedRetry
+	case errors.As(err, &overloaded):
+		p.Status, p.Kind, p.Detail = http.StatusTooManyRequests, "overloaded", err.Error()
+		p.RetryAfter = max(overloaded.RetryAfter, time.Second)
+	case errors.Is(err, outbox.ErrKeyReused):
+		p.Status, p.Kind, p.Detail = http.StatusUnprocessableEntity, "idempotency_key_reused", err.Error()
 	case errors.As(err, &rejected):
 		p.Status, p.Kind, p.Detail = http.StatusBadRequest, "bad_request", "the request cannot be stored"
 	case errors.Is(err, outbox.ErrTooDeep):
-		p.Status, p.Kind, p.Detail = http.StatusBadRequest, "loop_depth", err.Error()
+		p.Status, p.Kind, p.Detail = http.StatusConflict, "loop_depth", err.Error()
+	case errors.Is(err, outbox.ErrBudget):
+		p.Status, p.Kind, p.Detail = http.StatusConflict, "loop_budget", err.Error()
 	default:
 		in.log.Warn("entry not accepted", "entry_id", e.ID, "error", err)
 		p.Status, p.Kind, p.RetryAfter = http.StatusServiceUnavailable, string(fault.Unavailable), time.Second

@@ -16,12 +16,12 @@ import (
 
 // Invoker calls scripts by name instead of by route: the same entry, the same line.
 type Invoker struct {
-	dispatcher Dispatcher
+	dispatcher Acceptor
 	inbox      *inbox.Inbox
 }
 
 // NewInvoker makes an invoker.
-func NewInvoker(d Dispatcher, in *inbox.Inbox) *Invoker { return &Invoker{d, in} }
+func NewInvoker(d Acceptor, in *inbox.Inbox) *Invoker { return &Invoker{d, in} }
 
 // Answer is what a script answered.
 type Answer struct {

@@ -18,32 +18,38 @@ type problem struct {
 	RetryAfter time.Duration
 }
 
-func (p problem) write(w http.ResponseWriter) {
+func (p problem) write(w http.ResponseWriter) { p.response().write(w) }
+
+func (p problem) response() response {
 	body := map[string]any{
 		"type": "urn:picloud:problem:" + p.Kind, "title": http.StatusText(p.Status), "status": p.Status, "detail": p.Detail,
 	}
 	if p.Execution != uuid.Nil {
 		body["execution_id"] = p.Execution
 	}
+	out := response{status: p.Status, header: http.Header{}}
 	if p.RetryAfter > 0 {
 		seconds := (p.RetryAfter + time.Second - 1) / time.Second
-		w.Header().Set("Retry-After", strconv.Itoa(int(seconds)))
+		out.header.Set("Retry-After", strconv.Itoa(int(seconds)))
 	}
-	w.Header().Set("Content-Type", "application/problem+json")
-	writeJSON(w, p.Status, body)
+	out.header.Set("Content-Type", "application/problem+json")
+	out.encode(body)
+	return out
 }
 
-// writeJSON writes a JSON answer, keeping a content type that is set already.
+// writeJSON writes a JSON answer.
 func writeJSON(w http.ResponseWriter, status int, body any) {
+	out := response{status: status, header: http.Header{"Content-Type": {"application/json"}}}
+	out.encode(body)
+	out.write(w)
+}
+
+// encode sets the body, which is made of what always can be encoded.
+func (a *response) encode(body any) {
 	encoded, err := json.Marshal(body)
 	if err != nil {
-		http.Error(w, err.Error(), http.StatusInternalServerError)
-		return
+		a.status, encoded = http.StatusInternalServerError, []byte("{}")
 	}
-	if w.Header().Get("Content-Type") == "" {
-		w.Header().Set("Content-Type", "application/json")
-	}
-	w.Header().Set("X-Content-Type-Options", "nosniff")
-	w.WriteHeader(status)
-	_, _ = w.Write(append(encoded, '\n')) // a caller that is gone needs no answer
+	a.header.Set("X-Content-Type-Options", "nosniff")
+	a.body = append(encoded, '\n')
 }

@@ -160,7 +160,12 @@ func (n *Node) Start(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	n.serve(n.public, n.publicServer(in))
+	results := postgres.NewResultStore(pools.general)
+	secret, err := results.Secret(ctx)
+	if err != nil {
+		return err
+	}
+	n.serve(n.public, n.publicServer(in, results, secret))
 	n.serve(n.admin, n.adminServer(pools.general, users, bus, in))
 	return nil
 }
@@ -322,17 +327,20 @@ func (l late) Append(ctx context.Context, e *outbox.Entry) error {
 
 func (l late) Hold(ctx context.Context, epoch int64) error { return l.n.dispatcher.Hold(ctx, epoch) }
 
-func (n *Node) publicServer(in *inbox.Inbox) *http.Server {
-	return &http.Server{
-		Handler: ingress.New(ingress.Config{
-			Snapshot: n.snapshot.Load, Dispatcher: n.dispatcher, Inbox: in, MaxBody: n.cfg.MaxBody, Verbose: n.cfg.Dev,
-			Log: n.log,
-		}),
+func (n *Node) publicServer(in *inbox.Inbox, results *postgres.ResultStore, secret []byte) *http.Server {
+	public := ingress.New(ingress.Config{
+		Snapshot: n.snapshot.Load, Dispatcher: n.dispatcher, Inbox: in, Results: results, Secret: secret,
+		MaxBody: n.cfg.MaxBody, Verbose: n.cfg.Dev, Log: n.log,
+	})
+	server := &http.Server{
+		Handler:           public,
 		ReadHeaderTimeout: 5 * time.Second,
 		IdleTimeout:       time.Minute,
 		MaxHeaderBytes:    32 << 10,
 		ErrorLog:          n.log.Named("public").StandardLogger(&hclog.StandardLoggerOptions{ForceLevel: hclog.Debug}),
 	}
+	server.RegisterOnShutdown(public.Drain)
+	return server
 }
 
 func (n *Node) adminServer(pool *pgxpool.Pool, users *postgres.UserStore, bus *postgres.Bus, in *inbox.Inbox) *http.Server {

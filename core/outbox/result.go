@@ -1,0 +1,50 @@
+package outbox
+
+// Result is how far an entry has come, for whoever holds its id.
+type Result struct {
+	Answer  *Answer // what was kept of the run; nil: nothing, or it has not ended
+	Outcome Outcome // how it ended, where there is no answer; zero: it has not ended
+	Reason  string
+	State   State // until it ends
+}
+
+// Pending reports whether the entry has not ended.
+func (r *Result) Pending() bool { return r.Answer == nil && r.Outcome == 0 }
+
+func (s State) String() string {
+	switch s {
+	case Scheduled:
+		return "scheduled"
+	case Ready:
+		return "ready"
+	case Running:
+		return "running"
+	case Blocked:
+		return "blocked"
+	}
+	return "unknown"
+}
+
+func (o Outcome) String() string {
+	switch o {
+	case Succeeded:
+		return "succeeded"
+	case Retried:
+		return "retried"
+	case DeadLettered:
+		return "dead_lettered"
+	case Cancelled:
+		return "cancelled"
+	case Expired:
+		return "expired"
+	case Stopped:
+		return "stopped"
+	case HandlerFailed:
+		return "handler_failed"
+	case Abandoned:
+		return "abandoned"
+	case Failed:
+		return "failed"
+	}
+	return "unknown"
+}
