@@ -57,6 +57,13 @@ func TestDecide(t *testing.T) {
 		"lost alone, thrice":  {outbox.Entry{Attempt: 4, MaxAttempts: 9, EngineLosses: 3}, execution.Result{Fault: failed(fault.EngineLost)}, want{outbox.DeadLettered, outbox.ReasonPoison, 0, false}},
 		"nothing was started": {outbox.Entry{Attempt: 5, MaxAttempts: 5}, execution.Result{Fault: failed(fault.Unavailable)}, want{outbox.Retried, "unavailable", unavailablePause, true}},
 		"node stops":          {outbox.Entry{Attempt: 5, MaxAttempts: 5}, execution.Result{Fault: errShutdown}, want{outbox.Retried, "cancelled", 0, true}},
+		"node stops, to start once": {
+			outbox.Entry{Attempt: 1, MaxAttempts: 1}, execution.Result{Version: 1, Fault: errShutdown},
+			want{outbox.DeadLettered, outbox.ReasonExhausted, 0, false},
+		},
+		"node stops before the start": {
+			outbox.Entry{Attempt: 1, MaxAttempts: 1}, execution.Result{Fault: errShutdown}, want{outbox.Retried, "cancelled", 0, true},
+		},
 	} {
 		s := decide(&c.entry, c.result, longest)
 		if got := (want{s.Outcome, s.Reason, s.RetryIn, s.Uncharged}); got != c.want {

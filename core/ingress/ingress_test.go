@@ -10,13 +10,14 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/hashicorp/go-hclog"
-	"go.uber.org/goleak"
 
+	"github.com/picloud/picloud/core/coretest"
 	"github.com/picloud/picloud/core/dispatcher"
 	"github.com/picloud/picloud/core/inbox"
 	"github.com/picloud/picloud/core/outbox"
@@ -26,7 +27,7 @@ import (
 	"github.com/picloud/picloud/sdk/fault"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { coretest.Main(m) }
 
 // line stands in for everything behind the ingress: it takes an entry and answers it.
 type line struct {
@@ -34,6 +35,40 @@ type line struct {
 	refuse error
 	reply  func(e *outbox.Entry, r *inbox.Reply)
 	taken  chan *outbox.Entry
+	detach func(e *outbox.Entry) (bool, error)
+	// What is stored: by entry, and how often it is looked at.
+	mu      sync.Mutex
+	results map[uuid.UUID]*outbox.Result
+	looks   int
+	app     uuid.UUID
+	free    bool // the key of a duplicate may be used again
+}
+
+func (l *line) Detach(_ context.Context, e *outbox.Entry) (bool, error) { return l.detach(e) }
+
+func (l *line) Get(_ context.Context, app, id uuid.UUID) (*outbox.Result, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.looks++
+	res, ok := l.results[id]
+	if !ok || app != l.app {
+		return nil, tenant.ErrNotFound
+	}
+	return res, nil
+}
+
+func (l *line) Free(context.Context, uuid.UUID, *outbox.Idempotency, uuid.UUID) (bool, error) {
+	if l.free {
+		l.refuse = nil
+	}
+	return l.free, nil
+}
+
+// store says how far an entry has come.
+func (l *line) store(id uuid.UUID, res *outbox.Result) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.results[id] = res
 }
 
 func (l *line) Call(_ context.Context, e *outbox.Entry) error {
@@ -61,6 +96,12 @@ const maxBody = 1000
 
 func setup(t *testing.T, reply func(*outbox.Entry, *inbox.Reply)) (*line, string) {
 	t.Helper()
+	l, url, _ := setupIngress(t, reply)
+	return l, url
+}
+
+func setupIngress(t *testing.T, reply func(*outbox.Entry, *inbox.Reply)) (*line, string, *Ingress) {
+	t.Helper()
 	app := &tenant.App{ID: uuid.New(), Slug: "a", Domains: []string{"127.0.0.1"}}
 	script := tenant.Script{
 		ID: uuid.New(), App: app.ID, Name: "s", Kind: tenant.KindEndpoint, Engine: "yaegi", Version: 1, Hash: "h",
@@ -74,17 +115,28 @@ func setup(t *testing.T, reply func(*outbox.Entry, *inbox.Reply)) (*line, string
 	}
 	route("ANY", "/sync/{id}/{rest...}", tenant.ModeSync)
 	route("POST", "/async", tenant.ModeAsync)
+	route("ANY", "/wait", tenant.ModeSync)
+	app.Routes[len(app.Routes)-1].Wait = 20 * time.Millisecond
+	route("POST", "/orders/{id}", tenant.ModeAsync)
+	app.Triggers = []tenant.Trigger{{
+		ID: uuid.New(), App: app.ID, Name: "orders", Kind: tenant.TriggerHTTP, Script: script.ID,
+		Route: app.Routes[len(app.Routes)-1].ID, Enabled: true,
+		Policy: tenant.Policy{OrderingKey: "order {params.id}", MaxAttempts: 9},
+	}}
 	snapshot := tenant.NewSnapshot(1, []*tenant.App{app})
 	in := &inbox.Inbox{}
-	l := &line{inbox: in, reply: reply, taken: make(chan *outbox.Entry, 10)}
+	l := &line{
+		inbox: in, reply: reply, taken: make(chan *outbox.Entry, 10), app: app.ID, results: map[uuid.UUID]*outbox.Result{},
+	}
 	handler := New(Config{
-		Snapshot: func() *tenant.Snapshot { return snapshot }, Dispatcher: l, Inbox: in, MaxBody: maxBody,
-		Log: hclog.NewNullLogger(),
+		Snapshot: func() *tenant.Snapshot { return snapshot }, Dispatcher: l, Inbox: in, Results: l, Secret: []byte("secret"),
+		MaxBody: maxBody,
+		Log:     hclog.NewNullLogger(),
 	})
 	handler.bodyPatience = 100 * time.Millisecond
 	server := httptest.NewServer(handler)
 	t.Cleanup(func() { server.Close(); http.DefaultClient.CloseIdleConnections() })
-	return l, server.URL
+	return l, server.URL, handler
 }
 
 func send(t *testing.T, method, url, body string) (*http.Response, string) {
@@ -158,6 +210,12 @@ func TestProblems(t *testing.T) {
 		"body":             {nil, nil, "POST", "/sync/1/x", strings.Repeat("x", maxBody+1), 413, "body_too_large", "1000"},
 		"busy":             {nil, dispatcher.ErrBusy, "GET", "/sync/1/x", "", 503, "busy", "slot"},
 		"fenced":           {nil, outbox.ErrFenced, "POST", "/async", "", 503, "unavailable", "try again"},
+		"paused":           {nil, dispatcher.ErrPaused, "GET", "/sync/1/x", "", 503, "paused", "paused"},
+		"overloaded":       {nil, &outbox.Overloaded{Message: "too much waits"}, "POST", "/async", "", 429, "overloaded", "too much"},
+		"loop":             {nil, outbox.ErrTooDeep, "POST", "/async", "", 409, "loop_depth", "deep"},
+		"budget":           {nil, outbox.ErrBudget, "POST", "/async", "", 409, "loop_budget", "too many"},
+		"key reused":       {nil, outbox.ErrKeyReused, "POST", "/async", "", 422, "idempotency_key_reused", "another request"},
+		"long key":         {nil, nil, "POST", "/orders/" + strings.Repeat("x", 300), "", 422, "invalid_key", "255"},
 		"rejected":         {nil, &outbox.Rejected{Err: errors.New("22021")}, "POST", "/async", "", 400, "bad_request", "stored"},
 		"script error":     {fail(fault.New(fault.ScriptError, fault.Script, "the secret")), nil, "GET", "/sync/1/x", "", 502, "script_error", "record of the execution"},
 		"deadline":         {fail(fault.New(fault.Deadline, fault.Script, "did not finish within 10s")), nil, "GET", "/sync/1/x", "", 504, "deadline", "10s"},
@@ -188,7 +246,7 @@ func TestProblems(t *testing.T) {
 				res.Header.Get("Content-Type") != "application/problem+json" {
 				t.Fatalf("%d %s", res.StatusCode, body)
 			}
-			if (c.status == 503) != (res.Header.Get("Retry-After") != "") {
+			if (c.status == 503 || c.status == 429) != (res.Header.Get("Retry-After") != "") {
 				t.Errorf("Retry-After is %q", res.Header.Get("Retry-After"))
 			}
 			if c.reply != nil && p.ID == "" {

@@ -19,7 +19,6 @@ import (
 	"github.com/picloud/picloud/core/outbox"
 	"github.com/picloud/picloud/core/tenant"
 	"github.com/picloud/picloud/sdk/engine"
-	"github.com/picloud/picloud/sdk/event"
 	"github.com/picloud/picloud/sdk/fault"
 )
 
@@ -323,12 +322,19 @@ func (a response) write(w http.ResponseWriter) {
 
 // event is the answer as the data of a server-sent event.
 func (a response) event() any {
+	type header struct {
+		Name  string `json:"name"`
+		Value string `json:"value"`
+	}
 	out := struct {
-		Status     int            `json:"status"`
-		Headers    []event.Header `json:"headers"`
-		Body       *string        `json:"body,omitempty"`
-		BodyBase64 []byte         `json:"body_base64,omitempty"`
-	}{Status: a.status, Headers: headers(a.header)}
+		Status     int      `json:"status"`
+		Headers    []header `json:"headers"`
+		Body       *string  `json:"body,omitempty"`
+		BodyBase64 []byte   `json:"body_base64,omitempty"`
+	}{Status: a.status, Headers: []header{}}
+	for _, h := range headers(a.header) {
+		out.Headers = append(out.Headers, header(h))
+	}
 	if utf8.Valid(a.body) {
 		text := string(a.body)
 		out.Body = &text

@@ -153,17 +153,17 @@ func (n *Node) Start(ctx context.Context) (err error) {
 	bus := postgres.NewBus(url, pools.general, n.log)
 	n.background(func(ctx context.Context) { bus.Listen(ctx, n.requestReload) })
 	n.background(n.reloadLoop)
-	n.background(func(ctx context.Context) { n.maintain(ctx, executions) })
+	results := postgres.NewResultStore(pools.general)
+	secret, err := results.Secret(ctx)
+	if err != nil {
+		return err
+	}
+	n.background(func(ctx context.Context) { n.maintain(ctx, executions, results) })
 
 	if n.BeforeServing != nil {
 		if err := n.BeforeServing(); err != nil {
 			return err
 		}
-	}
-	results := postgres.NewResultStore(pools.general)
-	secret, err := results.Secret(ctx)
-	if err != nil {
-		return err
 	}
 	n.serve(n.public, n.publicServer(in, results, secret))
 	n.serve(n.admin, n.adminServer(pools.general, users, bus, in))

@@ -53,8 +53,8 @@ func (n *Node) reloadLoop(ctx context.Context) {
 // maintainEvery is how often the node looks after the tables.
 const maintainEvery = time.Hour
 
-// maintain keeps partitions ahead of time.
-func (n *Node) maintain(ctx context.Context, executions *postgres.ExecutionStore) {
+// maintain keeps partitions ahead of time, and removes results whose time is over.
+func (n *Node) maintain(ctx context.Context, executions *postgres.ExecutionStore, results *postgres.ResultStore) {
 	tick := time.NewTicker(maintainEvery)
 	defer tick.Stop()
 	for {
@@ -65,6 +65,9 @@ func (n *Node) maintain(ctx context.Context, executions *postgres.ExecutionStore
 		}
 		if err := executions.Extend(ctx); err != nil && ctx.Err() == nil {
 			n.log.Warn("cannot make partitions", "error", err)
+		}
+		if _, err := results.Purge(ctx); err != nil && ctx.Err() == nil {
+			n.log.Warn("cannot remove old results", "error", err)
 		}
 	}
 }

@@ -91,3 +91,30 @@ func (s *ResultStore) Free(ctx context.Context, app uuid.UUID, key *outbox.Idemp
 	}
 	return tag.RowsAffected() == 1, nil
 }
+
+const (
+	sqlResultPurge = `
+DELETE FROM results WHERE id = ANY (ARRAY (
+    SELECT id FROM results WHERE expires_at <= clock_timestamp() LIMIT 500 FOR UPDATE SKIP LOCKED))`
+
+	sqlResultPurgeKeys = `
+DELETE FROM idempotency_keys WHERE ctid = ANY (ARRAY (
+    SELECT ctid FROM idempotency_keys WHERE expires_at <= clock_timestamp() LIMIT 500 FOR UPDATE SKIP LOCKED))`
+)
+
+// Purge removes answers and idempotency keys whose day is over, some at a time, and returns how many.
+func (s *ResultStore) Purge(ctx context.Context) (removed int64, err error) {
+	for _, sql := range []string{sqlResultPurge, sqlResultPurgeKeys} {
+		for {
+			tag, err := s.pool.Exec(ctx, sql)
+			if err != nil {
+				return removed, fmt.Errorf("remove old results: %w", err)
+			}
+			removed += tag.RowsAffected()
+			if tag.RowsAffected() < 500 {
+				break
+			}
+		}
+	}
+	return removed, nil
+}
