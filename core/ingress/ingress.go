@@ -245,7 +245,7 @@ func headers(h http.Header) []event.Header {
 }
 
 // pausedRetry is when a caller should look again whether somebody has resumed what is paused.
-const pausedRetry = 30 * time.Second
+const pausedRetry = 10 * time.Second
 
 // refused explains why an entry was not accepted.
 func (in *Ingress) refused(err error, e *outbox.Entry) problem {
