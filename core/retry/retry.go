@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"math"
 	"time"
+
+	"github.com/picloud/picloud/core/planted"
 )
 
 // Kind is the shape of a back-off.
@@ -104,7 +106,7 @@ func (p Policy) Ceiling(n int) time.Duration {
 // taken as given: whoever writes one down means those times. random draws from [0, n), as rand.Int64N does.
 func (p Policy) Delay(n int, random func(n int64) int64) time.Duration {
 	c := p.Ceiling(n)
-	if p.Kind == Table || c <= 0 {
+	if p.Kind == Table || c <= 0 || planted.Is(planted.NoJitter) {
 		return c
 	}
 	return time.Duration(random(int64(c) + 1))

@@ -47,6 +47,7 @@ type Proxy struct {
 	links        map[*link]bool
 	fault        Fault
 	changed      chan struct{} // closed when the fault changes
+	rewrite      func(sql string) string
 	loseAnswers  int
 	loseRequests int
 	cutIn        int64 // bytes of answers until a cut; zero: no cut is due
@@ -96,6 +97,20 @@ func (p *Proxy) Set(f Fault) {
 	p.fault = f
 	close(p.changed)
 	p.changed = make(chan struct{})
+}
+
+// Rewrite has every statement that is prepared from now on go through f, which plants a defect in it. The parameters must
+// stay as they are.
+func (p *Proxy) Rewrite(f func(sql string) string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.rewrite = f
+}
+
+func (p *Proxy) rewriter() func(sql string) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.rewrite
 }
 
 // Heal ends the fault, and forgets cuts that have not happened.

@@ -2,6 +2,7 @@ package faultdb_test
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"time"
 
@@ -200,6 +201,15 @@ func TestHold(t *testing.T) {
 				t.Errorf("after the fault: %v", err)
 			}
 		})
+	}
+}
+
+func TestRewrite(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.proxy.Rewrite(func(sql string) string { return strings.ReplaceAll(sql, "VALUES ($1)", "VALUES ($1 + 100)") })
+	if err := b.insert(1); err != nil || !b.has(101) {
+		t.Errorf("the statement was not rewritten: %v", err)
 	}
 }
 

@@ -62,6 +62,9 @@ func (l *link) requests() error {
 		if err != nil {
 			return err
 		}
+		if f := l.proxy.rewriter(); f != nil && kind == 'P' {
+			message = rewritten(message, f)
+		}
 		ends := l.heed(kind, message[5:])
 		if err := l.wait(ends, func(f Fault) bool { return f.HoldRequests }); err != nil {
 			return err
@@ -199,6 +202,14 @@ func (l *link) heed(kind byte, body []byte) (ends bool) {
 		return true
 	}
 	return false
+}
+
+// rewritten returns a Parse message with another text: name, text, types of the parameters.
+func rewritten(message []byte, f func(sql string) string) []byte {
+	name, rest, _ := bytes.Cut(message[5:], []byte{0})
+	text, types, _ := bytes.Cut(rest, []byte{0})
+	body := bytes.Join([][]byte{name, []byte(f(string(text))), types}, []byte{0})
+	return append(binary.BigEndian.AppendUint32([]byte{'P'}, uint32(4+len(body))), body...)
 }
 
 // changes reports whether a statement changes something, or commits what others changed.

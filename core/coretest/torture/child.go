@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"net/url"
@@ -53,6 +54,7 @@ func RunNode() error {
 	if err := json.Unmarshal([]byte(os.Getenv(setupEnv)), &s); err != nil {
 		return fmt.Errorf("read %s: %w", setupEnv, err)
 	}
+	runtime.MemProfileRate = profileEvery
 	failpoint.OnAct(func(name, action string) {
 		res, err := http.PostForm(s.Recorder+"/acted", url.Values{"point": {name + "=" + action}})
 		if err == nil {
@@ -101,7 +103,33 @@ func RunNode() error {
 }
 
 // nodeStats is what a node holds.
-type nodeStats struct{ Goroutines, Files int }
+type nodeStats struct{ Goroutines, Files, Waiters int }
+
+// profileEvery has about every so many bytes of memory leave a trace of who asked for them.
+const profileEvery = 1 << 10
+
+// inUse estimates how many objects live that a function has made.
+func inUse(function string) int {
+	runtime.GC() // the profile is as of the collection before the last
+	runtime.GC()
+	n, _ := runtime.MemProfile(nil, false)
+	records := make([]runtime.MemProfileRecord, n+100)
+	n, _ = runtime.MemProfile(records, false)
+	bytes := 0.0
+	for _, r := range records[:n] {
+		frames := runtime.CallersFrames(r.Stack())
+		for frame, more := frames.Next(); ; frame, more = frames.Next() {
+			if strings.HasSuffix(frame.Function, function) {
+				size := float64(r.AllocBytes) / float64(max(r.AllocObjects, 1))
+				bytes += float64(r.InUseObjects()) / (1 - math.Exp(-size/profileEvery))
+			}
+			if !more {
+				break
+			}
+		}
+	}
+	return int(bytes)
+}
 
 // controls turn failpoints on and tell what the process holds.
 func controls() http.Handler {
@@ -118,7 +146,7 @@ func controls() http.Handler {
 	})
 	mux.HandleFunc("GET /stats", func(w http.ResponseWriter, _ *http.Request) {
 		files, _ := os.ReadDir("/proc/self/fd")
-		_ = json.NewEncoder(w).Encode(nodeStats{runtime.NumGoroutine(), len(files)})
+		_ = json.NewEncoder(w).Encode(nodeStats{runtime.NumGoroutine(), len(files), inUse("inbox.(*Inbox).Register")})
 	})
 	mux.HandleFunc("GET /stacks", func(w http.ResponseWriter, _ *http.Request) {
 		buffer := make([]byte, 4<<20)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -146,6 +147,7 @@ func (w *World) judge(ctx context.Context) error {
 			w.saw("a poison park")
 		}
 	}
+	w.judgeRetries()
 	w.figures.settle(w.recorder, func(fault int, from, to time.Time) bool {
 		return w.calm(from, to, fault) && !w.disturbed(from, to)
 	})
@@ -248,6 +250,39 @@ func (w *World) judgeRuns(id string, runs []Run, end record, attempted map[strin
 	}
 }
 
+// judgeRetries checks that entries which fail together do not come back together: of waits that are drawn from a second,
+// half are shorter than half a second.
+func (w *World) judgeRetries() {
+	const enough = 40
+	all, early := 0, 0
+	for _, id := range w.recorder.ids() {
+		runs := w.recorder.of(id)
+		if len(runs) < 2 || runs[0].Fail <= 0 || runs[0].RetryAfter > 0 || runs[0].Outcome != endFailed || runs[1].Attempt != 2 {
+			continue
+		}
+		all++
+		if runs[1].Began.Sub(runs[0].Ended) < 500*time.Millisecond {
+			early++
+		}
+	}
+	w.counts["first retries"], w.counts["first retries within half a second"] = all, early
+	if all >= enough && early < all/10 && w.startDelay() < 200*time.Millisecond {
+		w.breach("F41 retries are spread", fmt.Sprintf("%d of %d first retries came within half a second", early, all))
+	}
+}
+
+// startDelay is how long half of the requests waited for their first run at least.
+func (w *World) startDelay() time.Duration {
+	var delays []time.Duration
+	for _, o := range w.journal.all() {
+		if runs := w.recorder.of(o.ID); len(runs) > 0 {
+			delays = append(delays, runs[0].Began.Sub(o.Sent))
+		}
+	}
+	slices.Sort(delays)
+	return delays[len(delays)/2]
+}
+
 // judgeStats checks that nodes hold nothing any more.
 func (w *World) judgeStats() error {
 	w.client.CloseIdleConnections()
@@ -256,6 +291,9 @@ func (w *World) judgeStats() error {
 		text := n.ask("/stats")
 		if err := json.Unmarshal(text, &s); err != nil {
 			return fmt.Errorf("stats of %s: %w", n.setup.Name, err)
+		}
+		if s.Waiters > 200 { // each has two objects
+			w.breach("I20 nothing is held", fmt.Sprintf("node %s: about %d parts of waiters, and nobody waits", n.setup.Name, s.Waiters))
 		}
 		if s.Goroutines > 400 || s.Files > 200 {
 			w.breach("I20 nothing is held", fmt.Sprintf("node %s: %+v\n%.8000s", n.setup.Name, s, n.ask("/stacks")))

@@ -133,6 +133,8 @@ func (w *World) draw(random *rand.Rand) *Op {
 	o := &Op{App: "default", Script: "work"}
 	o.Nonce = uuid.NewString()
 	switch p := random.IntN(1000); {
+	case w.options.Slow && p < 60, p < 4:
+		o.Sleep = 2000 + random.IntN(2500)
 	case p < 560: // what most are: short and well
 	case p < 760:
 		o.Script, o.Sync = "call", true
@@ -145,7 +147,7 @@ func (w *World) draw(random *rand.Rand) *Op {
 		}
 	case p < 880:
 		if o.Fail = 1 + random.IntN(2); w.options.Calm {
-			o.RetryAfter = 20
+			o.Fail = 1
 		}
 	case p < 900:
 		o.Fail, o.RetryAfter = 4, 1+random.IntN(200)

@@ -20,6 +20,7 @@ import (
 
 	"github.com/picloud/picloud/core/coretest"
 	"github.com/picloud/picloud/core/coretest/faultdb"
+	"github.com/picloud/picloud/core/planted"
 )
 
 // startLimit bounds the start of a node, which waits for its database.
@@ -92,6 +93,9 @@ func (n *Node) startOnce(ctx context.Context, failpoints string) error {
 	}
 	l := &life{cmd: coretest.Command(n.world.t, NodeChild), ended: make(chan struct{})}
 	l.cmd.Env = append(l.cmd.Env, setupEnv+"="+string(text))
+	if d := n.world.options.Defect; d != nil {
+		l.cmd.Env = append(l.cmd.Env, planted.Env+"="+d.Name)
+	}
 	out, w, err := os.Pipe()
 	if err != nil {
 		return err

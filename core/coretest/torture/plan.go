@@ -18,9 +18,11 @@ type Options struct {
 	Nodes  int
 	Slots  []int // by node
 	Rate   int   // requests a second
+	Slow   bool  `json:",omitempty"` // many requests take seconds
 	Calm   bool  `json:",omitempty"` // no request ends its engine, and none takes long
 	Shape  string
 	Faults []Fault
+	Defect *Defect `json:"-"`
 }
 
 // Fault is one planned fault.
@@ -66,7 +68,7 @@ var kinds = []string{
 // The shapes of a plan.
 const (
 	single      = "single"      // one fault after the other
-	overlapping = "overlapping" // they do not wait for one another
+	Overlapping = "overlapping" // they do not wait for one another
 	storm       = "storm"       // many at once, then a pause
 )
 
@@ -83,7 +85,7 @@ func NewOptions(seed uint64, length time.Duration) Options {
 	r := rand.New(rand.NewPCG(seed, 0))
 	o := Options{
 		Seed: seed, Time: length, Nodes: 1 + r.IntN(3), Rate: 60 + r.IntN(60),
-		Shape: []string{single, single, overlapping, storm}[r.IntN(4)],
+		Shape: []string{single, single, Overlapping, storm}[r.IntN(4)],
 	}
 	for range o.Nodes {
 		o.Slots = append(o.Slots, []int{3, 8, 8, 32}[r.IntN(4)])

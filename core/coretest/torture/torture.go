@@ -49,16 +49,18 @@ type World struct {
 	mu       sync.Mutex
 	seen     map[string]int
 	breaches map[string][]string
-	hurts    []span      // faults, by number
-	downs    []time.Time // when the server was down
-	until    time.Time   // no fault begins after it; set before the first
+	first    string        // breach
+	broken   chan struct{} // closed by it
+	hurts    []span        // faults, by number
+	downs    []time.Time   // when the server was down
+	until    time.Time     // no fault begins after it; set before the first
 }
 
 // NewWorld starts a database, a recorder and the nodes, and deploys the scripts. All ends with the test.
 func NewWorld(t testing.TB, o Options) *World {
 	t.Helper()
 	w := &World{
-		t: t, options: o, dir: coretest.DataDir(t), counts: map[string]int{}, seen: map[string]int{},
+		t: t, options: o, dir: coretest.DataDir(t), counts: map[string]int{}, seen: map[string]int{}, broken: make(chan struct{}),
 		breaches: map[string][]string{}, figures: figures{samples: map[string][]time.Duration{}},
 		client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 128}},
 	}
@@ -162,16 +164,21 @@ func (w *World) saw(what string) {
 func (w *World) breach(rule, what string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.first == "" {
+		w.first = rule + ": " + what
+		close(w.broken)
+	}
 	if len(w.breaches[rule]) == 0 {
 		w.t.Logf("BROKEN %s: %s", rule, what)
 	}
 	w.breaches[rule] = append(w.breaches[rule], what)
 }
 
-func (w *World) broken() bool {
+// firstBroken is the promise that was broken first, and by what.
+func (w *World) firstBroken() string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return len(w.breaches) > 0
+	return w.first
 }
 
 // span is the time of a fault. Its end is zero while it goes on.
