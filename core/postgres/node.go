@@ -42,8 +42,9 @@ INSERT INTO nodes (name, address, kinds, version) VALUES ($1, $3, $4, $5) RETURN
 
 const sqlNodeLock = `SELECT pg_try_advisory_lock($1, $2::int)`
 
-// Join begins a new epoch for the node.
+// Join begins a new epoch for the node, in a new session: the old one would go on holding the lock of the old epoch.
 func (s *NodeStore) Join(ctx context.Context, n dispatcher.Node) (int64, error) {
+	s.drop()
 	if err := s.connect(ctx); err != nil {
 		return 0, err
 	}
