@@ -7,9 +7,8 @@ package planted
 
 // The defects.
 const (
-	ReplyKept     = "reply map not cleared"
-	NoJitter      = "retry without jitter"
-	CancelIgnored = "cancel ignored in host calls"
+	ReplyKept = "reply map not cleared"
+	NoJitter  = "retry without jitter"
 )
 
 // Env names the defect of a process that was built with the tag.

@@ -43,6 +43,12 @@ WHERE state = 2 AND NOT EXISTS (SELECT 1 FROM nodes n WHERE n.epoch = o.owner)`}
 SELECT id || ' is ' || depth || ' deep' FROM outbox WHERE depth > 8
 UNION ALL
 SELECT id || ' led to ' || events || ' events' FROM roots WHERE events > 10000`},
+	{"I10 a replay keeps its depth", 0, `
+SELECT o.id || ' is ' || o.depth || ' deep, its letter is ' || d.depth FROM outbox o JOIN dead_letters d ON d.id = o.replay_of
+WHERE o.depth <> d.depth
+UNION ALL
+SELECT e.id || ' is ' || e.depth || ' deep, its letter is ' || d.depth FROM executions e JOIN dead_letters d ON d.replayed_as = e.id
+WHERE e.depth <> d.depth AND e.finished_at > now() - interval '5 seconds'`},
 	{"I12, I13 all of one app", 0, `
 SELECT o.id || ' of app ' || o.app || ' aims at a script of ' || s.app FROM outbox o JOIN scripts s ON s.id = o.target WHERE s.app <> o.app
 UNION ALL

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/picloud/picloud/sdk/engine"
@@ -19,10 +20,11 @@ import (
 type Command struct {
 	Nonce     string `json:"nonce"` // of one request, known to nobody but the load and the recorder
 	Sync      bool   `json:"sync,omitempty"`
-	Order     string `json:"order,omitempty"` // ordering key
-	Limit     string `json:"limit,omitempty"` // concurrency key
-	Most      int    `json:"most,omitempty"`  // runs at one time under Limit
-	Seq       int    `json:"seq,omitempty"`   // place within Order
+	Order     string `json:"order,omitempty"`  // ordering key
+	Bounce    string `json:"bounce,omitempty"` // debounce key
+	Limit     string `json:"limit,omitempty"`  // concurrency key
+	Most      int    `json:"most,omitempty"`   // runs at one time under Limit
+	Seq       int    `json:"seq,omitempty"`    // place within Order
 	NotBefore int64  `json:"not_before,omitempty"`
 
 	Sleep      int  `json:"sleep,omitempty"` // milliseconds
@@ -33,7 +35,12 @@ type Command struct {
 	Hang       int  `json:"hang,omitempty"`        // ignores its end
 	Answer     int  `json:"answer,omitempty"`      // bytes
 	Logs       int  `json:"logs,omitempty"`
-	Call       bool `json:"call,omitempty"` // a service of the host
+	// FailEntry fails until it is put back from the dead letters: for the first entry of its nonce.
+	FailEntry bool `json:"fail_entry,omitempty"`
+	// Child is sent to a script, ChildOnce under an idempotency key that is the same for every attempt.
+	Child       *Command `json:"child,omitempty"`
+	ChildScript string   `json:"child_script,omitempty"`
+	ChildOnce   bool     `json:"child_once,omitempty"`
 }
 
 // hits says whether a count of first attempts covers this one.
@@ -85,6 +92,10 @@ func (e *Engine) Invoke(ctx context.Context, inv *engine.Invocation, out engine.
 	case err != nil:
 		return fmt.Errorf("report a start: %w", err)
 	}
+	token, entries, _ := strings.Cut(token, " ")
+	if c.FailEntry && entries == "1" {
+		c.Fail = -1
+	}
 	err = e.obey(ctx, c, inv, out)
 	end := endReport{Token: token, Outcome: endOK}
 	if err != nil {
@@ -101,8 +112,10 @@ func (e *Engine) obey(ctx context.Context, c Command, inv *engine.Invocation, ou
 	for i := range c.Logs {
 		inv.Log(engine.Log{Time: time.Now(), Level: "info", Message: fmt.Sprintf("line %d of %s", i, c.Nonce)})
 	}
-	if c.Call {
-		_, _ = inv.Call(ctx, "torture", "ask", nil) // there is no such service; asking is enough
+	if c.Child != nil {
+		if err := e.send(ctx, c, inv); err != nil {
+			return err
+		}
 	}
 	if c.Sleep > 0 {
 		timer := time.NewTimer(time.Duration(c.Sleep) * time.Millisecond)
@@ -133,6 +146,36 @@ func (e *Engine) obey(ctx context.Context, c Command, inv *engine.Invocation, ou
 		return err
 	}
 	_, err = out.Write(a)
+	return err
+}
+
+// send has another script run, and tells the recorder once that is sure.
+func (e *Engine) send(ctx context.Context, c Command, inv *engine.Invocation) error {
+	data, err := json.Marshal(c.Child)
+	if err != nil {
+		return err
+	}
+	delivery := map[string]any{}
+	if c.ChildOnce {
+		delivery["idempotency_key"] = inv.ExecutionID
+	}
+	args, err := json.Marshal(map[string]any{
+		"script": c.ChildScript, "data": string(data), "content_type": "application/json", "delivery": delivery,
+	})
+	if err != nil {
+		return err
+	}
+	result, err := inv.Call(ctx, "invoke", "send", args)
+	if err != nil {
+		return err
+	}
+	var sent struct {
+		ID string `json:"id"`
+	}
+	if err := json.Unmarshal(result, &sent); err != nil {
+		return err
+	}
+	_, err = e.report(ctx, "sent", sentReport{ID: sent.ID, Child: *c.Child, Once: c.ChildOnce})
 	return err
 }
 

@@ -128,12 +128,20 @@ func (w *World) judge(ctx context.Context) error {
 	known := map[string]*Op{}
 	attempted := map[string]bool{}
 	for _, o := range w.journal.all() {
-		attempted[o.Nonce] = true
+		for c := &o.Command; c != nil; c = c.Child {
+			attempted[c.Nonce] = true
+		}
 		w.counts[o.Result]++
 		if o.ID != "" {
 			known[o.ID] = o
 		}
 		w.judgeOp(o, ends[o.ID])
+	}
+	for _, id := range w.recorder.sentIDs() {
+		w.counts["sent by scripts"]++
+		if ends[id].times == 0 {
+			w.breach("L2 acknowledged is final", fmt.Sprintf("%s was sent by a script and has no end", id))
+		}
 	}
 	for _, id := range w.recorder.ids() {
 		w.judgeRuns(id, w.recorder.of(id), ends[id], attempted)
@@ -192,17 +200,37 @@ func (w *World) judgeOp(o *Op, end record) {
 	case o.Result == acknowledged:
 		w.judgeEnd(o, end)
 	}
+	if n := w.recorder.entries(o.Nonce); o.Once && n > 1 {
+		w.breach("I15 one key, one execution", fmt.Sprintf("%s ran as %d entries", o.Nonce, n))
+	}
 }
 
 // judgeEnd checks that a command ended as it had to.
 func (w *World) judgeEnd(o *Op, end record) {
-	doomed := o.Fail < 0 || o.Fatal || o.Exit < 0 || o.Hang < 0
+	doomed := o.Fail < 0 || o.Fatal || o.Exit < 0 || o.Hang < 0 || o.FailEntry
+	c, cancelled := w.cancels[o.ID]
 	switch {
+	case cancelled && c.ended && end.outcome != outbox.Cancelled:
+		w.breach("cancelled is cancelled", fmt.Sprintf("%s: %+v", o.ID, end))
+	case cancelled && end.outcome == outbox.Cancelled:
+		w.saw("a run cancelled")
+		for _, run := range w.recorder.of(o.ID) {
+			if c.ended && run.Began.After(c.at) {
+				w.breach("cancelled is cancelled", fmt.Sprintf("%s started after it: %s", o.ID, w.recorder.tell(o.ID)))
+			}
+		}
+	case cancelled:
+	case o.Bounce != "" && end.outcome == outbox.Cancelled && end.reason == "superseded":
+		w.saw("a debounced message replaced")
+	case o.Replay && end.outcome == outbox.Succeeded:
+		w.saw("a dead letter replayed to success")
+	case o.Replay && end.outcome == outbox.DeadLettered: // the faults took all its attempts
 	case doomed && end.outcome != outbox.DeadLettered:
 		w.breach("what fails for good is a dead letter", fmt.Sprintf("%s: %+v", o.ID, end))
 	case doomed:
 		w.saw("a dead letter")
-	case end.outcome == outbox.DeadLettered && o.App == "default" && o.Script == "work" && end.reason != outbox.ReasonPoison:
+	case end.outcome == outbox.DeadLettered && o.App == "default" && o.Script == "work" &&
+		end.reason != outbox.ReasonPoison && end.reason != "node_lost": // it has lost ten nodes
 		w.breach("what can succeed does", fmt.Sprintf("%s: %+v", o.ID, end))
 	case end.outcome != outbox.Succeeded && end.outcome != outbox.DeadLettered:
 		w.breach("what can succeed does", fmt.Sprintf("%s: %+v", o.ID, end))

@@ -10,8 +10,8 @@ import (
 	"github.com/picloud/picloud/core/failpoint"
 )
 
-// unreached are failpoints that the load does not come to.
-var unreached = []string{failpoint.GateLocked, failpoint.GateFilled, failpoint.DetachCommitted}
+// unreached are failpoints to which the load does not come.
+var unreached = []string{failpoint.DetachCommitted}
 
 // reachLimit is how long the load may take to come to a failpoint.
 const reachLimit = 20 * time.Second

@@ -59,6 +59,10 @@ type Op struct {
 	Command
 	App    string
 	Script string
+	Queue  string        // empty: by a route
+	Delay  time.Duration // of a message
+	Once   bool          // under an idempotency key
+	Replay bool          // of a dead letter
 	Sent   time.Time
 	Took   time.Duration
 	Node   int // process
@@ -105,14 +109,20 @@ func (w *World) load(ctx context.Context, rate int) {
 		if n == nil {
 			continue
 		}
-		o := w.draw(random)
+		o, do := w.draw(random), func(o *Op) { w.send(n, o) }
+		if random.IntN(4) == 0 {
+			o, do = w.drawMessage(random)
+		}
 		select {
 		case senders <- struct{}{}:
 			sending.Go(func() {
 				defer func() { <-senders }()
-				w.send(n, o)
+				do(o)
 			})
 		default: // they all wait: the platform is down
+			if o.Order != "" {
+				w.orders.give(nil, false)
+			}
 		}
 	}
 }
@@ -151,12 +161,20 @@ func (w *World) draw(random *rand.Rand) *Op {
 		}
 	case p < 900:
 		o.Fail, o.RetryAfter = 4, 1+random.IntN(200)
-	case p < 920:
+	case p < 915:
 		o.Script, o.Fail, o.RetryAfter = "frail", -1, 50
+	case p < 925:
+		o.Script, o.FailEntry, o.RetryAfter = "frail", true, 50
 	case p < 935:
 		o.Script, o.Fatal = "frail", true
 	case p < 970:
-		o.Call, o.Logs = true, random.IntN(20)
+		o.Logs = random.IntN(20)
+		o.Child, o.ChildScript, o.ChildOnce = &Command{Nonce: uuid.NewString()}, "work", random.IntN(2) == 0
+		if random.IntN(4) == 0 {
+			o.ChildScript, o.Child.FailEntry, o.Child.RetryAfter = "frail", true, 50
+		} else if random.IntN(2) == 0 {
+			o.Child.Child, o.Child.ChildScript = &Command{Nonce: uuid.NewString()}, "work"
+		}
 	case !w.options.Calm:
 		o.App, o.Script = fmt.Sprintf("crash%d", random.IntN(4)), "crash"
 		if time.Since(w.crashed) > crashEvery {
@@ -225,6 +243,9 @@ func (w *World) heedAccepted(o *Op, body []byte) {
 	switch o.Status {
 	case http.StatusAccepted:
 		o.Result = acknowledged
+		if o.FailEntry {
+			w.willDie(o.ID, o.Nonce)
+		}
 		var accepted struct {
 			ID string `json:"execution_id"`
 		}

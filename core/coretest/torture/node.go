@@ -273,6 +273,11 @@ func (n *Node) api(ctx context.Context, method, path string, in, out any) error 
 	if l == nil {
 		return fmt.Errorf("node %s is down", n.setup.Name)
 	}
+	return n.world.api(ctx, l, method, path, in, out)
+}
+
+// api calls the control API of a node process.
+func (w *World) api(ctx context.Context, l *life, method, path string, in, out any) error {
 	var body io.Reader
 	if in != nil {
 		text, err := json.Marshal(in)
@@ -287,9 +292,9 @@ func (n *Node) api(ctx context.Context, method, path string, in, out any) error 
 	if err != nil {
 		return err
 	}
-	req.Header.Set("Authorization", "Bearer "+n.world.token)
+	req.Header.Set("Authorization", "Bearer "+w.token)
 	req.Header.Set("Content-Type", "application/json")
-	res, err := n.world.client.Do(req)
+	res, err := w.client.Do(req)
 	if err != nil {
 		return err
 	}

@@ -83,6 +83,20 @@ var Defects = []Defect{
 		},
 	},
 	{
+		Name: "blocked entries among the ready",
+		SQL:  []string{"timeout_ms, kind, state,\n        priority", "timeout_ms, kind, CASE WHEN state = 3 THEN 1 ELSE state END,\n        priority"},
+		Options: Options{
+			Nodes: 2, Slots: []int{8, 8}, Calm: true, Time: 20 * time.Second,
+		},
+	},
+	{
+		Name: "depth reset on replay",
+		SQL:  []string{"max_attempts, depth, backoff, gate, gate_limit, rate_key, envelope, payload\nFROM d", "max_attempts, 0, backoff, gate, gate_limit, rate_key, envelope, payload\nFROM d"},
+		Options: Options{
+			Nodes: 1, Slots: []int{8}, Calm: true, Time: 30 * time.Second,
+		},
+	},
+	{
 		Name:    planted.NoJitter,
 		Options: Options{Nodes: 1, Slots: []int{8}, Calm: true, Time: 25 * time.Second},
 	},

@@ -34,6 +34,13 @@ type endReport struct {
 	Outcome string `json:"outcome"`
 }
 
+// sentReport is what an engine says once the host has taken an event of a script.
+type sentReport struct {
+	ID    string  `json:"id"`
+	Child Command `json:"child"`
+	Once  bool    `json:"once"`
+}
+
 // Run is one start of one attempt, as it was seen.
 type Run struct {
 	startReport
@@ -45,16 +52,19 @@ type Run struct {
 // Recorder is the witness outside of the platform: it outlives every process of it. Its checks are those that need the
 // order of what happened; all others are made of the history at the end. Safe for concurrent use.
 type Recorder struct {
-	mu      sync.Mutex
-	all     []*Run
-	byID    map[string][]*Run
-	byNonce map[string][]*Run
-	byOrder map[string][]*Run
-	byLimit map[string][]*Run
-	acted   map[string]int       // failpoints that acted
-	excused map[int]excuse       // by node process
-	broken  func(string, string) // told of what must never be
-	started chan struct{}        // closed at the next start
+	mu       sync.Mutex
+	all      []*Run
+	byID     map[string][]*Run
+	byNonce  map[string][]*Run
+	byOrder  map[string][]*Run
+	byLimit  map[string][]*Run
+	children map[string]string // nonces of entries that scripts have sent
+	onceSent map[string]string // entries by nonce that scripts have sent under a key
+	doomed   func(id, nonce string)
+	acted    map[string]int       // failpoints that acted
+	excused  map[int]excuse       // by node process
+	broken   func(string, string) // told of what must never be
+	started  chan struct{}        // closed at the next start
 }
 
 // excuse is why a node process may let a run go on that another one starts again.
@@ -67,7 +77,7 @@ type excuse struct {
 func newRecorder(broken func(rule, what string)) *Recorder {
 	return &Recorder{
 		byID: map[string][]*Run{}, byNonce: map[string][]*Run{}, byOrder: map[string][]*Run{}, byLimit: map[string][]*Run{},
-		acted: map[string]int{}, excused: map[int]excuse{}, broken: broken, started: make(chan struct{}),
+		children: map[string]string{}, onceSent: map[string]string{}, acted: map[string]int{}, excused: map[int]excuse{}, broken: broken, started: make(chan struct{}),
 	}
 }
 
@@ -80,7 +90,15 @@ func (r *Recorder) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 			http.Error(w, err.Error(), http.StatusBadRequest)
 			return
 		}
-		_, _ = w.Write([]byte(strconv.Itoa(r.start(s))))
+		token, entries := r.start(s)
+		_, _ = fmt.Fprint(w, token, " ", entries)
+	case "/sent":
+		var s sentReport
+		if err := json.NewDecoder(req.Body).Decode(&s); err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		r.sent(s)
 	case "/end":
 		var e endReport
 		if err := json.NewDecoder(req.Body).Decode(&e); err != nil {
@@ -100,7 +118,8 @@ func (r *Recorder) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 // patience is how long what a node had on its way may arrive after it is back in touch.
 const patience = time.Second
 
-func (r *Recorder) start(s startReport) int {
+// start returns a number of the run, and how many entries have its nonce.
+func (r *Recorder) start(s startReport) (token, entries int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := &Run{startReport: s, Began: time.Now()}
@@ -126,7 +145,33 @@ func (r *Recorder) start(s startReport) int {
 	r.byNonce[s.Nonce] = append(r.byNonce[s.Nonce], now)
 	close(r.started)
 	r.started = make(chan struct{})
-	return len(r.all) - 1
+	ids := map[string]bool{}
+	for _, run := range r.byNonce[s.Nonce] {
+		ids[run.ID] = true
+	}
+	return len(r.all) - 1, len(ids)
+}
+
+// sent takes note of an event that a script was told to be safe.
+func (r *Recorder) sent(s sentReport) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if id := r.children[s.ID]; id == "" && s.Child.FailEntry && r.doomed != nil {
+		r.doomed(s.ID, s.Child.Nonce)
+	}
+	r.children[s.ID] = s.Child.Nonce
+	if first, known := r.onceSent[s.Child.Nonce]; s.Once && known && first != s.ID {
+		r.broken("I15 one key, one execution", fmt.Sprintf("a script sent %s as %s and as %s", s.Child.Nonce, first, s.ID))
+	} else if s.Once {
+		r.onceSent[s.Child.Nonce] = s.ID
+	}
+}
+
+// sentIDs returns every entry that scripts were told to be safe.
+func (r *Recorder) sentIDs() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Collect(maps.Keys(r.children))
 }
 
 // compare checks a start against an earlier one of the same entry.
@@ -172,7 +217,7 @@ func (r *Recorder) checkOrder(now *Run) {
 		switch {
 		case b.ID != now.ID && r.open(b) && !r.mayRepeat(b):
 			r.broken("I06 order", fmt.Sprintf("%s starts while %s of key %s runs", now.ID, b.ID, now.Order))
-		case b.Seq > now.Seq && !r.mayRepeat(b) && !r.wasAway(now.Node, now.Began):
+		case b.Seq > now.Seq && !r.wasAway(now.Node, now.Began):
 			r.broken("I06 order", fmt.Sprintf("%d of key %s starts after %d", now.Seq, now.Order, b.Seq))
 		}
 	}
@@ -317,4 +362,15 @@ func (r *Recorder) actions(point string) int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.acted[point+"=kill"]
+}
+
+// entries returns how many entries of a nonce have run.
+func (r *Recorder) entries(nonce string) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	ids := map[string]bool{}
+	for _, run := range r.byNonce[nonce] {
+		ids[run.ID] = true
+	}
+	return len(ids)
 }

@@ -40,6 +40,7 @@ type World struct {
 	token    string
 	journal  Journal
 	crashed  time.Time // when the load last ended an engine
+	orders   *keys
 	figures  figures
 	counts   map[string]int
 	checked  atomic.Int64
@@ -49,6 +50,8 @@ type World struct {
 	mu       sync.Mutex
 	seen     map[string]int
 	breaches map[string][]string
+	cancels  map[string]cancelled // by entry
+	doomed   []candidate
 	first    string        // breach
 	broken   chan struct{} // closed by it
 	hurts    []span        // faults, by number
@@ -61,10 +64,11 @@ func NewWorld(t testing.TB, o Options) *World {
 	t.Helper()
 	w := &World{
 		t: t, options: o, dir: coretest.DataDir(t), counts: map[string]int{}, seen: map[string]int{}, broken: make(chan struct{}),
-		breaches: map[string][]string{}, figures: figures{samples: map[string][]time.Duration{}},
+		breaches: map[string][]string{}, cancels: map[string]cancelled{}, orders: newKeys(12), figures: figures{samples: map[string][]time.Duration{}},
 		client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 128}},
 	}
 	w.recorder = newRecorder(w.breach)
+	w.recorder.doomed = w.willDie
 	witness := httptest.NewServer(w.recorder)
 	t.Cleanup(witness.Close)
 	t.Cleanup(w.client.CloseIdleConnections)
@@ -138,6 +142,15 @@ func (w *World) deploy(ctx context.Context) error {
 			"timeout_ms": s.timeout.Milliseconds(), "max_attempts": max(s.attempts, 1),
 		}, nil)
 		if err != nil {
+			return err
+		}
+	}
+	for _, q := range queues {
+		in := map[string]any{"name": q.name, "script": q.script}
+		if q.policy != nil {
+			in["policy"] = q.policy
+		}
+		if err := n.api(ctx, http.MethodPost, "/apps/default/queues", in, nil); err != nil {
 			return err
 		}
 	}
@@ -251,6 +264,7 @@ func (w *World) under(ctx context.Context, do func()) error {
 	defer stopLoad()
 	var loads sync.WaitGroup
 	loads.Go(func() { w.load(loading, w.options.Rate) })
+	loads.Go(func() { w.replay(loading) })
 	do()
 	stopLoad()
 	loads.Wait()
@@ -303,7 +317,7 @@ func (w *World) Report(strict bool) (text string, ok bool) {
 
 // sometimes is what a long run must have seen, or it has shown nothing.
 var sometimes = append(slices.Clone(kinds),
-	"take-over", "a fenced finish refused", "an ambiguous commit that had happened",
+	"a dead letter replayed to success", "a key reused is refused", "a run cancelled", "take-over", "a fenced finish refused", "an ambiguous commit that had happened",
 	"an ambiguous commit that had not happened", "a poison park", "a dead letter", "a duplicate delivered",
 	"a retry after more than three attempts",
 )
