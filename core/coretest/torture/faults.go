@@ -198,9 +198,11 @@ func (w *World) freeze(ctx context.Context, n *Node, length time.Duration, numbe
 	_ = l.cmd.Process.Signal(syscall.SIGSTOP)
 	pause(ctx, length)
 	_ = l.cmd.Process.Signal(syscall.SIGCONT)
-	if long {
-		w.recorder.excuse(l.pid, func(e *excuse) { e.until = time.Now().Add(patience) })
-	}
+	w.recorder.excuse(l.pid, func(e *excuse) {
+		if e.asleep = time.Now().Add(patience); long {
+			e.until = e.asleep
+		}
+	})
 	n.setWell(true)
 	return nil
 }

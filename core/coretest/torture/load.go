@@ -29,6 +29,9 @@ var scripts = []script{
 // pauses, up to half a minute, and nothing would come to an end with more.
 const crashEvery = 10 * time.Second
 
+// shortestTime is the least that a script of entries that may run again has.
+const shortestTime = 2 * time.Second
+
 type script struct {
 	app, name, path string
 	async           bool

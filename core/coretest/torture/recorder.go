@@ -72,6 +72,7 @@ type excuse struct {
 	leaving bool      // it was told to stop: what it cancels is given back uncharged
 	lost    bool      // it was killed
 	until   time.Time // it was out of touch, until then
+	asleep  time.Time // it was frozen for a moment, until then
 }
 
 func newRecorder(broken func(rule, what string)) *Recorder {
@@ -203,7 +204,9 @@ func alive(pid int) bool {
 // engine died, perhaps with the answer.
 func (r *Recorder) mayRepeat(run *Run) bool {
 	e := r.excused[run.Node]
-	return e.lost || e.leaving || e.until.After(run.Began) || !alive(run.Engine)
+	// A node that wakes after the time of a run is over takes the run for failed, whatever its engine has said meanwhile.
+	overslept := e.asleep.Sub(run.Began) > shortestTime-patience
+	return e.lost || e.leaving || e.until.After(run.Began) || overslept || !alive(run.Engine)
 }
 
 func (r *Recorder) wasAway(node int, at time.Time) bool {
