@@ -36,6 +36,9 @@ func (d *Dispatcher) chores(ctx context.Context) {
 		if p.Ready {
 			d.Wake()
 		}
+		if p.Letters {
+			d.cfg.DeadLettered()
+		}
 		if p.Strangers {
 			d.chore(ctx, d.sweep)
 		}

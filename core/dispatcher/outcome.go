@@ -5,6 +5,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/picloud/picloud/core/deadletter"
 	"github.com/picloud/picloud/core/execution"
 	"github.com/picloud/picloud/core/outbox"
 	"github.com/picloud/picloud/core/retry"
@@ -75,6 +76,9 @@ func fail(s *outbox.Settlement, e *outbox.Entry, res *execution.Result, random f
 		s.Outcome, s.Reason = outbox.DeadLettered, outbox.ReasonExhausted
 	default:
 		s.Outcome, s.RetryIn = outbox.Retried, delay(e, f, random)
+	}
+	if s.Outcome == outbox.DeadLettered {
+		s.Cause = deadletter.Cause(res.Version, string(f.Kind), f.Message)
 	}
 }
 

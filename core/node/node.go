@@ -21,6 +21,7 @@ import (
 
 	"github.com/picloud/picloud/core/auth"
 	"github.com/picloud/picloud/core/config"
+	"github.com/picloud/picloud/core/deadletter"
 	"github.com/picloud/picloud/core/dispatcher"
 	"github.com/picloud/picloud/core/engine"
 	"github.com/picloud/picloud/core/execution"
@@ -49,6 +50,7 @@ type Node struct {
 	reloads    chan struct{}
 	engines    *engine.Manager
 	dispatcher *dispatcher.Dispatcher
+	announcer  *deadletter.Announcer
 	public     net.Listener
 	admin      net.Listener
 	ownerToken string
@@ -286,6 +288,9 @@ func (n *Node) startDispatcher(ctx context.Context, url string, p pools, in *inb
 	for _, k := range outbox.Kinds {
 		kinds = append(kinds, int16(k))
 	}
+	n.announcer = deadletter.NewAnnouncer(postgres.NewDeadLetterStore(p.general), n.snapshot.Load,
+		func() int64 { return n.dispatcher.Epoch() }, func() { n.dispatcher.Wake() }, n.log)
+	n.background(n.announcer.Run)
 	d := dispatcher.New(dispatcher.Config{
 		Node:    dispatcher.Node{Name: n.cfg.NodeName, Address: n.PublicAddr(), Version: Version, Kinds: kinds},
 		Nodes:   nodes,
@@ -301,7 +306,7 @@ func (n *Node) startDispatcher(ctx context.Context, url string, p pools, in *inb
 				n.requestReload()
 			}
 		},
-		DeadLettered: func() {},
+		DeadLettered: n.announcer.Poke,
 		MaxBacklog:   n.cfg.MaxBacklog, MaxBytes: n.cfg.MaxBacklogBytes,
 		Slots: n.cfg.Slots, SyncWaiting: n.cfg.SyncWaiting, Log: n.log,
 	})

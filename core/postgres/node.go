@@ -87,7 +87,8 @@ SELECT EXISTS (SELECT 1 FROM beat),
     (SELECT count(*) FROM nodes),
     EXISTS (SELECT 1 FROM outbox WHERE expires_at <= clock_timestamp() AND state <> 2),
     EXISTS (SELECT 1 FROM outbox WHERE owner = $1 AND cancelled_at IS NOT NULL),
-    EXISTS (SELECT 1 FROM outbox WHERE state = 3)`
+    EXISTS (SELECT 1 FROM outbox WHERE state = 3),
+    EXISTS (SELECT 1 FROM dead_letters WHERE NOT announced)`
 
 // Pulse beats for the epoch and says what there is to do.
 func (s *NodeStore) Pulse(ctx context.Context, epoch int64) (dispatcher.Pulse, error) {
@@ -103,7 +104,7 @@ func (s *NodeStore) Pulse(ctx context.Context, epoch int64) (dispatcher.Pulse, e
 	var due *int64
 	var strangers int
 	err := s.conn.QueryRow(ctx, sqlNodePulse, epoch).Scan(&p.Alive, &p.ConfigVersion, &p.Late, &p.Ready, &due, &strangers, &p.Nodes,
-		&p.Expired, &p.Cancelled, &p.Blocked)
+		&p.Expired, &p.Cancelled, &p.Blocked, &p.Letters)
 	if err != nil {
 		return p, s.failed("pulse", err)
 	}

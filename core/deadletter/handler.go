@@ -1,0 +1,124 @@
+package deadletter
+
+import (
+	"encoding/json"
+	"slices"
+	"time"
+	"unicode/utf8"
+
+	"github.com/google/uuid"
+
+	"github.com/picloud/picloud/core/outbox"
+	"github.com/picloud/picloud/core/record"
+	"github.com/picloud/picloud/core/tenant"
+	"github.com/picloud/picloud/sdk/event"
+)
+
+// Letter is a dead letter with what its handlers inherit.
+type Letter struct {
+	record.DeadLetter
+	App   uuid.UUID
+	Depth int
+}
+
+// handled is what the handler of a dead letter is given as JSON.
+type handled struct {
+	ID         uuid.UUID    `json:"id"`
+	Script     string       `json:"script"`
+	Version    int          `json:"version"`
+	Reason     string       `json:"reason"`
+	Error      string       `json:"error"`
+	Fault      string       `json:"fault"`
+	Attempts   int          `json:"attempts"`
+	Event      handledEvent `json:"event"`
+	Payload    *string      `json:"payload,omitempty"`        // where it is text
+	PayloadRaw []byte       `json:"payload_base64,omitempty"` // where it is not
+	AcceptedAt time.Time    `json:"accepted_at"`
+	CreatedAt  time.Time    `json:"created_at"`
+}
+
+type handledEvent struct {
+	ID          string    `json:"id"`
+	Source      string    `json:"source"`
+	Type        string    `json:"type"`
+	Subject     string    `json:"subject,omitempty"`
+	Time        time.Time `json:"time"`
+	ContentType string    `json:"content_type,omitempty"`
+}
+
+// Handlers makes an entry for each trigger of the letter's app that asks for it. tooDeep reports that the letter is at the
+// end of a chain of events which must not grow: none is made.
+func Handlers(snapshot *tenant.Snapshot, l *Letter) (entries []*outbox.Entry, tooDeep bool, err error) {
+	app := snapshot.App(l.App)
+	if app == nil {
+		return nil, false, nil
+	}
+	for i := range app.Triggers {
+		t := &app.Triggers[i]
+		if !wants(t, l) {
+			continue
+		}
+		if l.Depth >= outbox.MaxDepth {
+			return nil, true, nil
+		}
+		script := snapshot.Script(t.Script)
+		if script == nil {
+			continue
+		}
+		e, err := handler(t, script, l)
+		if err != nil {
+			return nil, false, err
+		}
+		entries = append(entries, e)
+	}
+	return entries, false, nil
+}
+
+func wants(t *tenant.Trigger, l *Letter) bool {
+	all := func(list []string, word string) bool { return len(list) == 0 || slices.Contains(list, word) }
+	return t.Kind == tenant.TriggerDeadLetter && t.Enabled && all(t.Filter.Scripts, l.TargetName) && all(t.Filter.Reasons, l.Reason)
+}
+
+// handler makes the entry of one handler. It is tried once: what fails here must not make work of its own.
+func handler(t *tenant.Trigger, script *tenant.Script, l *Letter) (*outbox.Entry, error) {
+	id, err := uuid.NewV7()
+	if err != nil {
+		return nil, err
+	}
+	now := time.Now()
+	data, err := json.Marshal(describe(l))
+	if err != nil {
+		return nil, err
+	}
+	env := event.Envelope{
+		ID: id.String(), Source: "dead_letter", Type: "dead_letter", Subject: l.TargetName, Time: now, ContentType: "application/json",
+	}
+	encoded, err := env.Marshal()
+	if err != nil {
+		return nil, err
+	}
+	return &outbox.Entry{
+		ID: id, EventID: id, App: l.App, Lane: t.ID, Target: script.ID, TargetKind: outbox.TargetScript, Trigger: t.ID,
+		RootID: l.RootID, HandlerFor: l.ID, Principal: t.RegisteredBy, AcceptedAt: now, Timeout: script.Timeout,
+		Kind: outbox.KindLetter, State: outbox.Ready, MaxAttempts: 1, Depth: l.Depth + 1, Envelope: encoded, Payload: data,
+	}, nil
+}
+
+func describe(l *Letter) *handled {
+	h := &handled{
+		ID: l.ID, Script: l.TargetName, Version: l.Version, Reason: l.Reason, Error: l.Error, Fault: l.Fault, Attempts: l.Attempts,
+		AcceptedAt: l.AcceptedAt.UTC(), CreatedAt: l.CreatedAt.UTC(),
+	}
+	if env, err := event.Unmarshal(l.Envelope); err == nil { // one that cannot be read is why it is here
+		h.Event = handledEvent{
+			ID: env.ID, Source: env.Source, Type: env.Type, Subject: env.Subject, Time: env.Time.UTC(), ContentType: env.ContentType,
+		}
+	}
+	if utf8.Valid(l.Payload) {
+		text := string(l.Payload)
+		h.Payload = &text
+	} else {
+		h.PayloadRaw = l.Payload
+	}
+	return h
+}
