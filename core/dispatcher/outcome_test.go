@@ -58,7 +58,8 @@ func TestDecide(t *testing.T) {
 		"nothing was started": {outbox.Entry{Attempt: 5, MaxAttempts: 5}, execution.Result{Fault: failed(fault.Unavailable)}, want{outbox.Retried, "unavailable", unavailablePause, true}},
 		"node stops":          {outbox.Entry{Attempt: 5, MaxAttempts: 5}, execution.Result{Fault: errShutdown}, want{outbox.Retried, "cancelled", 0, true}},
 		"node stops, to start once": {
-			outbox.Entry{Attempt: 1, MaxAttempts: 1}, execution.Result{Version: 1, Fault: errShutdown},
+			outbox.Entry{Attempt: 1, MaxAttempts: 1},
+			execution.Result{Version: 1, Fault: errShutdown},
 			want{outbox.DeadLettered, outbox.ReasonExhausted, 0, false},
 		},
 		"node stops before the start": {
