@@ -115,6 +115,7 @@ func build(c Config, mux *http.ServeMux) huma.API {
 	a.registerReleases(doc)
 	a.registerExecutions(doc)
 	a.registerDeadLetters(doc)
+	a.registerReplays(doc)
 	a.registerEntries(doc)
 	return doc
 }

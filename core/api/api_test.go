@@ -140,7 +140,7 @@ func (s *server) Invoke(_ context.Context, _ tenant.Script, in api.Invocation) (
 }
 
 // Replay knows no dead letter; the outbox has tests of its own for what it does.
-func (s *server) Replay(ctx context.Context, app, deadLetter, _ uuid.UUID) (uuid.UUID, error) {
+func (s *server) Replay(ctx context.Context, app, deadLetter, _ uuid.UUID, _ []byte) (uuid.UUID, error) {
 	if _, err := postgres.NewDeadLetterStore(s.pool).Get(ctx, app, deadLetter); err != nil {
 		return uuid.Nil, err
 	}

@@ -17,24 +17,27 @@ import (
 
 // bodies is one valid body for each operation that takes one, so that what is refused is refused for its ids.
 var bodies = map[string]any{
-	"create-app":          object{"slug": "new"},
-	"update-app":          object{"name": "x"},
-	"claim-domain":        object{"host": "new.example.com"},
-	"create-script":       object{"name": "new"},
-	"update-script":       object{"description": "x"},
-	"create-version":      object{"files": []object{{"name": "main.go", "content": "x"}}},
-	"deploy":              object{"script": "new", "files": []object{{"name": "main.go", "content": "x"}}},
-	"invoke-script":       object{"path": "/"},
-	"create-route":        object{"pattern": "/new", "script": "hello"},
-	"check-route":         object{"pattern": "/new"},
-	"match-route":         object{"method": "GET", "path": "/"},
-	"resolve-dead-letter": object{"resolution": "ignored"},
-	"create-queue":        object{"name": "new", "script": "hello"},
-	"update-queue":        object{"policy": object{}},
-	"send-message":        object{"text": "x"},
-	"create-trigger":      object{"name": "new", "kind": "dead_letter", "script": "hello"},
-	"update-trigger":      object{"enabled": false},
-	"cancel-entries":      object{"script": "hello"},
+	"create-app":           object{"slug": "new"},
+	"update-app":           object{"name": "x"},
+	"claim-domain":         object{"host": "new.example.com"},
+	"create-script":        object{"name": "new"},
+	"update-script":        object{"description": "x"},
+	"create-version":       object{"files": []object{{"name": "main.go", "content": "x"}}},
+	"deploy":               object{"script": "new", "files": []object{{"name": "main.go", "content": "x"}}},
+	"invoke-script":        object{"path": "/"},
+	"create-route":         object{"pattern": "/new", "script": "hello"},
+	"check-route":          object{"pattern": "/new"},
+	"match-route":          object{"method": "GET", "path": "/"},
+	"resolve-dead-letter":  object{"resolution": "ignored"},
+	"create-queue":         object{"name": "new", "script": "hello"},
+	"update-queue":         object{"policy": object{}},
+	"send-message":         object{"text": "x"},
+	"create-trigger":       object{"name": "new", "kind": "dead_letter", "script": "hello"},
+	"update-trigger":       object{"enabled": false},
+	"resolve-dead-letters": object{"resolution": "ignored", "filter": object{"reason": "nothing"}},
+	"replay-dead-letter":   object{},
+	"start-replay":         object{"preview": true},
+	"cancel-entries":       object{"script": "hello"},
 }
 
 // call is one request for one operation of the document.
@@ -89,8 +92,10 @@ func TestForeignIsMissing(t *testing.T) {
 	s.bury(t, mine, id)
 	s.want(t, 201, "POST", "/api/v1/apps/mine/queues", object{"name": "q", "script": "hello"}, nil)
 	s.want(t, 201, "POST", "/api/v1/apps/mine/triggers", object{"name": "t", "kind": "dead_letter", "script": "hello"}, nil)
+	var replay api.Replay
+	s.want(t, 202, "POST", "/api/v1/apps/mine/replays", object{"filter": object{"reason": "nothing"}}, &replay)
 	foreign := map[string]string{
-		"queue": "q", "trigger": "t",
+		"queue": "q", "trigger": "t", "replay": replay.ID,
 		"script": script.ID, "number": "1", "route": route.ID, "host": "mine.example.com",
 		"execution": id.String(), "entry": id.String(), "dead_letter": id.String(),
 	}
@@ -164,7 +169,7 @@ func TestCapabilities(t *testing.T) {
 	id := uuid.NewString()
 	nothing := map[string]string{
 		"script": "nobody", "number": "99", "route": id, "host": "nobody.example.com", "execution": id, "entry": id, "dead_letter": id,
-		"queue": "nobody", "trigger": "nobody",
+		"queue": "nobody", "trigger": "nobody", "replay": id,
 	}
 	for _, scope := range auth.Scopes {
 		token := s.key(t, uuid.Nil, []auth.Scope{scope})

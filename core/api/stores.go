@@ -118,11 +118,19 @@ type Lanes interface {
 	Facts(lane, target uuid.UUID) explain.Facts
 }
 
-// DeadLetterStore reads and closes dead letters.
+// DeadLetterStore reads and closes dead letters, and puts them back in numbers.
 type DeadLetterStore interface {
-	List(ctx context.Context, app uuid.UUID, open bool, cursor string, limit int) ([]record.DeadLetter, string, error)
+	List(ctx context.Context, app uuid.UUID, f record.DeadLetterFilter, cursor string, limit int) ([]record.DeadLetter, string, error)
+	Count(ctx context.Context, app uuid.UUID, f record.DeadLetterFilter) (int, error)
+	Groups(ctx context.Context, app uuid.UUID, f record.DeadLetterFilter, limit int) ([]record.DeadLetterGroup, error)
 	Get(ctx context.Context, app, id uuid.UUID) (record.DeadLetter, error)
 	Resolve(ctx context.Context, by, app, id uuid.UUID, resolution string) error
+	ResolveAll(ctx context.Context, by, app uuid.UUID, f record.DeadLetterFilter, resolution string) (int, error)
+
+	StartReplay(ctx context.Context, by, app uuid.UUID, f record.DeadLetterFilter, rate int, stopOnFailure bool) (record.Replay, error)
+	ListReplays(ctx context.Context, app uuid.UUID, cursor string, limit int) ([]record.Replay, string, error)
+	GetReplay(ctx context.Context, app, id uuid.UUID) (record.Replay, error)
+	CancelReplay(ctx context.Context, by, app, id uuid.UUID) error
 }
 
 // Authenticator turns a bearer token into a principal. auth.ErrInvalid says that it is not one.
@@ -180,7 +188,7 @@ type InvokeResult struct {
 }
 
 // Replayer puts a dead letter back as a new entry and marks it replayed. A dead letter that the app does not have is
-// tenant.ErrNotFound, one that is resolved a *tenant.Conflict.
+// tenant.ErrNotFound, one that is resolved a *tenant.Conflict. payload, where not nil, takes the place of the event's data.
 type Replayer interface {
-	Replay(ctx context.Context, app, deadLetter, by uuid.UUID) (entry uuid.UUID, err error)
+	Replay(ctx context.Context, app, deadLetter, by uuid.UUID, payload []byte) (entry uuid.UUID, err error)
 }

@@ -76,7 +76,7 @@ type Config struct {
 	Lane func(id uuid.UUID) *tenant.Lane
 	// Configured is told the configuration's version after each heartbeat. It must not block.
 	Configured func(version int64)
-	// DeadLettered is told that there may be new dead letters. It must not block.
+	// DeadLettered is told that there may be new dead letters, or some to be put back. It must not block.
 	DeadLettered func()
 	Slots        int   // runs at one time
 	SyncWaiting  int   // sync calls that may wait for a place

@@ -36,7 +36,7 @@ type Pulse struct {
 	Expired       bool          // entries have waited too long
 	Cancelled     bool          // own entries are to be stopped
 	Blocked       bool          // entries wait at gates
-	Letters       bool          // dead letters are new
+	Letters       bool          // dead letters are new, or to be put back
 }
 
 // NodeStore keeps epochs in the database. Its methods are called from one goroutine.

@@ -9,6 +9,7 @@ import (
 	"github.com/picloud/picloud/core/execution"
 	"github.com/picloud/picloud/core/outbox"
 	"github.com/picloud/picloud/core/retry"
+	"github.com/picloud/picloud/sdk/event"
 	"github.com/picloud/picloud/sdk/fault"
 )
 
@@ -70,6 +71,8 @@ func fail(s *outbox.Settlement, e *outbox.Entry, res *execution.Result, random f
 		s.Outcome, s.Reason = outbox.DeadLettered, outbox.ReasonTargetGone
 	case s.EngineLost && e.EngineLosses >= loneLosses: // the first loss was in company, these were not
 		s.Outcome, s.Reason = outbox.DeadLettered, outbox.ReasonPoison
+	case f.Kind == fault.Invalid && !readable(e):
+		s.Outcome, s.Reason = outbox.DeadLettered, outbox.ReasonUndecodable
 	case f.Fatal || f.Kind == fault.Invalid:
 		s.Outcome, s.Reason = outbox.DeadLettered, outbox.ReasonFatal
 	case e.Attempt >= e.MaxAttempts:
@@ -80,6 +83,12 @@ func fail(s *outbox.Settlement, e *outbox.Entry, res *execution.Result, random f
 	if s.Outcome == outbox.DeadLettered {
 		s.Cause = deadletter.Cause(res.Version, string(f.Kind), f.Message)
 	}
+}
+
+// readable reports whether the event of an entry that failed can be read at all.
+func readable(e *outbox.Entry) bool {
+	_, err := event.Unmarshal(e.Envelope)
+	return err == nil
 }
 
 func delay(e *outbox.Entry, f *fault.Fault, random func(int64) int64) time.Duration {

@@ -36,6 +36,10 @@ func TestDecide(t *testing.T) {
 			execution.Result{Fault: failed(fault.Deadline)},
 			want{outbox.Retried, "deadline", 2 * time.Minute, false},
 		},
+		"undecodable": {
+			outbox.Entry{Attempt: 1, MaxAttempts: 5, Envelope: []byte("?")}, execution.Result{Fault: failed(fault.Invalid)},
+			want{outbox.DeadLettered, "undecodable", 0, false},
+		},
 		"asked to wait": {
 			outbox.Entry{Attempt: 1, MaxAttempts: 5},
 			execution.Result{Fault: &fault.Fault{Kind: fault.ScriptError, RetryAfter: time.Hour}},

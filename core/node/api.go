@@ -128,8 +128,8 @@ type replayer struct {
 	wake  func()
 }
 
-func (r replayer) Replay(ctx context.Context, app, deadLetter, by uuid.UUID) (uuid.UUID, error) {
-	id, err := r.store.Replay(ctx, by, app, deadLetter)
+func (r replayer) Replay(ctx context.Context, app, deadLetter, by uuid.UUID, payload []byte) (uuid.UUID, error) {
+	id, err := r.store.Replay(ctx, by, app, deadLetter, payload)
 	if err == nil {
 		r.wake()
 	}

@@ -50,7 +50,7 @@ type Node struct {
 	reloads    chan struct{}
 	engines    *engine.Manager
 	dispatcher *dispatcher.Dispatcher
-	announcer  *deadletter.Announcer
+	letters    *deadletter.Worker
 	public     net.Listener
 	admin      net.Listener
 	ownerToken string
@@ -160,7 +160,9 @@ func (n *Node) Start(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	n.background(func(ctx context.Context) { n.maintain(ctx, executions, results) })
+	n.background(func(ctx context.Context) {
+		n.maintain(ctx, executions, postgres.NewDeadLetterStore(pools.general), results)
+	})
 
 	if n.BeforeServing != nil {
 		if err := n.BeforeServing(); err != nil {
@@ -288,9 +290,9 @@ func (n *Node) startDispatcher(ctx context.Context, url string, p pools, in *inb
 	for _, k := range outbox.Kinds {
 		kinds = append(kinds, int16(k))
 	}
-	n.announcer = deadletter.NewAnnouncer(postgres.NewDeadLetterStore(p.general), n.snapshot.Load,
+	n.letters = deadletter.NewWorker(postgres.NewDeadLetterStore(p.general), n.snapshot.Load,
 		func() int64 { return n.dispatcher.Epoch() }, func() { n.dispatcher.Wake() }, n.log)
-	n.background(n.announcer.Run)
+	n.background(n.letters.Run)
 	d := dispatcher.New(dispatcher.Config{
 		Node:    dispatcher.Node{Name: n.cfg.NodeName, Address: n.PublicAddr(), Version: Version, Kinds: kinds},
 		Nodes:   nodes,
@@ -306,7 +308,7 @@ func (n *Node) startDispatcher(ctx context.Context, url string, p pools, in *inb
 				n.requestReload()
 			}
 		},
-		DeadLettered: n.announcer.Poke,
+		DeadLettered: n.letters.Poke,
 		MaxBacklog:   n.cfg.MaxBacklog, MaxBytes: n.cfg.MaxBacklogBytes,
 		Slots: n.cfg.Slots, SyncWaiting: n.cfg.SyncWaiting, Log: n.log,
 	})

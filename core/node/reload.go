@@ -53,8 +53,8 @@ func (n *Node) reloadLoop(ctx context.Context) {
 // maintainEvery is how often the node looks after the tables.
 const maintainEvery = time.Hour
 
-// maintain keeps partitions ahead of time, and removes results whose time is over.
-func (n *Node) maintain(ctx context.Context, executions *postgres.ExecutionStore, results *postgres.ResultStore) {
+// maintain keeps partitions ahead of time, and removes results and dead letters whose time is over.
+func (n *Node) maintain(ctx context.Context, executions *postgres.ExecutionStore, letters *postgres.DeadLetterStore, results *postgres.ResultStore) {
 	tick := time.NewTicker(maintainEvery)
 	defer tick.Stop()
 	for {
@@ -68,6 +68,9 @@ func (n *Node) maintain(ctx context.Context, executions *postgres.ExecutionStore
 		}
 		if _, err := results.Purge(ctx); err != nil && ctx.Err() == nil {
 			n.log.Warn("cannot remove old results", "error", err)
+		}
+		if _, err := letters.Purge(ctx); err != nil && ctx.Err() == nil {
+			n.log.Warn("cannot remove old dead letters", "error", err)
 		}
 	}
 }

@@ -24,6 +24,8 @@ const (
 	ReasonFatal      = "fatal"       // trying again cannot help
 	ReasonPoison     = "poison"      // it ended its engine process too often
 	ReasonTargetGone = "target_gone" // the script was deleted or has no active version
+
+	ReasonUndecodable = "undecodable" // the stored event cannot be read
 )
 
 // Reasons of entries that ended without a dead letter.

@@ -22,7 +22,7 @@ func NewDeadLetterStore(pool *pgxpool.Pool) *DeadLetterStore { return &DeadLette
 const (
 	deadLetterColumns = `d.id, d.event_id, d.target, coalesce(s.name, ''), d.trigger, d.root_id, d.replay_of, d.kind,
     d.attempts, d.max_attempts, d.reason, d.error, d.fault, d.version, d.accepted_at, d.created_at, d.resolved_at,
-    coalesce(d.resolution, ''), d.replayed_as`
+    coalesce(d.resolution, ''), d.replayed_as, d.cause`
 	deadLetterTables = ` FROM dead_letters d JOIN apps a ON a.id = d.app AND a.deleted_at IS NULL
     LEFT JOIN scripts s ON s.id = d.target AND s.app = d.app `
 )
@@ -32,7 +32,7 @@ func scanDeadLetter(row pgx.CollectableRow) (d record.DeadLetter, err error) {
 	var resolved *time.Time
 	err = row.Scan(&d.ID, &d.EventID, &d.Target, &d.TargetName, &trigger, &d.RootID, &replayOf, &d.Kind, &d.Attempts,
 		&d.MaxAttempts, &d.Reason, &d.Error, &d.Fault, &d.Version, &d.AcceptedAt, &d.CreatedAt, &resolved, &d.Resolution,
-		&replayedAs, &d.Envelope, &d.Payload)
+		&replayedAs, &d.Cause, &d.Envelope, &d.Payload)
 	d.Trigger, d.ReplayOf, d.ReplayedAs = orNil(trigger), orNil(replayOf), orNil(replayedAs)
 	if resolved != nil {
 		d.ResolvedAt = *resolved
@@ -40,27 +40,115 @@ func scanDeadLetter(row pgx.CollectableRow) (d record.DeadLetter, err error) {
 	return d, err
 }
 
+// deadLetterWhere is what a filter asks for, by the arguments of filterArgs.
+const deadLetterWhere = `d.app = $1 AND (NOT $2::boolean OR d.resolved_at IS NULL) AND ($3::uuid IS NULL OR d.target = $3)
+    AND ($4 = '' OR d.reason = $4) AND ($5 = '' OR d.cause = $5) AND ($6::timestamptz IS NULL OR d.created_at >= $6)
+    AND ($7::timestamptz IS NULL OR d.created_at < $7) AND ($8 = '' OR position(lower($8) IN lower(d.error)) > 0)`
+
+func filterArgs(app uuid.UUID, f *record.DeadLetterFilter) []any {
+	return []any{
+		app, f.Open, optionalID(f.Script), f.Reason, f.Cause, optionalTime(f.Since), optionalTime(f.Until), clean(f.Text),
+	}
+}
+
 const sqlDeadLetterList = `
 SELECT ` + deadLetterColumns + `, NULL::bytea, NULL::bytea` + deadLetterTables + `
-WHERE d.app = $1 AND (NOT $2::boolean OR d.resolved_at IS NULL) AND (d.created_at, d.id) < ($3, $4)
-ORDER BY d.created_at DESC, d.id DESC LIMIT $5`
+WHERE ` + deadLetterWhere + ` AND (d.created_at, d.id) < ($9, $10)
+ORDER BY d.created_at DESC, d.id DESC LIMIT $11`
 
-// List returns up to limit dead letters, newest first, from cursor on, and the cursor of the next page. open leaves out
-// those that are resolved.
+// List returns up to limit dead letters that f finds, newest first, from cursor on, and the cursor of the next page.
 func (s *DeadLetterStore) List(
-	ctx context.Context, app uuid.UUID, open bool, cursor string, limit int,
+	ctx context.Context, app uuid.UUID, f record.DeadLetterFilter, cursor string, limit int,
 ) ([]record.DeadLetter, string, error) {
 	before, id := lastTime.UnixMicro(), lastID
 	if err := decodeCursor(cursor, &before, &id); err != nil {
 		return nil, "", err
 	}
-	rows, _ := s.pool.Query(ctx, sqlDeadLetterList, app, open, time.UnixMicro(before), id, limit+1)
+	rows, _ := s.pool.Query(ctx, sqlDeadLetterList, append(filterArgs(app, &f), time.UnixMicro(before), id, limit+1)...)
 	list, err := pgx.CollectRows(rows, scanDeadLetter)
 	if err != nil {
 		return nil, "", fmt.Errorf("list dead letters: %w", err)
 	}
 	list, next := page(list, limit, func(d *record.DeadLetter) []any { return []any{d.CreatedAt.UnixMicro(), d.ID} })
 	return list, next, nil
+}
+
+const sqlDeadLetterCount = `SELECT count(*)` + deadLetterTables + `WHERE ` + deadLetterWhere
+
+// Count returns how many dead letters f finds.
+func (s *DeadLetterStore) Count(ctx context.Context, app uuid.UUID, f record.DeadLetterFilter) (n int, err error) {
+	if err := s.pool.QueryRow(ctx, sqlDeadLetterCount, filterArgs(app, &f)...).Scan(&n); err != nil {
+		return 0, fmt.Errorf("count dead letters: %w", err)
+	}
+	return n, nil
+}
+
+const sqlDeadLetterGroups = `
+SELECT d.cause, count(*), min(d.created_at), max(d.created_at), (array_agg(d.reason ORDER BY d.created_at DESC))[1],
+    (array_agg(d.fault ORDER BY d.created_at DESC))[1], (array_agg(d.error ORDER BY d.created_at DESC))[1],
+    (array_agg(coalesce(s.name, '') ORDER BY d.created_at DESC))[1], (array_agg(d.version ORDER BY d.created_at DESC))[1],
+    (array_agg(d.id ORDER BY d.created_at DESC))[1]` + deadLetterTables + `
+WHERE ` + deadLetterWhere + ` GROUP BY d.cause ORDER BY count(*) DESC, d.cause LIMIT $9`
+
+// Groups returns the causes of the dead letters that f finds, up to limit, the most frequent first.
+func (s *DeadLetterStore) Groups(
+	ctx context.Context, app uuid.UUID, f record.DeadLetterFilter, limit int,
+) ([]record.DeadLetterGroup, error) {
+	rows, _ := s.pool.Query(ctx, sqlDeadLetterGroups, append(filterArgs(app, &f), limit)...)
+	groups, err := pgx.CollectRows(rows, pgx.RowToStructByPos[record.DeadLetterGroup])
+	if err != nil {
+		return nil, fmt.Errorf("group dead letters: %w", err)
+	}
+	return groups, nil
+}
+
+const sqlDeadLetterResolveAll = `
+UPDATE dead_letters SET resolved_at = clock_timestamp(), resolution = $9 WHERE id = ANY (ARRAY (
+    SELECT d.id` + deadLetterTables + `WHERE ` + deadLetterWhere + ` ORDER BY d.id LIMIT 1000 FOR UPDATE OF d))`
+
+// ResolveAll closes the open dead letters that f finds, up to 1,000 at a time, and returns how many.
+func (s *DeadLetterStore) ResolveAll(
+	ctx context.Context, by, app uuid.UUID, f record.DeadLetterFilter, resolution string,
+) (n int, err error) {
+	f.Open = true
+	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, sqlDeadLetterResolveAll, append(filterArgs(app, &f), resolution)...)
+		if err != nil {
+			return fmt.Errorf("resolve dead letters: %w", err)
+		}
+		n = int(tag.RowsAffected())
+		return audit(ctx, tx, &change{
+			by: by, app: app, action: "dead_letter.resolve_all", detail: map[string]any{"filter": f, "count": n},
+		})
+	})
+	return n, err
+}
+
+const sqlDeadLetterPurge = `
+DELETE FROM dead_letters WHERE id = ANY (ARRAY (
+    SELECT id FROM dead_letters WHERE created_at < clock_timestamp() - interval '30 days' ORDER BY created_at LIMIT 1000
+    FOR UPDATE SKIP LOCKED))`
+
+const sqlRootPurge = `
+DELETE FROM roots WHERE id = ANY (ARRAY (
+    SELECT id FROM roots WHERE updated_at < clock_timestamp() - interval '31 days' ORDER BY updated_at LIMIT 1000
+    FOR UPDATE SKIP LOCKED))`
+
+// Purge removes dead letters that are 30 days old, and then the budgets of chains that none of them can continue, some at
+// a time. It returns how many rows that were.
+func (s *DeadLetterStore) Purge(ctx context.Context) (removed int64, err error) {
+	for _, sql := range []string{sqlDeadLetterPurge, sqlRootPurge} {
+		for {
+			tag, err := s.pool.Exec(ctx, sql)
+			if err != nil {
+				return removed, fmt.Errorf("remove old dead letters: %w", err)
+			}
+			if removed += tag.RowsAffected(); tag.RowsAffected() < 1000 {
+				break
+			}
+		}
+	}
+	return removed, nil
 }
 
 const sqlDeadLetterGet = `

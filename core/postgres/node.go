@@ -88,7 +88,8 @@ SELECT EXISTS (SELECT 1 FROM beat),
     EXISTS (SELECT 1 FROM outbox WHERE expires_at <= clock_timestamp() AND state <> 2),
     EXISTS (SELECT 1 FROM outbox WHERE owner = $1 AND cancelled_at IS NOT NULL),
     EXISTS (SELECT 1 FROM outbox WHERE state = 3),
-    EXISTS (SELECT 1 FROM dead_letters WHERE NOT announced)`
+    EXISTS (SELECT 1 FROM dead_letters WHERE NOT announced)
+        OR EXISTS (SELECT 1 FROM replays WHERE state = 'running' AND next_at <= clock_timestamp())`
 
 // Pulse beats for the epoch and says what there is to do.
 func (s *NodeStore) Pulse(ctx context.Context, epoch int64) (dispatcher.Pulse, error) {

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/picloud/picloud/core/outbox"
+	"github.com/picloud/picloud/core/retry"
 )
 
 // OutboxStore writes, claims and ends entries. Pools differ in synchronous_commit, so a store serves one durability.
@@ -279,9 +281,10 @@ func scanEntry(row pgx.CollectableRow) (*outbox.Entry, error) {
 	var trigger, replayOf, handlerFor, principal, replyTo *uuid.UUID
 	var expires *time.Time
 	var timeout int32
+	var backoff []byte
 	err := row.Scan(&e.ID, &e.EventID, &e.App, &e.Lane, &e.Target, &e.TargetKind, &trigger, &e.RootID, &replayOf, &handlerFor,
 		&principal, &replyTo, &e.AcceptedAt, &expires, &timeout, &e.Kind, &e.State, &e.Priority, &e.Attempt, &e.Claims, &e.MaxAttempts,
-		&e.Depth, &e.NodeLosses, &e.EngineLosses, &e.Backoff, &e.Gate, &e.GateLimit, &e.GateHeld, &e.RateKey, &e.KeepAnswer,
+		&e.Depth, &e.NodeLosses, &e.EngineLosses, &backoff, &e.Gate, &e.GateLimit, &e.GateHeld, &e.RateKey, &e.KeepAnswer,
 		&e.Expired, &e.Cancelled, &e.Envelope, &e.Payload)
 	if err != nil {
 		return nil, err
@@ -296,8 +299,19 @@ func scanEntry(row pgx.CollectableRow) (*outbox.Entry, error) {
 	if expires != nil {
 		e.ExpiresAt = *expires
 	}
+	e.Backoff = readBackoff(backoff)
 	e.Timeout = time.Duration(timeout) * time.Millisecond
 	return &e, nil
+}
+
+// readBackoff reads a stored policy. One that cannot be read, which this version did not write, must not keep the rest of a
+// claim from running: then the default applies.
+func readBackoff(stored []byte) *retry.Policy {
+	var p retry.Policy
+	if stored == nil || json.Unmarshal(stored, &p) != nil || p.Validate() != nil {
+		return nil
+	}
+	return &p
 }
 
 // Entries that are due become ready, but those that have yet to pass their gate go before it.

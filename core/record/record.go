@@ -70,6 +70,7 @@ type DeadLetter struct {
 	ResolvedAt  time.Time // zero: it is open
 	Resolution  string
 	ReplayedAs  uuid.UUID
+	Cause       string // of its group
 
 	Envelope []byte // as encoded by the outbox; nil in lists
 	Payload  []byte // likewise
@@ -120,4 +121,44 @@ type EntryFacts struct {
 	Ahead     int         // entries that come before it, in its lane or at its gate; up to 10,000
 	Owner     int64
 	OwnerLive bool
+}
+
+// DeadLetterFilter narrows dead letters; zero values do not. It is stored with a replay.
+type DeadLetterFilter struct {
+	Open   bool      `json:"open,omitempty"`
+	Script uuid.UUID `json:"script,omitzero"`
+	Reason string    `json:"reason,omitempty"`
+	Cause  string    `json:"cause,omitempty"`
+	Since  time.Time `json:"since,omitzero"`
+	Until  time.Time `json:"until,omitzero"`
+	Text   string    `json:"text,omitempty"` // in the error, in any case
+}
+
+// DeadLetterGroup is what dead letters of one cause have in common: what differs is that of the newest.
+type DeadLetterGroup struct {
+	Cause   string
+	Count   int
+	First   time.Time
+	Last    time.Time
+	Reason  string
+	Fault   string
+	Error   string
+	Script  string // name; empty: it was deleted
+	Version int
+	Newest  uuid.UUID
+}
+
+// Replay is dead letters on their way back.
+type Replay struct {
+	ID            uuid.UUID
+	Filter        DeadLetterFilter
+	Rate          int // letters a second
+	StopOnFailure bool
+	State         string // running, done, stopped (at a failure), cancelled
+	Total         int    // letters that the filter found when it began
+	Replayed      int    // put back so far
+	Failed        int    // of those, dead again
+	CreatedBy     uuid.UUID
+	CreatedAt     time.Time
+	EndedAt       *time.Time
 }
