@@ -37,7 +37,8 @@ func TestDecide(t *testing.T) {
 			want{outbox.Retried, "deadline", 2 * time.Minute, false},
 		},
 		"undecodable": {
-			outbox.Entry{Attempt: 1, MaxAttempts: 5, Envelope: []byte("?")}, execution.Result{Fault: failed(fault.Invalid)},
+			outbox.Entry{Attempt: 1, MaxAttempts: 5, Envelope: []byte("?")},
+			execution.Result{Fault: failed(fault.Invalid)},
 			want{outbox.DeadLettered, "undecodable", 0, false},
 		},
 		"asked to wait": {
