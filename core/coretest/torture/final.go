@@ -285,7 +285,8 @@ func (w *World) judgeRetries() {
 	all, early := 0, 0
 	for _, id := range w.recorder.ids() {
 		runs := w.recorder.of(id)
-		if len(runs) < 2 || runs[0].Fail <= 0 || runs[0].RetryAfter > 0 || runs[0].Outcome != endFailed || runs[1].Attempt != 2 {
+		if len(runs) < 2 || runs[0].Fail <= 0 || runs[0].RetryAfter > 0 || runs[0].Order != "" ||
+			runs[0].Outcome != endFailed || runs[1].Attempt != 2 {
 			continue
 		}
 		all++

@@ -36,7 +36,7 @@ var Defects = []Defect{
 	{
 		Name: "finish without token",
 		SQL: []string{
-			"o.id = x.id AND o.attempt = x.attempt AND o.owner + 0 = $1 AND o.state + 0 = 2\n        AND EXISTS (SELECT 1 FROM nodes WHERE epoch = $1)",
+			"o.id = x.id AND o.claims = x.claim AND o.owner + 0 = $1 AND o.state + 0 = 2\n        AND EXISTS (SELECT 1 FROM nodes WHERE epoch = $1)",
 			"o.id = x.id AND $1::bigint IS NOT NULL",
 		},
 		Options: Options{
@@ -84,7 +84,7 @@ var Defects = []Defect{
 	},
 	{
 		Name: "blocked entries among the ready",
-		SQL:  []string{"timeout_ms, kind, state,\n        priority", "timeout_ms, kind, CASE WHEN state = 3 THEN 1 ELSE state END,\n        priority"},
+		SQL:  []string{"timeout_ms, kind, state,\n    priority", "timeout_ms, kind, CASE WHEN state = 3 THEN 1 ELSE state END,\n    priority"},
 		Options: Options{
 			Nodes: 2, Slots: []int{8, 8}, Calm: true, Time: 20 * time.Second,
 		},
@@ -176,5 +176,7 @@ func Find(ctx context.Context, w *World) (string, error) {
 	if first := w.firstBroken(); first != "" {
 		return first, passed()
 	}
+	text, _ := w.Report(false)
+	w.t.Log(text)
 	return "", errors.Join(err, passed())
 }
