@@ -109,7 +109,8 @@ func (w *World) inflict(ctx context.Context, f Fault, number int) error {
 		return n.start(ctx, "")
 	case nodeFreezeShort:
 		// With its session lock lost a moment ago, five seconds are enough to be taken over.
-		return w.freeze(ctx, n, f.Length, number, f.Length > 3*time.Second && time.Since(n.well()) < 3*time.Second)
+		takenOver := f.Length > 3*time.Second && (time.Since(n.well()) < 3*time.Second || w.serverDownSince(time.Now()))
+		return w.freeze(ctx, n, f.Length, number, takenOver)
 	case nodeFreezeLong:
 		return w.freeze(ctx, n, f.Length, number, true)
 	case failpointKill:
