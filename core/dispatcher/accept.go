@@ -42,7 +42,7 @@ func (d *Dispatcher) Call(ctx context.Context, e *outbox.Entry) error {
 		return err
 	}
 	e.State, e.Attempt, e.MaxAttempts = outbox.Running, 1, 1
-	if err := d.admit(e); err != nil {
+	if err := d.admit(e, d.lease.Epoch()); err != nil {
 		d.slots.places.Release(1)
 		d.end(lane)
 		return err
@@ -113,7 +113,7 @@ func (d *Dispatcher) Append(ctx context.Context, e *outbox.Entry) error {
 		e.State = outbox.Scheduled
 	case d.bornClaimed(e, lane):
 		e.State, e.Attempt, claimed = outbox.Running, 1, true
-		if err := d.admit(e); err != nil {
+		if err := d.admit(e, d.lease.Epoch()); err != nil {
 			d.release(lane, false)
 			return err
 		}
@@ -181,9 +181,9 @@ func (d *Dispatcher) write(ctx context.Context, speed int, e *outbox.Entry, then
 	}
 }
 
-// admit puts an entry into the node's table before it is written.
-func (d *Dispatcher) admit(e *outbox.Entry) error {
-	if !d.lease.Valid() {
+// admit puts an entry into the node's table: before it is written, or after it was claimed by the epoch.
+func (d *Dispatcher) admit(e *outbox.Entry, epoch int64) error {
+	if !d.lease.Valid() || d.lease.Epoch() != epoch {
 		return outbox.ErrFenced
 	}
 	d.mu.Lock()
@@ -191,16 +191,19 @@ func (d *Dispatcher) admit(e *outbox.Entry) error {
 	if d.draining {
 		return errShutdown
 	}
-	e.Owner = d.lease.Epoch()
-	d.running[e.ID] = nil
+	e.Owner = epoch
+	d.running[e.ID] = &running{entry: e}
 	d.idle.Add(1)
 	return nil
 }
 
-// forget takes an entry out of the node's table.
+// forget takes an attempt out of the node's table, unless a later one of the same entry is there already: once an attempt
+// is settled, or its epoch lost, the entry may be claimed before this is called.
 func (d *Dispatcher) forget(e *outbox.Entry) {
 	d.mu.Lock()
-	delete(d.running, e.ID)
+	if r := d.running[e.ID]; r != nil && r.entry == e {
+		delete(d.running, e.ID)
+	}
 	d.mu.Unlock()
 	d.idle.Done()
 }

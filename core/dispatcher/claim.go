@@ -216,7 +216,7 @@ func (d *Dispatcher) take(ctx context.Context, parts []part) (claimed, used int,
 func (d *Dispatcher) launch(entries []*outbox.Entry, lane *tenant.Lane) bool {
 	var admitted []*outbox.Entry
 	for _, e := range entries {
-		if d.admit(e) != nil {
+		if d.admit(e, e.Owner) != nil {
 			d.giveBack(e, 0)
 			continue
 		}

@@ -107,7 +107,7 @@ type Dispatcher struct {
 	settle    [2]*outbox.Settler
 
 	mu       sync.Mutex
-	running  map[uuid.UUID]context.CancelCauseFunc // every entry in memory, from before its INSERT until it is settled
+	running  map[uuid.UUID]*running // every entry in memory, from before its INSERT until it is settled
 	draining bool
 	idle     sync.WaitGroup         // entries in memory
 	queued   map[uuid.UUID]struct{} // lanes with ready entries, as far as this node knows: new ones queue behind them
@@ -121,6 +121,12 @@ type Dispatcher struct {
 	loops   sync.WaitGroup
 }
 
+// running is an attempt in memory.
+type running struct {
+	entry  *outbox.Entry
+	cancel context.CancelCauseFunc // nil: it has not come so far
+}
+
 // New makes a dispatcher. Start brings it to life.
 func New(cfg Config) *Dispatcher {
 	return &Dispatcher{
@@ -129,7 +135,7 @@ func New(cfg Config) *Dispatcher {
 		admission: &admission{
 			store: cfg.Claims, maxEntries: cfg.MaxBacklog, maxBytes: cfg.MaxBytes, apps: map[uuid.UUID]*backlog{},
 		},
-		running: map[uuid.UUID]context.CancelCauseFunc{}, queued: map[uuid.UUID]struct{}{},
+		running: map[uuid.UUID]*running{}, queued: map[uuid.UUID]struct{}{},
 		wake: make(chan struct{}, 1), due: make(chan time.Duration, 1), pulses: make(chan Pulse, 1),
 	}
 }

@@ -20,7 +20,7 @@ func (d *Dispatcher) work(e *outbox.Entry, lane *tenant.Lane) {
 	defer d.release(lane, sync)
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
-	d.cancelBy(e.ID, cancel)
+	d.cancelBy(e, cancel)
 	var res execution.Result
 	started := false
 	if res.Fault = d.admitRun(ctx, e, sync, &res.Started); res.Fault == nil {
@@ -40,7 +40,7 @@ func (d *Dispatcher) workBatch(entries []*outbox.Entry, lane *tenant.Lane) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
 	for _, e := range entries {
-		d.cancelBy(e.ID, cancel)
+		d.cancelBy(e, cancel)
 	}
 	var started time.Time
 	if f := d.admitRun(ctx, entries[0], false, &started); f != nil {
@@ -56,11 +56,13 @@ func (d *Dispatcher) workBatch(entries []*outbox.Entry, lane *tenant.Lane) {
 	}
 }
 
-// cancelBy names what ends the run of an entry before its time.
-func (d *Dispatcher) cancelBy(id uuid.UUID, cancel context.CancelCauseFunc) {
+// cancelBy names what ends an attempt before its time.
+func (d *Dispatcher) cancelBy(e *outbox.Entry, cancel context.CancelCauseFunc) {
 	d.mu.Lock()
-	d.running[id] = cancel
-	d.mu.Unlock()
+	defer d.mu.Unlock()
+	if r := d.running[e.ID]; r != nil && r.entry == e {
+		r.cancel = cancel
+	}
 }
 
 // finish settles an attempt.
@@ -134,9 +136,9 @@ func (d *Dispatcher) leave(sync bool) {
 func (d *Dispatcher) cancelAll(cause error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for _, cancel := range d.running {
-		if cancel != nil {
-			cancel(cause)
+	for _, r := range d.running {
+		if r.cancel != nil {
+			r.cancel(cause)
 		}
 	}
 }
@@ -146,8 +148,8 @@ func (d *Dispatcher) stopRuns(ids []uuid.UUID) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, id := range ids {
-		if cancel := d.running[id]; cancel != nil {
-			cancel(errCancelled)
+		if r := d.running[id]; r != nil && r.cancel != nil {
+			r.cancel(errCancelled)
 		}
 	}
 }

@@ -108,7 +108,7 @@ func (w *Writer) loop() {
 			}
 		}
 		batch, carry = w.fill(batch[:0], first)
-		w.write(batch, false)
+		w.write(batch, w.lease.Epoch(), false)
 	}
 }
 
@@ -138,20 +138,20 @@ func (w *Writer) fill(batch []pending, first pending) (_ []pending, carry pendin
 	return batch, pending{}
 }
 
-// write sends a batch until it is committed, refused, or the lease is in doubt. A batch that the database rejects for
-// its content is halved until only the culprit fails.
-func (w *Writer) write(batch []pending, again bool) {
+// write sends a batch until it is committed, refused, or the lease of owner is in doubt. A batch that the database rejects
+// for its content is halved until only the culprit fails.
+func (w *Writer) write(batch []pending, owner int64, again bool) {
 	entries := make([]*Entry, len(batch))
 	for i := range batch {
 		entries[i] = batch[i].entry
 	}
 	for {
-		if !w.lease.Valid() {
+		if !w.lease.Valid() || w.lease.Epoch() != owner {
 			settleAll(batch, ErrFenced)
 			return
 		}
 		failpoint.Hit(failpoint.OutboxInserted)
-		refused, err := w.insert(entries, again)
+		refused, err := w.insert(owner, entries, again)
 		var rejected *Rejected
 		switch {
 		case err == nil && refused != nil:
@@ -172,12 +172,12 @@ func (w *Writer) write(batch []pending, again bool) {
 			return
 		case errors.As(err, &rejected):
 			half := len(batch) / 2
-			w.write(batch[:half], again)
-			w.write(batch[half:], again)
+			w.write(batch[:half], owner, again)
+			w.write(batch[half:], owner, again)
 			return
 		}
-		// Unknown: the commit may have happened. Repeating with the same ids is safe while the lease holds, since
-		// nobody can have taken the rows over, run them and deleted them.
+		// Unknown: the commit may have happened. Repeating with the same ids is safe while the same lease holds, since
+		// nobody can have taken over what was born claimed. A new epoch must not repeat it: the rows may be others' by then.
 		w.log.Warn("entries not written yet", "count", len(batch), "error", err)
 		again = true
 		pause(retryPause)
@@ -190,10 +190,10 @@ const retryPause = 50 * time.Millisecond
 // insertTimeout bounds one try, so that a black hole is noticed within the fence window.
 const insertTimeout = 2 * time.Second
 
-func (w *Writer) insert(entries []*Entry, again bool) ([]error, error) {
+func (w *Writer) insert(owner int64, entries []*Entry, again bool) ([]error, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), insertTimeout)
 	defer cancel()
-	return w.store.Insert(ctx, w.lease.Epoch(), entries, again)
+	return w.store.Insert(ctx, owner, entries, again)
 }
 
 func settleAll(batch []pending, err error) {
