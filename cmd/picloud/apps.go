@@ -11,6 +11,8 @@ import (
 	"github.com/picloud/picloud/core/api"
 )
 
+func appPath(more ...string) string { return client.Path(append([]string{"apps"}, more...)...) }
+
 func (c *cli) appsCommand() *cobra.Command {
 	var name string
 	create := &cobra.Command{
@@ -54,6 +56,7 @@ func (c *cli) appsCommand() *cobra.Command {
 			},
 		},
 		create,
+		c.pauseCommand("SLUG", "pause", "Have the app start nothing", appPath), c.pauseCommand("SLUG", "resume", "End a pause of the app", appPath),
 		&cobra.Command{
 			Use: "show SLUG", Short: "Show an app", Args: cobra.ExactArgs(1), Example: "  picloud apps show shop",
 			RunE: func(cmd *cobra.Command, args []string) error { return c.showApp(cmd.Context(), args[0]) },

@@ -76,7 +76,7 @@ Start it with "picloud dev", then deploy a script from another terminal, in the 
 	}
 	add(groupServer, c.devCommand(), c.serveCommand(), c.migrateCommand(), c.openapiCommand(), c.pluginCommand())
 	add(groupClient, c.deployCommand(), c.invokeCommand(), c.logsCommand(), c.appsCommand(), c.domainsCommand(),
-		c.scriptsCommand(), c.routesCommand(), c.releasesCommand(), c.executionsCommand(), c.entriesCommand(),
+		c.scriptsCommand(), c.routesCommand(), c.queuesCommand(), c.triggersCommand(), c.releasesCommand(), c.executionsCommand(), c.entriesCommand(),
 		c.deadLettersCommand(), c.whoamiCommand())
 	root.AddCommand(c.versionCommand())
 	return root
@@ -171,6 +171,17 @@ func call[T any](ctx context.Context, c *cli, method, path string, in any) (T, e
 		return out, err
 	}
 	err = server.Do(ctx, method, path, nil, in, &out)
+	return out, err
+}
+
+// read gets what a query asks for.
+func read[T any](ctx context.Context, c *cli, path string, query url.Values) (T, error) {
+	var out T
+	server, err := c.client()
+	if err != nil {
+		return out, err
+	}
+	err = server.Do(ctx, http.MethodGet, path, query, nil, &out)
 	return out, err
 }
 

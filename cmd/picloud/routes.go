@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"strings"
 
-	"github.com/google/uuid"
 	"github.com/spf13/cobra"
 
 	"github.com/picloud/picloud/cmd/picloud/internal/client"
@@ -14,7 +13,7 @@ import (
 )
 
 func (c *cli) routesCommand() *cobra.Command {
-	var script, host string
+	var script, host, wait string
 	var async bool
 	add := &cobra.Command{
 		Use: "add 'METHOD /path'", Short: "Route requests to a script", Args: cobra.ExactArgs(1),
@@ -22,7 +21,7 @@ func (c *cli) routesCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			method, pattern := splitRoute(args[0])
 			r, err := call[api.Route](cmd.Context(), c, http.MethodPost, c.routes(), api.NewRoute{
-				Method: method, Pattern: pattern, Host: host, Script: script, Mode: mode(async),
+				Method: method, Pattern: pattern, Host: host, Script: script, Mode: mode(async), Wait: wait,
 			})
 			if err != nil {
 				return absentApp(err, c.app)
@@ -35,6 +34,8 @@ func (c *cli) routesCommand() *cobra.Command {
 	add.Flags().StringVar(&script, "script", "", "`name` of the script")
 	_ = add.MarkFlagRequired("script") // it exists
 	add.Flags().BoolVar(&async, "async", false, "answer 202 at once and run the script later, again if it fails")
+
+	add.Flags().StringVar(&wait, "wait", "", "`time` after which a caller has a 202 with a result URL while the script runs on")
 
 	check := &cobra.Command{
 		Use: "check 'METHOD /path'", Short: "Tell whether there is room for a route", Args: cobra.ExactArgs(1),
@@ -129,27 +130,10 @@ func matchGrid(m *api.MatchAnswer) grid {
 
 // removeRoute deletes the route that an id or a text names.
 func (c *cli) removeRoute(ctx context.Context, named string) error {
-	see := "routes ls --app " + c.app
-	if uuid.Validate(named) != nil {
-		method, pattern := splitRoute(named)
-		routes, err := list[api.Route](ctx, c, c.routes(), nil, 0)
-		if err != nil {
-			return absentApp(err, c.app)
-		}
-		var ids []string
-		for _, r := range routes {
-			if r.Pattern == pattern && strings.EqualFold(r.Method, first(method, "ANY")) {
-				ids = append(ids, r.ID)
-			}
-		}
-		switch len(ids) {
-		case 0:
-			return fmt.Errorf("there is no route %q in app %q: see `picloud %s`", named, c.app, see)
-		case 1:
-			named = ids[0]
-		default:
-			return fmt.Errorf("%d routes are %q, on different hosts: name one by its id, see `picloud %s`", len(ids), named, see)
-		}
+	id, err := c.routeID(ctx, named)
+	if err != nil {
+		return err
 	}
-	return absent(c.remove(ctx, c.routes(named)), fmt.Sprintf("route %s in app %q", named, c.app), see)
+	err = c.remove(ctx, c.routes(id.String()))
+	return absent(err, fmt.Sprintf("route %s in app %q", named, c.app), "routes ls --app "+c.app)
 }

@@ -55,6 +55,9 @@ func (c *cli) scriptsCommand() *cobra.Command {
 				return c.print(s, func() grid { return scriptGrid(&s) })
 			},
 		},
+		c.limitCommand(),
+		c.pauseCommand("NAME", "pause", "Have the script start nothing", c.scripts),
+		c.pauseCommand("NAME", "resume", "End a pause of the script", c.scripts),
 		&cobra.Command{
 			Use: "delete NAME", Short: "Delete a script with its versions and routes", Args: cobra.ExactArgs(1),
 			RunE: func(cmd *cobra.Command, args []string) error {
@@ -62,6 +65,33 @@ func (c *cli) scriptsCommand() *cobra.Command {
 			},
 		},
 	))
+}
+
+// limitCommand changes the policy of a script.
+func (c *cli) limitCommand() *cobra.Command {
+	var f policyFlags
+	command := &cobra.Command{
+		Use: "policy NAME", Short: "Say how often, how fast and in which order a script runs", Args: cobra.ExactArgs(1),
+		Long: `Sets the policy of a script: its limits apply to all its runs, the rest to events that come neither through a queue nor
+through a trigger. It replaces the whole policy; without a flag it is taken away.`,
+		Example: `  picloud scripts policy crawl --concurrency 2 --rate 30/1m`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			policy, err := f.read(c)
+			if err != nil {
+				return err
+			}
+			if policy == nil {
+				policy = &api.Policy{}
+			}
+			s, err := call[api.Script](cmd.Context(), c, http.MethodPatch, c.scripts(args[0]), api.ScriptChange{Policy: policy})
+			if err != nil {
+				return c.absentScript(err, args[0])
+			}
+			return c.print(s, func() grid { return scriptGrid(&s) })
+		},
+	}
+	f.add(command)
+	return command
 }
 
 func (c *cli) scripts(more ...string) string {
@@ -78,6 +108,7 @@ func scriptGrid(s *api.Script) grid {
 		{"version", number(s.ActiveVersion)},
 		{"timeout", milliseconds(float64(s.TimeoutMS))},
 		{"max attempts", fmt.Sprint(s.MaxAttempts)},
+		{"policy", policyText(&s.Policy)},
 		{"created", clock(s.CreatedAt)},
 		{"updated", clock(s.UpdatedAt)},
 	}}

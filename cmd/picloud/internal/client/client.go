@@ -63,6 +63,14 @@ func Path(segments ...string) string {
 // Do sends a request, with in as JSON unless it is nil, and decodes the answer into out unless that is nil. The error is
 // an *Error where the server refused.
 func (c *Client) Do(ctx context.Context, method, path string, query url.Values, in, out any) error {
+	if len(query) > 0 {
+		path += "?" + query.Encode()
+	}
+	return c.Send(ctx, method, path, nil, in, out)
+}
+
+// Send is Do with headers.
+func (c *Client) Send(ctx context.Context, method, path string, headers map[string]string, in, out any) error {
 	var body io.Reader
 	if in != nil {
 		data, err := json.Marshal(in)
@@ -71,15 +79,14 @@ func (c *Client) Do(ctx context.Context, method, path string, query url.Values, 
 		}
 		body = bytes.NewReader(data)
 	}
-	target := strings.TrimSuffix(c.URL, "/") + path
-	if len(query) > 0 {
-		target += "?" + query.Encode()
-	}
-	req, err := http.NewRequestWithContext(ctx, method, target, body)
+	req, err := http.NewRequestWithContext(ctx, method, strings.TrimSuffix(c.URL, "/")+path, body)
 	if err != nil {
 		return fmt.Errorf("server address %q: %w", c.URL, err)
 	}
 	req.Header.Set("Authorization", "Bearer "+c.Token)
+	for name, value := range headers {
+		req.Header.Set(name, value)
+	}
 	if in != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
