@@ -67,7 +67,7 @@ torture: deps ## Hurt nodes for TIME (30m) in the ways that SEED (the clock) com
 		-torture.time=$(or $(TIME),30m) -torture.seed=$(or $(SEED),0) -torture.strict
 
 planted: deps ## Check that the torture finds defects, by planting them
-	go test -timeout 60m -v -tags planted -run TestPlanted $(TORTURE)
+	go test -timeout 60m -v -tags planted -run TestPlanted $(TORTURE) -torture.planted
 
 bench: PACKAGED := postgresql wrk
 bench: deps build ## Measure throughput, latency, CPU, start-up and idle cost on this machine

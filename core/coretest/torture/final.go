@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -197,7 +198,7 @@ func (w *World) judgeOp(o *Op, end record) {
 		w.breach("L2 acknowledged is seen", fmt.Sprintf("%s succeeded and no run was seen", o.ID))
 	case o.Result == refused && (seen || end.times > 0):
 		w.counts["refused and yet run"]++
-		w.t.Logf("refused and yet run: %s: %d %s: %s", o.ID, o.Status, o.Said, w.recorder.tell(o.ID))
+		w.t.Logf("refused and yet run: %s: %d %s: %s, %s for %q", o.ID, o.Status, strings.TrimSpace(o.Said), w.recorder.tell(o.ID), outcomeNames[end.outcome], end.reason)
 	case o.Result == acknowledged:
 		w.judgeEnd(o, end)
 	}
