@@ -225,18 +225,21 @@ func (w *World) cancel(o *Op) {
 	}
 	ctx, stop := context.WithTimeout(context.Background(), clientLimit)
 	defer stop()
+	note := func(c cancelled) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.cancels[o.ID] = c
+	}
+	note(cancelled{}) // its answer may be lost
 	var out struct {
 		Ended bool `json:"ended"`
 	}
-	if err := w.api(ctx, l, http.MethodPost, "/apps/default/entries/"+o.ID+"/cancel", nil, &out); err != nil {
-		return
+	if w.api(ctx, l, http.MethodPost, "/apps/default/entries/"+o.ID+"/cancel", nil, &out) == nil {
+		note(cancelled{time.Now(), out.Ended})
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.cancels[o.ID] = cancelled{time.Now(), out.Ended}
 }
 
-// cancelled is when somebody was told that an entry is, or will be.
+// cancelled is when somebody was told that an entry is, or will be; the zero value, that somebody asked.
 type cancelled struct {
 	at    time.Time
 	ended bool
