@@ -268,6 +268,10 @@ func (in *Ingress) refused(err error, e *outbox.Entry) problem {
 		p.Status, p.Kind, p.Detail = http.StatusConflict, "loop_depth", err.Error()
 	case errors.Is(err, outbox.ErrBudget):
 		p.Status, p.Kind, p.Detail = http.StatusConflict, "loop_budget", err.Error()
+	case errors.Is(err, outbox.ErrUnknown):
+		in.log.Warn("entry perhaps accepted", "entry_id", e.ID, "error", err)
+		p.Status, p.Kind, p.RetryAfter = http.StatusServiceUnavailable, "unknown_outcome", time.Second
+		p.Detail = "it is not known whether the request was accepted: send it again with an Idempotency-Key, or look for its execution"
 	default:
 		in.log.Warn("entry not accepted", "entry_id", e.ID, "error", err)
 		p.Status, p.Kind, p.RetryAfter = http.StatusServiceUnavailable, string(fault.Unavailable), time.Second

@@ -84,5 +84,8 @@ func Accepted(err error) error {
 		f.RetryAfter = time.Second
 		return f
 	}
+	if errors.Is(err, outbox.ErrUnknown) {
+		return fault.New(fault.Unavailable, fault.Platform, "%v", err)
+	}
 	return fault.New(fault.Unavailable, fault.Platform, "the call was not accepted: %v", err)
 }

@@ -77,6 +77,9 @@ const (
 var (
 	// ErrFenced says that this node may not write: its lease is in doubt or lost. Nothing was accepted.
 	ErrFenced = errors.New("the node has lost touch with its database")
+	// ErrUnknown says that the node lost touch with its database while it wrote: the entry may have been accepted, and then
+	// runs. Asking again under the same idempotency key is safe.
+	ErrUnknown = errors.New("it is not known whether it was accepted: the node has lost touch with its database")
 	// ErrTooDeep says that the event is MaxDepth events away from its first cause. Nothing was accepted.
 	ErrTooDeep = errors.New("the chain of events is too deep")
 	// ErrBudget says that the first cause of the event has led to MaxRootEvents events already. Nothing was accepted.

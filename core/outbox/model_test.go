@@ -210,7 +210,7 @@ func TestSettlerModel(t *testing.T) {
 				w.bad[e.ID] = true
 			}
 			if i%3 == 0 {
-				time.Sleep(settler.gather)
+				pause(settler.gather)
 			}
 			settler.Settle(&Settlement{Entry: e, Outcome: Succeeded}, func() { through[e.ID]++ })
 		}

@@ -147,7 +147,11 @@ func (w *Writer) write(batch []pending, owner int64, again bool) {
 	}
 	for {
 		if !w.lease.Valid() || w.lease.Epoch() != owner {
-			settleAll(batch, ErrFenced)
+			if again {
+				settleAll(batch, ErrUnknown)
+			} else {
+				settleAll(batch, ErrFenced)
+			}
 			return
 		}
 		failpoint.Hit(failpoint.OutboxInserted)
@@ -163,6 +167,9 @@ func (w *Writer) write(batch []pending, owner int64, again bool) {
 		case err == nil:
 			failpoint.Hit(failpoint.OutboxCommitted)
 			settleAll(batch, nil)
+			return
+		case errors.Is(err, ErrFenced) && again:
+			settleAll(batch, ErrUnknown)
 			return
 		case errors.Is(err, ErrFenced):
 			settleAll(batch, ErrFenced)

@@ -66,8 +66,9 @@ func (s *NodeStore) lock(ctx context.Context, epoch int64) error {
 }
 
 // sqlNodePulse is all that an idle node asks: one statement a second. A node is late when its lock is free and its
-// heartbeat is 5 s old, or when it is 10 s old whoever holds the lock; while the database itself is younger than 10 s
-// nobody is late, since a restart frees all locks at once and delays all heartbeats.
+// heartbeat is 5 s old, or when it is 10 s old whoever holds the lock; while our own session is younger than 10 s nobody
+// is late: a restart of the server, also one after a crash of a single backend, frees all locks at once and delays all
+// heartbeats, and ends all sessions.
 const sqlNodePulse = `
 WITH beat AS (
     UPDATE nodes SET beat_at = clock_timestamp() WHERE epoch = $1 RETURNING 1
@@ -75,7 +76,7 @@ WITH beat AS (
 SELECT EXISTS (SELECT 1 FROM beat),
     (SELECT version FROM config),
     EXISTS (SELECT 1 FROM nodes WHERE epoch <> $1 AND beat_at < clock_timestamp() - interval '5 seconds')
-        AND clock_timestamp() - pg_postmaster_start_time() > interval '10 seconds',
+        AND ` + nodeSettled + `,
     EXISTS (SELECT 1 FROM outbox WHERE state = 1),
     (SELECT (extract(epoch FROM min(run_at) - clock_timestamp()) * 1000)::bigint FROM outbox WHERE state = 0),
     (WITH RECURSIVE owners (owner) AS (
@@ -117,9 +118,11 @@ func (s *NodeStore) Pulse(ctx context.Context, epoch int64) (dispatcher.Pulse, e
 	return p, nil
 }
 
+// nodeSettled says that this session has lasted for 10 s.
+const nodeSettled = `(SELECT backend_start < clock_timestamp() - interval '10 seconds' FROM pg_stat_get_activity(pg_backend_pid()))`
+
 const sqlNodeEvict = `
-DELETE FROM nodes WHERE epoch <> $1
-    AND clock_timestamp() - pg_postmaster_start_time() > interval '10 seconds'
+DELETE FROM nodes WHERE epoch <> $1 AND ` + nodeSettled + `
     AND CASE WHEN beat_at < clock_timestamp() - interval '10 seconds' THEN true
         WHEN beat_at < clock_timestamp() - interval '5 seconds' THEN pg_try_advisory_xact_lock($2, epoch::int)
         ELSE false END`

@@ -182,6 +182,10 @@ func (c *call) refusal(ctx context.Context, e *outbox.Entry, err error) error {
 	case errors.As(err, &rejected):
 		return invalid("the event cannot be stored: %v", rejected.Err)
 	}
+	if errors.Is(err, outbox.ErrUnknown) {
+		return fault.New(fault.Unavailable, fault.Platform, "it is not known whether the event was accepted; "+
+			"sending it again is safe with an idempotency key")
+	}
 	c.log.Warn("event not accepted", "entry_id", e.ID, "execution_id", c.run.Entry.ID, "error", err)
 	f := fault.New(fault.Unavailable, fault.Platform, "the event was not accepted; try again")
 	f.RetryAfter = time.Second

@@ -257,6 +257,9 @@ func (w *World) heedAccepted(o *Op, body []byte) {
 		}
 	case http.StatusServiceUnavailable, http.StatusTooManyRequests:
 		o.Result, o.Said = refused, string(body)
+		if bytes.Contains(body, []byte("unknown_outcome")) {
+			o.Result = unknown
+		}
 	case http.StatusNotFound: // the node has not heard of the script yet
 		o.Result = refused
 	default:
