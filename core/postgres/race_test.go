@@ -183,7 +183,7 @@ func (r *races) sweep() (freed, ended int) {
 // row is where an entry stands.
 func (r *races) row(e *outbox.Entry) string {
 	r.Helper()
-	return one[string](r, `SELECT coalesce((SELECT concat_ws(' ', 'state', state, 'attempt', attempt, 'owner', owner)
+	return one[string](r, `SELECT coalesce((SELECT concat_ws(' ', 'state', state, 'attempt', attempt, 'owner ' || owner)
 		FROM outbox WHERE id = $1), 'none')`, e.ID)
 }
 
