@@ -41,7 +41,9 @@ func (m *gateModel) gates() []string {
 	return keys
 }
 
-func (m *gateModel) say(format string, args ...any) { m.said = append(m.said, fmt.Sprintf(format, args...)) }
+func (m *gateModel) say(format string, args ...any) {
+	m.said = append(m.said, fmt.Sprintf(format, args...))
+}
 
 // come has up to three entries come at once.
 func (m *gateModel) come() {
