@@ -5,6 +5,9 @@
 // and path, both in a snapshot of the configuration in memory ([tenant]), and makes an entry of it: one event, to be
 // delivered to one script. A sync request leaves a place in the [inbox] where its answer will land, and waits there.
 //
+// What nobody waits for may have a policy: of the script, of a queue that was sent to, or of a trigger. [trigger] turns the
+// policy and the event into the fields of the entry: when it is due, in which order, at which gate it waits its turn.
+//
 // The entry goes to the [dispatcher]. If a slot is free now, the entry is written to the [outbox] already owned by this
 // node, together with whatever else is being written at that moment, and is in a slot as soon as the transaction has
 // committed; nothing is read back. If no slot is free, an async entry is written as ready, and is claimed later by
@@ -12,13 +15,14 @@
 // the entry is a promise: it ends once, in one final state, whatever dies in between.
 //
 // In its slot, [execution] runs it: one attempt, with a deadline, a log and a result. It asks [engine] for the process
-// that has the app's scripts loaded. Such a process is a plugin: [pluginhost] has started it, with nothing in its
+// that has the app's scripts loaded, and passes what the script asks of the platform to [service], which sends further
+// events: they know their first cause, so that a circle of scripts comes to an end. Such a process is a plugin: [pluginhost] has started it, with nothing in its
 // environment, and talks to it through an interface of the sdk. Processes are never shared between apps, and their death
 // is an error like any other.
 //
 // The result goes two ways. A caller who waits in the inbox has it at once. The dispatcher settles the entry: done; or
 // again later, by the arithmetic of [retry]; or, when its attempts are used up or the failure is for good, a dead
-// letter, which somebody can look at and replay. Settlements of many entries are one statement, which deletes the
+// letter, which [deadletter] brings to the scripts that asked for such, and puts back when somebody wants it. Settlements of many entries are one statement, which deletes the
 // entries that are still ours and writes what [record] shows of them: a node that has lost its claim meanwhile changes
 // nothing.
 //
@@ -26,7 +30,8 @@
 // the node stops settling before the others take over what it owned. The pulse also tells of due entries and of changed
 // configuration, so that a quiet platform costs one query a second and nothing hangs on a notification that was lost.
 //
-// Around that line: [api] is the control API, and [auth] says who may use it; [postgres] holds every SQL statement and
+// Around that line: [explain] says why an entry waits; [failpoint] lets tests stop or kill the product between any two steps
+// of it. [api] is the control API, and [auth] says who may use it; [postgres] holds every SQL statement and
 // implements what the packages of the line ask for, and [embedded] runs a server where none was given; [node] wires
 // it all together, as [config] says, and owns the order of start and stop. [coretest] is what tests are made with.
 //
@@ -37,10 +42,13 @@
 // [auth]: https://pkg.go.dev/github.com/picloud/picloud/core/auth
 // [config]: https://pkg.go.dev/github.com/picloud/picloud/core/config
 // [coretest]: https://pkg.go.dev/github.com/picloud/picloud/core/coretest
+// [deadletter]: https://pkg.go.dev/github.com/picloud/picloud/core/deadletter
 // [dispatcher]: https://pkg.go.dev/github.com/picloud/picloud/core/dispatcher
 // [embedded]: https://pkg.go.dev/github.com/picloud/picloud/core/postgres/embedded
 // [engine]: https://pkg.go.dev/github.com/picloud/picloud/core/engine
 // [execution]: https://pkg.go.dev/github.com/picloud/picloud/core/execution
+// [explain]: https://pkg.go.dev/github.com/picloud/picloud/core/explain
+// [failpoint]: https://pkg.go.dev/github.com/picloud/picloud/core/failpoint
 // [inbox]: https://pkg.go.dev/github.com/picloud/picloud/core/inbox
 // [ingress]: https://pkg.go.dev/github.com/picloud/picloud/core/ingress
 // [node]: https://pkg.go.dev/github.com/picloud/picloud/core/node
@@ -49,5 +57,7 @@
 // [postgres]: https://pkg.go.dev/github.com/picloud/picloud/core/postgres
 // [record]: https://pkg.go.dev/github.com/picloud/picloud/core/record
 // [retry]: https://pkg.go.dev/github.com/picloud/picloud/core/retry
+// [service]: https://pkg.go.dev/github.com/picloud/picloud/core/service
 // [tenant]: https://pkg.go.dev/github.com/picloud/picloud/core/tenant
+// [trigger]: https://pkg.go.dev/github.com/picloud/picloud/core/trigger
 package core
