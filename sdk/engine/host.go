@@ -409,6 +409,7 @@ func (c *Client) handle(m *enginev1.Message) error {
 			return nil
 		}
 		x.calls++
+		x.asked = true
 		go c.serveCall(x.helper(), x, b.Call)
 	default:
 		return fmt.Errorf("%w: a message that only the host sends", ErrProtocol)

@@ -20,6 +20,7 @@ type run struct {
 
 	mu     sync.Mutex
 	calls  int             // service calls under way
+	asked  bool            // there was one
 	help   context.Context // of what works for the run beside it: service calls, sending the body
 	stop   context.CancelFunc
 	queue  []*enginev1.Output
@@ -45,12 +46,26 @@ func (x *run) result(last *enginev1.Output, why error, refused bool) error {
 	switch {
 	case why != nil && (refused || f == nil || f.Kind == fault.Cancelled || f.Kind == fault.Deadline):
 		return why
+	case f != nil && x.begun():
+		return charged(f)
 	case f != nil:
 		return f
 	case !x.answered():
 		return fault.New(fault.Internal, fault.Plugin, "the engine ended the run without an answer")
 	}
 	return nil
+}
+
+// charged makes a fault of a run that has begun one that counts. Unavailable says that nothing was started, and Cancelled
+// that the host gave the run up: an engine that passes on what a service said to its script must not have the run taken
+// for one of those, since it would be started again under the same attempt.
+func charged(f *fault.Fault) *fault.Fault {
+	if f.Kind != fault.Unavailable && f.Kind != fault.Cancelled {
+		return f
+	}
+	c := *f
+	c.Kind = fault.ScriptError
+	return &c
 }
 
 // pass hands a part of an answer on.
@@ -88,6 +103,13 @@ func (x *run) helper() context.Context {
 		x.help, x.stop = context.WithCancel(x.ctx)
 	}
 	return x.help
+}
+
+// begun reports whether the engine has done something for the run.
+func (x *run) begun() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.headed || x.asked
 }
 
 func (x *run) answered() bool {

@@ -351,7 +351,11 @@ func (x *served) end(err error) {
 func (x *served) blame(err error) error {
 	var f *fault.Fault
 	switch over := x.ctx.Err(); {
-	case err == nil || errors.As(err, &f):
+	case err == nil:
+		return nil
+	case errors.As(err, &f) && over == nil:
+		return charged(f)
+	case f != nil:
 		return err
 	case over != nil && errors.Is(err, context.DeadlineExceeded):
 		return fault.New(fault.Deadline, fault.Script, "the run was stopped at its deadline")
