@@ -427,3 +427,22 @@ func TestSessionEndCancelsRuns(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A run that failed since a service was not to be had, or gave up, has begun: it is not one of which nothing was started.
+func TestFaultOfAServiceIsTheRunsOwn(t *testing.T) {
+	t.Parallel()
+	c := enginetest.Dial(t, engineFunc(func(ctx context.Context, inv *engine.Invocation, _ engine.Reply) error {
+		_, err := inv.Call(ctx, "test", "ask", nil)
+		return err
+	}))
+	for _, kind := range []fault.Kind{fault.Unavailable, fault.Cancelled} {
+		r := enginetest.Request(t, "b", "")
+		r.Call = func(context.Context, string, string, []byte) ([]byte, error) {
+			return nil, fault.New(kind, fault.Platform, "not now")
+		}
+		err := c.Invoke(t.Context(), r, &enginetest.Answer{})
+		if kindOf(err) != fault.ScriptError || err.Error() != "not now" {
+			t.Errorf("%s became %v of kind %s", kind, err, kindOf(err))
+		}
+	}
+}
