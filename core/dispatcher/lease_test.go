@@ -86,19 +86,19 @@ func TestLeaseModel(t *testing.T) {
 			w.nodes = append(w.nodes, n)
 		}
 		trouble := false // somebody was frozen or cut off: only then may anything be taken over
-		for range rapid.IntRange(50, 300).Draw(rt, "steps") {
+		for range rapid.IntRange(100, 600).Draw(rt, "steps") {
 			w.now += int64(rapid.IntRange(50, 600).Draw(rt, "ms")) * int64(time.Millisecond)
 			n := w.nodes[rapid.IntRange(0, 2).Draw(rt, "node")]
-			switch rapid.IntRange(0, 30).Draw(rt, "what") {
-			case 0:
+			switch rapid.IntRange(0, 150).Draw(rt, "what") {
+			case 0, 1:
 				n.frozen, trouble = !n.frozen, true
-			case 1:
+			case 2, 3:
 				n.cut, trouble = !n.cut, true
-			case 2: // the server restarts
+			case 4: // the server restarts
 				for _, n := range w.nodes {
 					n.session, n.locked = 0, false
 				}
-			case 3: // the process dies and its session with it; another begins
+			case 5: // the process dies and its session with it; another begins
 				n.session, n.locked, n.sent = 0, false, 0
 				n.lease.lose()
 			}
