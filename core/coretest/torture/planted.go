@@ -68,7 +68,7 @@ var Defects = []Defect{
 		Name: "take-over when the session is lost",
 		SQL: []string{
 			"interval '5 seconds'", "interval '0 seconds'",
-			"clock_timestamp() - pg_postmaster_start_time() > interval '10 seconds'", "true",
+			"(SELECT backend_start < clock_timestamp() - interval '10 seconds' FROM pg_stat_get_activity(pg_backend_pid()))", "true",
 		},
 		Options: Options{
 			Nodes: 2, Slots: []int{32, 32}, Slow: true, Faults: repeat(dbReset, 2, time.Second, 0, 25), Time: 30 * time.Second,
@@ -86,12 +86,12 @@ var Defects = []Defect{
 		Name: "blocked entries among the ready",
 		SQL:  []string{"timeout_ms, kind, state,\n    priority", "timeout_ms, kind, CASE WHEN state = 3 THEN 1 ELSE state END,\n    priority"},
 		Options: Options{
-			Nodes: 2, Slots: []int{8, 8}, Calm: true, Time: 20 * time.Second,
+			Nodes: 2, Slots: []int{8, 8}, Calm: true, Time: time.Minute, // ends when it is found
 		},
 	},
 	{
 		Name: "depth reset on replay",
-		SQL:  []string{"max_attempts, depth, backoff, gate, gate_limit, rate_key, envelope, payload\nFROM d", "max_attempts, 0, backoff, gate, gate_limit, rate_key, envelope, payload\nFROM d"},
+		SQL:  []string{"d.priority, d.max_attempts, d.depth, d.backoff", "d.priority, d.max_attempts, 0::smallint, d.backoff"},
 		Options: Options{
 			Nodes: 1, Slots: []int{8}, Calm: true, Time: 30 * time.Second,
 		},
