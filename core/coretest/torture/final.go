@@ -198,7 +198,7 @@ func (w *World) judgeOp(o *Op, end record) {
 		w.breach("L2 acknowledged is seen", fmt.Sprintf("%s succeeded and no run was seen", o.ID))
 	case o.Result == refused && (seen || end.times > 0):
 		w.counts["refused and yet run"]++
-		if !o.Sync {
+		if !o.Sync && !o.Once && o.Said != "" { // it was asked once, and told
 			w.breach("a refusal is definite", o.ID+" was refused and runs")
 		}
 		w.t.Logf("refused and yet run: %s: %d %s: %s, %s for %q", o.ID, o.Status, strings.TrimSpace(o.Said), w.recorder.tell(o.ID), outcomeNames[end.outcome], end.reason)
