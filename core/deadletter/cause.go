@@ -12,29 +12,43 @@ import (
 )
 
 // What differs between two errors of one cause, the longest forms first.
-var variable = []*regexp.Regexp{
-	regexp.MustCompile(`"[^"]*"|'[^']*'|` + "`[^`]*`"),
-	regexp.MustCompile(`[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}`),
-	regexp.MustCompile(`0x[0-9a-fA-F]+`),
-	regexp.MustCompile(`\b[0-9a-fA-F]*[0-9][0-9a-fA-F]{7,}\b`),
-	regexp.MustCompile(`[0-9]+([.:,][0-9]+)*`),
-}
+var (
+	variable = []*regexp.Regexp{
+		regexp.MustCompile(`"[^"]*"|'[^']*'|` + "`[^`]*`"),
+		regexp.MustCompile(`[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}`),
+		regexp.MustCompile(`0x[0-9a-fA-F]+`),
+	}
+	// What looks like a hash or an IPv6 address, unless it is a word without a single digit.
+	hexWord = regexp.MustCompile(`\b([0-9a-fA-F]{8,}|[0-9a-fA-F]{1,4}(:[0-9a-fA-F]{0,4}){2,7})\b`)
+	number  = regexp.MustCompile(`[0-9]+([.:,][0-9]+)*`)
+)
 
-// causeText bounds what of an error names its cause.
-const causeText = 500
+// What of an error names its cause, and how much of it is looked at for that.
+const (
+	causeText = 500
+	causeRead = 4096
+)
 
 // Cause names the group of a dead letter: those whose script failed in the same version with the same error, but for
-// numbers, ids and what is in quotes. It is short and stable.
+// numbers, ids, addresses and what is in quotes. It is short and stable.
 func Cause(version int, kind, message string) string {
 	sum := sha256.Sum256([]byte(strconv.Itoa(version) + "\x00" + kind + "\x00" + normalize(message)))
 	return hex.EncodeToString(sum[:8])
 }
 
+// normalize cuts only after it has replaced: what differs in length would else differ in where it is cut.
 func normalize(message string) string {
 	line, _, _ := strings.Cut(strings.TrimSpace(message), "\n")
-	line = line[:min(len(line), causeText)]
+	line = line[:min(len(line), causeRead)]
 	for _, v := range variable {
-		line = v.ReplaceAllString(line, "#")
+		line = v.ReplaceAllLiteralString(line, "#")
 	}
-	return strings.Join(strings.Fields(line), " ")
+	line = hexWord.ReplaceAllStringFunc(line, func(word string) string {
+		if strings.ContainsAny(word, "0123456789") {
+			return "#"
+		}
+		return word
+	})
+	line = strings.Join(strings.Fields(number.ReplaceAllLiteralString(line, "#")), " ")
+	return strings.TrimSpace(line[:min(len(line), causeText)])
 }

@@ -1,6 +1,9 @@
 package deadletter
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
 
 func TestCause(t *testing.T) {
 	t.Parallel()
@@ -22,6 +25,34 @@ func TestCause(t *testing.T) {
 		if other == base {
 			t.Errorf("another %s has the same cause", name)
 		}
+	}
+}
+
+// Errors that differ only in what no two runs have in common are one cause.
+func TestNormalize(t *testing.T) {
+	t.Parallel()
+	for want, all := range map[string][]string{
+		"dial tcp #: refused":       {"dial tcp 127.0.0.1:5432: refused", "dial tcp 10.0.0.7:80: refused"},
+		"dial tcp [#]:#: refused":   {"dial tcp [fe80::a1]:80: refused", "dial tcp [2001:db8:0:0:1:2:3:4]:443: refused"},
+		"no commit # in deadbeef":   {"no commit a1b2c3d4e5 in deadbeef", "no commit abcdef12 in deadbeef", "no commit 12345678 in deadbeef"},
+		"panic at # in std::vector": {"panic at 0xc000123 in std::vector", "panic at 0x1 in std::vector"},
+		"# rows took #ms":           {"5 rows took 1.25ms", "17,000 rows took 9ms"},
+		"no customer # in #":        {`no customer "ada" in 'x'`, "no customer `b\"c` in \"\""},
+	} {
+		for _, s := range all {
+			if got := normalize(s); got != want {
+				t.Errorf("%q becomes %q, want %q", s, got, want)
+			}
+		}
+	}
+	long := func(n int) string {
+		return strings.Repeat("x ", 200) + strings.Repeat("9", n) + strings.Repeat(" y", 200)
+	}
+	if normalize(long(1)) != normalize(long(300)) {
+		t.Error("the length of a number is part of the cause")
+	}
+	if n := len(normalize(strings.Repeat("word ", 10_000))); n > causeText {
+		t.Errorf("%d bytes name a cause", n)
 	}
 }
 
