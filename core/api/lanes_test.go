@@ -128,6 +128,18 @@ func TestTriggers(t *testing.T) {
 	s.want(t, 201, "POST", triggers, object{
 		"name": "failed", "kind": "dead_letter", "script": "hello", "filter": object{"reasons": []string{"exhausted"}},
 	}, &made)
+	for field, wrong := range map[string]object{
+		"body.policy.max_attempts": {"max_attempts": 3},
+		"body.policy.delay":        {"delay": "1s"},
+		"body.policy.ordering_key": {"ordering_key": "k"},
+		"body.policy.batch":        {"batch": object{"size": 10}},
+	} {
+		p := s.problem(t, 422, "PATCH", triggers+"/failed", object{"policy": wrong})
+		if len(p.Errors) != 1 || p.Errors[0].Location != field {
+			t.Errorf("%v is wrong at %+v, want %s", wrong, p.Errors, field)
+		}
+	}
+	s.want(t, 200, "PATCH", triggers+"/failed", object{"policy": object{"concurrency": 2, "priority": -3}}, nil)
 	s.want(t, 200, "PATCH", triggers+"/failed", object{"enabled": false}, &made)
 	if made.Enabled || made.Filter.Reasons[0] != "exhausted" {
 		t.Errorf("changed to %+v", made)

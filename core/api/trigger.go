@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"time"
 
@@ -50,7 +51,7 @@ type NewTrigger struct {
 	RouteID uuid.UUID     `json:"route_id,omitempty" format:"uuid" doc:"Of kind http: the route, whose script it is"`
 	Script  string        `json:"script,omitempty" maxLength:"63" doc:"Of kind dead_letter: name or id of the handler"`
 	Filter  TriggerFilter `json:"filter,omitempty"`
-	Policy  Policy        `json:"policy,omitempty" doc:"Of kind http; a handler of dead letters is tried once"`
+	Policy  Policy        `json:"policy,omitempty" doc:"A handler of dead letters is tried once, so it only has priority, concurrency and rate"`
 	Enabled *bool         `json:"enabled,omitempty" doc:"true if absent"`
 }
 
@@ -124,7 +125,7 @@ func (a *api) createTrigger(ctx context.Context, in *struct {
 	if err := tenant.CheckName(b.Name); err != nil {
 		return nil, wrong("body.name", err.Error())
 	}
-	policy, err := b.Policy.record("body.policy.")
+	policy, err := b.Policy.ofTrigger(b.Kind)
 	if err != nil {
 		return nil, err
 	}
@@ -159,6 +160,19 @@ func (a *api) createTrigger(ctx context.Context, in *struct {
 	return answer(viewTrigger(&made)), nil
 }
 
+// ofTrigger reads the policy of a trigger of the given kind.
+func (p *Policy) ofTrigger(kind string) (*tenant.Policy, error) {
+	const place = "body.policy."
+	out, err := p.record(place)
+	if err != nil || kind != tenant.TriggerDeadLetter {
+		return out, err
+	}
+	if invalid := (*tenant.Invalid)(nil); errors.As(out.ValidateHandler(), &invalid) {
+		return nil, wrong(place+invalid.Field, invalid.Message)
+	}
+	return out, nil
+}
+
 func (a *api) updateTrigger(ctx context.Context, in *struct {
 	TriggerPath
 	Body TriggerChange
@@ -170,7 +184,7 @@ func (a *api) updateTrigger(ctx context.Context, in *struct {
 	}
 	var policy *tenant.Policy
 	if in.Body.Policy != nil {
-		if policy, err = in.Body.Policy.record("body.policy."); err != nil {
+		if policy, err = in.Body.Policy.ofTrigger(t.Kind); err != nil {
 			return nil, err
 		}
 	}

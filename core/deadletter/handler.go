@@ -46,40 +46,57 @@ type handledEvent struct {
 	ContentType string    `json:"content_type,omitempty"`
 }
 
-// Handlers makes an entry for each trigger of the letter's app that asks for it. tooDeep reports that the letter is at the
-// end of a chain of events which must not grow: none is made.
-func Handlers(snapshot *tenant.Snapshot, l *Letter) (entries []*outbox.Entry, tooDeep bool, err error) {
-	app := snapshot.App(l.App)
+// Handlers knows who asks for dead letters, in one version of the configuration.
+type Handlers struct{ snapshot *tenant.Snapshot }
+
+// NewHandlers returns those of snapshot.
+func NewHandlers(snapshot *tenant.Snapshot) Handlers { return Handlers{snapshot} }
+
+// Version is that of the configuration.
+func (h Handlers) Version() int64 { return h.snapshot.Version }
+
+// Apps lists those in which somebody asks for dead letters.
+func (h Handlers) Apps() []uuid.UUID {
+	apps := []uuid.UUID{} // an array in the database, never null
+	for app := range h.snapshot.Apps() {
+		if slices.ContainsFunc(app.Triggers, handles) {
+			apps = append(apps, app.ID)
+		}
+	}
+	return apps
+}
+
+// Of makes an entry for each trigger that asks for the letter. One that is deeper in a chain of events than may be must not
+// be written.
+func (h Handlers) Of(l *Letter) (entries []*outbox.Entry, err error) {
+	app := h.snapshot.App(l.App)
 	if app == nil {
-		return nil, false, nil
+		return nil, nil
 	}
 	for i := range app.Triggers {
 		t := &app.Triggers[i]
-		if !wants(t, l) {
-			continue
-		}
-		if l.Depth >= outbox.MaxDepth {
-			return nil, true, nil
-		}
-		script := snapshot.Script(t.Script)
-		if script == nil {
+		script := h.snapshot.Script(t.Script)
+		if script == nil || !wants(t, l) {
 			continue
 		}
 		e, err := handler(t, script, l)
 		if err != nil {
-			return nil, false, err
+			return nil, err
 		}
 		entries = append(entries, e)
 	}
-	return entries, false, nil
+	return entries, nil
 }
+
+func handles(t tenant.Trigger) bool { return t.Kind == tenant.TriggerDeadLetter && t.Enabled }
 
 func wants(t *tenant.Trigger, l *Letter) bool {
 	all := func(list []string, word string) bool { return len(list) == 0 || slices.Contains(list, word) }
-	return t.Kind == tenant.TriggerDeadLetter && t.Enabled && all(t.Filter.Scripts, l.TargetName) && all(t.Filter.Reasons, l.Reason)
+	return handles(*t) && all(t.Filter.Scripts, l.TargetName) && all(t.Filter.Reasons, l.Reason)
 }
 
-// handler makes the entry of one handler. It is tried once: what fails here must not make work of its own.
+// handler makes the entry of one handler. It is tried once: what fails here must not make work of its own. Of the trigger's
+// policy, the limits are its lane's.
 func handler(t *tenant.Trigger, script *tenant.Script, l *Letter) (*outbox.Entry, error) {
 	id, err := uuid.NewV7()
 	if err != nil {
@@ -100,7 +117,8 @@ func handler(t *tenant.Trigger, script *tenant.Script, l *Letter) (*outbox.Entry
 	return &outbox.Entry{
 		ID: id, EventID: id, App: l.App, Lane: t.ID, Target: script.ID, TargetKind: outbox.TargetScript, Trigger: t.ID,
 		RootID: l.RootID, HandlerFor: l.ID, Principal: t.RegisteredBy, AcceptedAt: now, Timeout: script.Timeout,
-		Kind: outbox.KindLetter, State: outbox.Ready, MaxAttempts: 1, Depth: l.Depth + 1, Envelope: encoded, Payload: data,
+		Kind: outbox.KindLetter, State: outbox.Ready, MaxAttempts: 1, Depth: l.Depth + 1, Priority: int16(t.Policy.Priority),
+		Envelope: encoded, Payload: data,
 	}, nil
 }
 

@@ -2,21 +2,22 @@ package deadletter
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
 
-	"github.com/picloud/picloud/core/outbox"
 	"github.com/picloud/picloud/core/tenant"
 )
 
+// ErrOld says that there is a newer configuration, in which others may ask for a letter.
+var ErrOld = errors.New("the configuration is old")
+
 // Store is where dead letters are.
 type Store interface {
-	// Announce takes some letters that are new, writes the entries that handlers makes of each, as the epoch owner, and
-	// marks the letters, in one transaction. It returns how many letters there were and how many entries.
-	Announce(
-		ctx context.Context, owner int64, handlers func(l *Letter) (entries []*outbox.Entry, tooDeep bool, err error),
-	) (letters, entries int, err error)
+	// Announce takes some letters that are new, writes the entries of those who handle them, as the epoch owner, and marks
+	// the letters, in one transaction. It returns how many letters there were and how many entries, or ErrOld.
+	Announce(ctx context.Context, owner int64, handlers Handlers) (letters, entries int, err error)
 	// StepReplay does a second's worth of one replay that is due. It returns how many letters it put back, and whether there
 	// was such a replay.
 	StepReplay(ctx context.Context) (replayed int, did bool, err error)
@@ -70,13 +71,14 @@ func (w *Worker) Run(ctx context.Context) {
 func (w *Worker) announce(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	snapshot, epoch := w.snapshot(), w.epoch()
+	epoch := w.epoch()
 	if epoch == 0 {
 		return false // the pulse asks again
 	}
-	letters, entries, err := w.store.Announce(ctx, epoch, func(l *Letter) ([]*outbox.Entry, bool, error) {
-		return Handlers(snapshot, l)
-	})
+	letters, entries, err := w.store.Announce(ctx, epoch, NewHandlers(w.snapshot()))
+	if errors.Is(err, ErrOld) {
+		return false // the pulse has it read, and asks again
+	}
 	if err != nil {
 		w.log.Warn("cannot bring dead letters to their handlers", "error", err) // the pulse asks again
 		return false

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/google/uuid"
@@ -9,71 +10,167 @@ import (
 
 	"github.com/picloud/picloud/core/deadletter"
 	"github.com/picloud/picloud/core/outbox"
+	"github.com/picloud/picloud/sdk/fault"
 )
 
 const (
+	// sqlAnnouncePass marks letters of apps in which nobody asks for any, without reading what is in them.
+	sqlAnnouncePass = `
+UPDATE dead_letters SET announced = true WHERE id = ANY (ARRAY (
+    SELECT id FROM dead_letters WHERE NOT announced AND app <> ALL ($1::uuid[]) ORDER BY created_at LIMIT 1000
+    FOR UPDATE SKIP LOCKED))`
+
 	sqlAnnounceTake = `
+SELECT id, coalesce(octet_length(payload), 0) FROM dead_letters
+WHERE NOT announced AND app = ANY ($1::uuid[]) ORDER BY created_at LIMIT 100 FOR UPDATE SKIP LOCKED`
+
+	sqlAnnounceVersion = `SELECT version FROM config`
+
+	sqlAnnounceRead = `
 SELECT d.id, d.app, d.event_id, d.target, coalesce(s.name, ''), d.root_id, d.kind, d.attempts, d.reason, d.error, d.fault,
     d.version, d.depth, d.accepted_at, d.created_at, d.envelope, d.payload
-FROM dead_letters d LEFT JOIN scripts s ON s.id = d.target AND s.app = d.app
-WHERE NOT d.announced ORDER BY d.created_at LIMIT 100 FOR UPDATE OF d SKIP LOCKED`
+FROM dead_letters d LEFT JOIN scripts s ON s.id = d.target AND s.app = d.app WHERE d.id = ANY ($1::uuid[]) ORDER BY d.created_at`
 
 	sqlAnnounceDone = `UPDATE dead_letters SET announced = true WHERE id = ANY ($1::uuid[])`
 
-	// sqlAnnounceStopped records that a letter was brought to nobody, since it is at the end of a chain of events.
+	// sqlAnnounceStopped records a handler that was not made, since its chain of events must not grow.
 	sqlAnnounceStopped = `
-INSERT INTO executions (id, attempt, finished_at, app, script, kind, outcome, reason, depth, event_id, root_id, accepted_at,
-    started_at, duration_us, node, error, fault)
-SELECT gen_random_uuid(), 0, clock_timestamp(), app, target, 5, 6, 'loop_depth', depth + 1, event_id, root_id, clock_timestamp(),
-    clock_timestamp(), 0, 0, 'the dead letter ' || id || ' is too many events away from its first cause for a handler', 'script'
-FROM dead_letters WHERE id = ANY ($1::uuid[])`
+INSERT INTO executions (id, attempt, finished_at, app, script, trigger, kind, outcome, reason, depth, event_id, root_id,
+    accepted_at, started_at, duration_us, node, error, fault)
+VALUES ($1, 0, clock_timestamp(), $2, $3, $4, $5, $6, $7, $8, $9, $10, clock_timestamp(), clock_timestamp(), 0, 0,
+    'no handler for the dead letter ' || $11::text || ': ' || $12::text, 'script')`
 )
 
-// Announce takes up to 100 dead letters that are new, writes the entries of their handlers and marks the letters.
-func (s *DeadLetterStore) Announce(
-	ctx context.Context, owner int64, handlers func(l *deadletter.Letter) ([]*outbox.Entry, bool, error),
-) (letters, entries int, err error) {
+// announceBytes bounds what one transaction reads of letters.
+const announceBytes = 16 << 20
+
+// Announce takes dead letters that are new, writes the entries of their handlers and marks the letters.
+func (s *DeadLetterStore) Announce(ctx context.Context, owner int64, c deadletter.Handlers) (letters, entries int, err error) {
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		rows, _ := tx.Query(ctx, sqlAnnounceTake)
-		list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (l deadletter.Letter, err error) {
-			err = row.Scan(&l.ID, &l.App, &l.EventID, &l.Target, &l.TargetName, &l.RootID, &l.Kind, &l.Attempts, &l.Reason, &l.Error,
-				&l.Fault, &l.Version, &l.Depth, &l.AcceptedAt, &l.CreatedAt, &l.Envelope, &l.Payload)
-			return l, err
-		})
-		if err != nil {
-			return fmt.Errorf("read new dead letters: %w", err)
-		}
-		if letters = len(list); letters == 0 {
-			return nil
-		}
-		var made []*outbox.Entry
-		var all, stopped []uuid.UUID
-		for i := range list {
-			l := &list[i]
-			all = append(all, l.ID)
-			some, tooDeep, err := handlers(l)
-			switch {
-			case err != nil:
-				return fmt.Errorf("make handlers of %s: %w", l.ID, err)
-			case tooDeep:
-				stopped = append(stopped, l.ID)
-			}
-			made = append(made, some...)
-		}
-		if entries = len(made); entries > 0 {
-			if err := insertFull(ctx, tx, owner, made, nil); err != nil {
-				return err
-			}
-		}
-		if len(stopped) > 0 {
-			if _, err := tx.Exec(ctx, sqlAnnounceStopped, stopped); err != nil {
-				return fmt.Errorf("record stopped handlers: %w", err)
-			}
-		}
-		if _, err := tx.Exec(ctx, sqlAnnounceDone, all); err != nil {
-			return fmt.Errorf("mark dead letters: %w", err)
+		a := announcement{tx: tx, owner: owner, handlers: c}
+		err := a.run(ctx)
+		letters, entries = a.letters, a.entries
+		return err
+	})
+	if err != nil {
+		return 0, 0, err
+	}
+	return letters, entries, nil
+}
+
+// announcement is one transaction of Announce.
+type announcement struct {
+	tx       pgx.Tx
+	owner    int64
+	handlers deadletter.Handlers
+
+	letters, entries int
+}
+
+func (a *announcement) run(ctx context.Context) error {
+	apps := a.handlers.Apps()
+	tag, err := a.tx.Exec(ctx, sqlAnnouncePass, apps)
+	if err != nil {
+		return fmt.Errorf("pass over new dead letters: %w", err)
+	}
+	ids, err := a.take(ctx, apps)
+	if err != nil {
+		return err
+	}
+	// Asked after the letters were taken: who was asked for before the first of them died is known by then.
+	var version int64
+	if err := a.tx.QueryRow(ctx, sqlAnnounceVersion).Scan(&version); err != nil {
+		return fmt.Errorf("read configuration version: %w", err)
+	}
+	if version > a.handlers.Version() {
+		return deadletter.ErrOld
+	}
+	if a.letters = int(tag.RowsAffected()) + len(ids); len(ids) == 0 {
+		return nil
+	}
+	if err := a.hand(ctx, ids); err != nil {
+		return err
+	}
+	if _, err := a.tx.Exec(ctx, sqlAnnounceDone, ids); err != nil {
+		return fmt.Errorf("mark dead letters: %w", err)
+	}
+	return nil
+}
+
+// take locks up to 100 new letters of apps, but not more than may be read at once.
+func (a *announcement) take(ctx context.Context, apps []uuid.UUID) (ids []uuid.UUID, err error) {
+	rows, _ := a.tx.Query(ctx, sqlAnnounceTake, apps)
+	var id uuid.UUID
+	var size, total int
+	_, err = pgx.ForEachRow(rows, []any{&id, &size}, func() error {
+		if total += size; total <= announceBytes || len(ids) == 0 {
+			ids = append(ids, id)
 		}
 		return nil
 	})
-	return letters, entries, err
+	if err != nil {
+		return nil, fmt.Errorf("look for new dead letters: %w", err)
+	}
+	return ids, nil
+}
+
+// hand writes the entries of the letters' handlers.
+func (a *announcement) hand(ctx context.Context, ids []uuid.UUID) error {
+	rows, _ := a.tx.Query(ctx, sqlAnnounceRead, ids)
+	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (l deadletter.Letter, err error) {
+		err = row.Scan(&l.ID, &l.App, &l.EventID, &l.Target, &l.TargetName, &l.RootID, &l.Kind, &l.Attempts, &l.Reason, &l.Error,
+			&l.Fault, &l.Version, &l.Depth, &l.AcceptedAt, &l.CreatedAt, &l.Envelope, &l.Payload)
+		return l, err
+	})
+	if err != nil {
+		return fmt.Errorf("read new dead letters: %w", err)
+	}
+	var made []*outbox.Entry
+	for i := range list {
+		some, err := a.handlers.Of(&list[i])
+		if err != nil {
+			return fmt.Errorf("make handlers of %s: %w", list[i].ID, err)
+		}
+		for _, e := range some {
+			if e.Depth > outbox.MaxDepth {
+				if err := a.stopped(ctx, e, outbox.ErrTooDeep); err != nil {
+					return err
+				}
+				continue
+			}
+			made = append(made, e)
+		}
+	}
+	if len(made) == 0 {
+		return nil
+	}
+	// They count in the budget of their first cause, as all that it leads to.
+	w := &keyedWrite{tx: a.tx, entries: made, refused: make([]error, len(made)), seqs: make([]*int64, len(made))}
+	if err := w.run(ctx, a.owner, false); err != nil {
+		return err
+	}
+	a.entries = len(made)
+	for i, refused := range w.refused {
+		if refused == nil {
+			continue
+		}
+		a.entries--
+		if err := a.stopped(ctx, made[i], refused); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (a *announcement) stopped(ctx context.Context, e *outbox.Entry, why error) error {
+	reason := fault.LoopBudget
+	if errors.Is(why, outbox.ErrTooDeep) {
+		reason = fault.LoopDepth
+	}
+	_, err := a.tx.Exec(ctx, sqlAnnounceStopped, e.ID, e.App, e.Target, e.Trigger, e.Kind, outbox.Stopped, string(reason), e.Depth,
+		e.EventID, e.RootID, e.HandlerFor, why.Error())
+	if err != nil {
+		return fmt.Errorf("record stopped handler: %w", err)
+	}
+	return nil
 }

@@ -128,6 +128,30 @@ func (p *Policy) Validate() error {
 	return nil
 }
 
+// ValidateHandler says what a policy asks for that the handler of a dead letter cannot have, as Validate does: it is tried
+// once, at once, and for each letter.
+func (p *Policy) ValidateHandler() error {
+	for _, asked := range []struct {
+		field string
+		is    bool
+	}{
+		{"max_attempts", p.MaxAttempts > 1},
+		{"backoff", p.Backoff != nil},
+		{"delay", p.Delay != 0},
+		{"expires_in", p.ExpiresIn != 0},
+		{"ordering_key", p.OrderingKey != ""},
+		{"concurrency_key", p.ConcurrencyKey != ""},
+		{"rate_key", p.RateKey != ""},
+		{"debounce", p.Debounce != nil},
+		{"batch", p.Batch != nil},
+	} {
+		if asked.is {
+			return &Invalid{Field: asked.field, Message: "is not for handlers of dead letters: set priority, concurrency or rate"}
+		}
+	}
+	return nil
+}
+
 // Queue is named work: each message goes to one run of its script.
 type Queue struct {
 	ID     uuid.UUID

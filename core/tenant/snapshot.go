@@ -1,6 +1,8 @@
 package tenant
 
 import (
+	"iter"
+	"maps"
 	"slices"
 	"strings"
 
@@ -138,6 +140,9 @@ func (s *Snapshot) newMatcher(app *App) *hostTable[*node] {
 
 // App returns an app by its id, or nil.
 func (s *Snapshot) App(id uuid.UUID) *App { return s.apps[id] }
+
+// Apps iterates over all apps, in no order.
+func (s *Snapshot) Apps() iter.Seq[*App] { return maps.Values(s.apps) }
 
 // AppBySlug returns an app by its slug, or nil.
 func (s *Snapshot) AppBySlug(slug string) *App { return s.slugs[slug] }
