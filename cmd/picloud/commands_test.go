@@ -54,6 +54,7 @@ func TestCommandsSendTheirRequest(t *testing.T) {
 		{"dead-letters groups", "GET /api/v1/apps/default/dead-letter-groups?unresolved=true", ""},
 		{"dead-letters count --cause abc", "GET /api/v1/apps/default/dead-letter-count?cause=abc&unresolved=true", ""},
 		{"dead-letters replay 0192 --body x", "POST /api/v1/apps/default/dead-letters/0192/replay", `"body_base64":"eA=="`},
+		{"dead-letters replay 0192 --body=", "POST /api/v1/apps/default/dead-letters/0192/replay", `"body":""`},
 		{"dead-letters replay-all --text boom --rate 7", "POST /api/v1/apps/default/replays", `"rate":7`},
 		{"dead-letters resolve-all --cause abc", "POST /api/v1/apps/default/dead-letter-resolutions", `"cause":"abc"`},
 		{"queues ls", "GET /api/v1/apps/default/queues?limit=200", ""},

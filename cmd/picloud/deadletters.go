@@ -183,6 +183,9 @@ func (c *cli) replayCommand() *cobra.Command {
 					return err
 				}
 				in = api.NewReplay{BodyBase64: data}
+				if len(data) == 0 { // in base64 it would be nothing, and keep the event's
+					in = api.NewReplay{Body: new("")}
+				}
 			}
 			r, err := call[api.Replayed](cmd.Context(), c, http.MethodPost, c.deadLetters(args[0], "replay"), in)
 			if err != nil {

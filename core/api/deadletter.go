@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"time"
 
@@ -79,7 +80,7 @@ type LetterFilter struct {
 	Text   string    `json:"text,omitempty" query:"text" maxLength:"255" doc:"In the error, in any case"`
 }
 
-// record finds what the filter names; place is where it stands in the request.
+// letterFilter finds what the filter names; place is where it stands in the request.
 func (a *api) letterFilter(ctx context.Context, place string, f *LetterFilter, open bool) (record.DeadLetterFilter, error) {
 	out := record.DeadLetterFilter{Open: open, Reason: f.Reason, Cause: f.Cause, Since: f.Since, Until: f.Until, Text: f.Text}
 	if f.Script == "" {
@@ -213,6 +214,7 @@ func (a *api) registerDeadLetters(doc huma.API) {
 		id: "replay-dead-letter", method: http.MethodPost, path: deadLetterPath + "/replay", tag: "dead-letters",
 		capability: auth.AppDeadLetterManage, summary: "Put a dead letter back",
 		text: "It becomes a new execution with all its attempts, and the dead letter is resolved as replayed. Its place in a chain of events stays what it was.", status: http.StatusAccepted,
+		maxBody: maxPayload*4/3 + maxBody,
 	}, func(ctx context.Context, in *struct {
 		DeadLetterPath
 		Body *NewReplay
@@ -242,16 +244,21 @@ func (a *api) registerDeadLetters(doc huma.API) {
 
 // payload is what takes the place of the event's data; nil: nothing does.
 func (r *NewReplay) payload() ([]byte, error) {
+	var data []byte
 	switch {
-	case r == nil || r.Body == nil:
-		if r == nil || r.BodyBase64 == nil {
-			return nil, nil
-		}
-		return r.BodyBase64, nil
+	case r == nil:
+		return nil, nil
+	case r.Body == nil:
+		data = r.BodyBase64
 	case r.BodyBase64 != nil:
 		return nil, wrong("body.body_base64", "body and body_base64 exclude each other")
+	default:
+		data = []byte(*r.Body)
 	}
-	return []byte(*r.Body), nil
+	if len(data) > maxPayload {
+		return nil, kindNamed("too_large").problem(fmt.Sprintf("the body is over %d bytes", maxPayload))
+	}
+	return data, nil
 }
 
 func (a *api) getDeadLetter(ctx context.Context, in *DeadLetterPath) (*body[DeadLetterWithBody], error) {

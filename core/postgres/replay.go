@@ -245,8 +245,11 @@ WHERE p.state = 'running' AND p.next_at <= clock_timestamp() ORDER BY p.next_at 
 	sqlReplayNext = `
 SELECT d.id` + deadLetterTables + `WHERE ` + deadLetterWhere + ` AND d.created_at <= $9 ORDER BY d.created_at, d.id LIMIT $10`
 
+	// sqlReplayStep counts the next second from when this step was due, not from when a node looked: those look once a
+	// second, and would come too early every other time. A step that is late does not make the next one follow at once.
 	sqlReplayStep = `
-UPDATE replays SET replayed = replayed + $2, failed = $3, state = $4, next_at = clock_timestamp() + interval '1 second',
+UPDATE replays SET replayed = replayed + $2, failed = $3, state = $4,
+    next_at = greatest(next_at + interval '1 second', clock_timestamp() + interval '500 milliseconds'),
     ended_at = CASE WHEN $4 <> 'running' THEN clock_timestamp() END
 WHERE id = $1`
 )
