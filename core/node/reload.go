@@ -53,16 +53,12 @@ func (n *Node) reloadLoop(ctx context.Context) {
 // maintainEvery is how often the node looks after the tables.
 const maintainEvery = time.Hour
 
-// maintain keeps partitions ahead of time, and removes results and dead letters whose time is over.
+// maintain keeps partitions ahead of time, and removes results and dead letters whose time is over: now, since a node may
+// never be up for an hour, and then every hour.
 func (n *Node) maintain(ctx context.Context, executions *postgres.ExecutionStore, letters *postgres.DeadLetterStore, results *postgres.ResultStore) {
 	tick := time.NewTicker(maintainEvery)
 	defer tick.Stop()
 	for {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return
-		}
 		if err := executions.Extend(ctx); err != nil && ctx.Err() == nil {
 			n.log.Warn("cannot make partitions", "error", err)
 		}
@@ -71,6 +67,11 @@ func (n *Node) maintain(ctx context.Context, executions *postgres.ExecutionStore
 		}
 		if _, err := letters.Purge(ctx); err != nil && ctx.Err() == nil {
 			n.log.Warn("cannot remove old dead letters", "error", err)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
 		}
 	}
 }

@@ -134,10 +134,15 @@ DELETE FROM roots WHERE id = ANY (ARRAY (
     SELECT id FROM roots WHERE updated_at < clock_timestamp() - interval '31 days' ORDER BY updated_at LIMIT 1000
     FOR UPDATE SKIP LOCKED))`
 
-// Purge removes dead letters that are 30 days old, and then the budgets of chains that none of them can continue, some at
-// a time. It returns how many rows that were.
+const sqlReplayPurge = `
+DELETE FROM replays WHERE id = ANY (ARRAY (
+    SELECT id FROM replays WHERE state <> 'running' AND created_at < clock_timestamp() - interval '31 days' LIMIT 1000
+    FOR UPDATE SKIP LOCKED))`
+
+// Purge removes dead letters that are 30 days old, and then the budgets of chains that none of them can continue and what
+// is known of their replays, some at a time. It returns how many rows that were.
 func (s *DeadLetterStore) Purge(ctx context.Context) (removed int64, err error) {
-	for _, sql := range []string{sqlDeadLetterPurge, sqlRootPurge} {
+	for _, sql := range []string{sqlDeadLetterPurge, sqlRootPurge, sqlReplayPurge} {
 		for {
 			tag, err := s.pool.Exec(ctx, sql)
 			if err != nil {
