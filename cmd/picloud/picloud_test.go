@@ -132,6 +132,29 @@ func Handle(ctx *picloud.Context) (any, error) {
 }
 `
 
+// handler fails as long as the letter's data says so.
+const handler = `package main
+
+import (
+	"encoding/json"
+	"errors"
+
+	"github.com/picloud/picloud/sdk/picloud"
+)
+
+func Handle(ctx *picloud.Context) (any, error) {
+	var letter struct{ Script, Reason, Error, Payload string }
+	if err := json.Unmarshal(ctx.Request.Body, &letter); err != nil {
+		return nil, err
+	}
+	ctx.Log.Info("handles " + letter.Script + ": " + letter.Reason + ": " + letter.Payload)
+	if letter.Payload == "unhandled" {
+		return nil, errors.New("cannot help")
+	}
+	return nil, nil
+}
+`
+
 // A person's way through the commands, against a server as they start it.
 func TestCommands(t *testing.T) {
 	t.Parallel()
@@ -212,6 +235,58 @@ func TestCommands(t *testing.T) {
 		if out := s.must("dead-letters", "ls"); strings.Contains(out, id) {
 			t.Errorf("a resolved dead letter is listed: %s", out)
 		}
+	})
+
+	t.Run("dead letters", func(t *testing.T) {
+		s.must("deploy", s.file("handler.go", handler), "--name", "handler")
+		s.must("triggers", "dead-letter", "help", "--script", "handler", "--of", "pot")
+		die := func(body string) string {
+			return strings.TrimSpace(s.must("invoke", "pot", "--async", "--path", "/fail", "--body", body))
+		}
+		shows := func(id, word string) func() bool {
+			return func() bool {
+				_, out, _ := s.run("", "dead-letters", "show", id) // there is no letter at first
+				return strings.Contains(out, word)
+			}
+		}
+		coretest.Eventually(t, "the letter is handled", shows(die("handled"), "handled_by_script"))
+		if out := s.must("logs", "handler"); !strings.Contains(out, "handles pot: exhausted: handled") {
+			t.Errorf("the handler logs %s", out)
+		}
+		ids := []string{die("unhandled"), die("unhandled")}
+		for _, id := range ids {
+			coretest.Eventually(t, "the handler of the letter fails", shows(id, "handler_failed"))
+		}
+		if out := s.must("dead-letters", "count", "--script", "pot", "--text", "NO TEA"); strings.TrimSpace(out) != "2" {
+			t.Errorf("dead-letters count prints %s", out)
+		}
+		if out := s.must("dead-letters", "groups"); strings.Count(out, "\n") != 2 || !strings.Contains(out, " 2 ") {
+			t.Errorf("dead-letters groups prints %s", out)
+		}
+		if out := s.must("dead-letters", "replay-all", "--script", "pot", "--preview"); !strings.Contains(out, "2") {
+			t.Errorf("a preview prints %s", out)
+		}
+		status, out, errs := s.run("", "dead-letters", "replay-all", "--script", "pot", "--rate", "1")
+		if status != 0 || !strings.Contains(out, "done") || !strings.Contains(out, "2 of 2") || !strings.Contains(errs, "of 2 put back") {
+			t.Errorf("dead-letters replay-all: status %d, %s, %s", status, out, errs)
+		}
+		for _, id := range ids {
+			if !shows(id, "replayed as")() {
+				t.Error("a letter that was put back does not say so")
+			}
+		}
+		coretest.Eventually(t, "both are dead again, and nobody else", func() bool {
+			return strings.TrimSpace(s.must("dead-letters", "count")) == "2"
+		})
+		if out := s.must("dead-letters", "ls", "--script", "handler", "--all"); strings.Contains(out, "exhausted") {
+			t.Errorf("a handler left a dead letter: %s", out)
+		}
+		s.must("triggers", "rm", "help")
+		s.must("dead-letters", "resolve-all", "--script", "pot")
+		if out := s.must("dead-letters", "count"); strings.TrimSpace(out) != "0" {
+			t.Errorf("after all are resolved dead-letters count prints %s", out)
+		}
+		s.must("scripts", "delete", "handler")
 	})
 
 	t.Run("logs", func(t *testing.T) {
