@@ -513,3 +513,74 @@ func TestDeadLetters(t *testing.T) {
 		t.Errorf("%d rows in the audit log", n)
 	}
 }
+
+func TestDeadLettersByFilter(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	s.app(t, "a")
+	app := s.snapshot(t).AppBySlug("a").ID
+	ids := []uuid.UUID{uuid.New(), uuid.New(), uuid.New()}
+	for i, id := range ids {
+		s.bury(t, app, id)
+		if _, err := s.pool.Exec(t.Context(), `UPDATE dead_letters SET created_at = '2026-01-01T00:00:00Z'::timestamptz + $2 * interval '1 hour',
+			cause = $3, error = $4 WHERE id = $1`, id, i, []string{"x", "x", "y"}[i], []string{"One", "two", "three"}[i]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	base := "/api/v1/apps/a/"
+	for query, want := range map[string]int{
+		"": 3, "?script=hello": 3, "?script=" + uuid.NewString(): 0, "?reason=exhausted&cause=x": 2, "?text=ONE": 1,
+		"?since=2026-01-01T01:00:00Z": 2, "?since=2026-01-01T01:00:00%2B01:00&until=2026-01-01T02:00:00Z": 2, "?reason=fatal": 0,
+	} {
+		var n api.Count
+		s.want(t, 200, "GET", base+"dead-letter-count"+query, nil, &n)
+		var page api.Page[api.DeadLetter]
+		s.want(t, 200, "GET", base+"dead-letters"+query, nil, &page)
+		if n.Count != want || len(page.Items) != want {
+			t.Errorf("%s counts %d and lists %d, want %d", query, n.Count, len(page.Items), want)
+		}
+	}
+	s.problem(t, 422, "GET", base+"dead-letters?script=nobody", nil)
+	s.problem(t, 422, "GET", base+"dead-letter-count?since=yesterday", nil)
+	var groups api.Page[api.LetterGroup]
+	s.want(t, 200, "GET", base+"dead-letter-groups", nil, &groups)
+	if g := groups.Items; len(g) != 2 || g[0].Cause != "x" || g[0].Count != 2 || g[0].Newest != ids[1].String() || g[0].Error != "two" {
+		t.Errorf("the groups are %+v", g)
+	}
+
+	// A preview changes nothing, and a replay says how far it is.
+	only := object{"cause": "x", "script": "hello"}
+	var r api.Replay
+	s.want(t, 202, "POST", base+"replays", object{"filter": only, "preview": true}, &r)
+	if r.State != "preview" || r.Total != 2 || r.ID != "" || s.count(t, "SELECT count(*) FROM replays") != 0 {
+		t.Errorf("the preview is %+v", r)
+	}
+	s.want(t, 202, "POST", base+"replays", object{"filter": only, "rate": 1, "stop_on_failure": true}, &r)
+	if n, did, err := postgres.NewDeadLetterStore(s.pool).StepReplay(t.Context()); n != 1 || !did || err != nil {
+		t.Fatalf("a step: %d, %v, %v", n, did, err)
+	}
+	s.want(t, 200, "GET", base+"replays/"+r.ID, nil, &r)
+	if r.State != "running" || r.Total != 2 || r.Replayed != 1 || r.Rate != 1 || !r.StopOnFailure {
+		t.Errorf("the replay is %+v", r)
+	}
+	s.want(t, 200, "POST", base+"replays/"+r.ID+"/cancel", nil, &r)
+	s.problem(t, 409, "POST", base+"replays/"+r.ID+"/cancel", nil)
+	var replays api.Page[api.Replay]
+	s.want(t, 200, "GET", base+"replays", nil, &replays)
+	if len(replays.Items) != 1 || replays.Items[0].State != "cancelled" || replays.Items[0].EndedAt.IsZero() {
+		t.Errorf("the replays are %+v", replays.Items)
+	}
+	s.problem(t, 422, "POST", base+"replays", object{"rate": 1001})
+	s.problem(t, 422, "POST", base+"replays", object{"filter": object{"script": "nobody"}})
+
+	var closed api.Resolved
+	s.want(t, 200, "POST", base+"dead-letter-resolutions", object{"filter": object{"reason": "exhausted"}, "resolution": "ignored"}, &closed)
+	if closed.Resolved != 2 || closed.More {
+		t.Errorf("closed %+v", closed)
+	}
+	s.problem(t, 422, "POST", base+"dead-letter-resolutions", object{"resolution": "replayed"})
+	replay := base + "dead-letters/" + ids[0].String() + "/replay"
+	s.problem(t, 422, "POST", replay, object{"body": "x", "body_base64": "eA=="})
+	s.problem(t, 413, "POST", replay, object{"body": strings.Repeat("x", 6<<20+1)})
+	s.want(t, 202, "POST", replay, object{"body": strings.Repeat("x", 2<<20)}, nil)
+}
