@@ -127,10 +127,10 @@ func (d *Dispatcher) note(t *turn, lanes []outbox.LaneKey, whole bool) {
 		return
 	}
 	t.last = outbox.LaneKey{}
-	d.mu.Lock()
-	d.queued = t.seen
-	d.mu.Unlock()
 	d.backlog.Store(len(t.seen) > 0)
+	d.mu.Lock()
+	d.queued, t.seen = t.seen, nil
+	d.mu.Unlock()
 }
 
 // share divides places among lanes: equally among their apps, then among the lanes of each, then to whoever has more.

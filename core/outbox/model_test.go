@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -28,8 +29,9 @@ const (
 	steps
 )
 
-// world is a database and a lease. Only one goroutine of it runs at a time.
+// world is a database and a lease.
 type world struct {
+	mu      sync.Mutex // guards all of it
 	script  []step
 	at      int
 	epoch   int64
@@ -49,8 +51,17 @@ func newWorld(script []step) *world {
 	}
 }
 
-func (w *world) Epoch() int64 { return w.epoch }
-func (w *world) Valid() bool  { return w.valid }
+func (w *world) Epoch() int64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.epoch
+}
+
+func (w *world) Valid() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.valid
+}
 
 var errLink = errors.New("the connection broke")
 
@@ -63,7 +74,11 @@ func (w *world) next() step {
 	switch s := w.script[w.at-1]; s {
 	case fences:
 		w.valid = false
-		time.AfterFunc(time.Second, func() { w.valid = w.live == w.epoch })
+		time.AfterFunc(time.Second, func() {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.valid = w.live == w.epoch
+		})
 		return loses
 	case supersedes:
 		return swallows
@@ -84,6 +99,8 @@ func (w *world) after(before int) {
 }
 
 func (w *world) Insert(_ context.Context, owner int64, entries []*Entry, again bool) ([]error, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	defer w.after(w.at)
 	s := w.next()
 	if s == loses {
@@ -113,6 +130,8 @@ func (w *world) Insert(_ context.Context, owner int64, entries []*Entry, again b
 }
 
 func (w *world) Settle(_ context.Context, owner int64, batch []*Settlement) (n int64, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	defer w.after(w.at)
 	s := w.next()
 	if s == loses {
@@ -134,6 +153,16 @@ func (w *world) Settle(_ context.Context, owner int64, batch []*Settlement) (n i
 		return 0, errLink
 	}
 	return n, nil
+}
+
+// entries makes n entries, of which the database refuses one.
+func (w *world) entries(n, bad int) []*Entry {
+	list := make([]*Entry, n)
+	for i := range list {
+		list[i] = newEntry()
+		w.bad[list[i].ID] = i == bad
+	}
+	return list
 }
 
 func scripts() *rapid.Generator[[]step] {
@@ -160,14 +189,11 @@ func model(t *testing.T, f func(w *world, n, bad int) error) {
 func TestWriterModel(t *testing.T) {
 	t.Parallel()
 	model(t, func(w *world, n, bad int) error {
+		entries := w.entries(n, bad)
 		writer := NewWriter(w, w, hclog.NewNullLogger())
 		told := map[uuid.UUID]int{}
 		var wrong error
-		for i := range n {
-			e := newEntry()
-			if i == bad {
-				w.bad[e.ID] = true
-			}
+		for i, e := range entries {
 			if i%3 == 0 {
 				synctest.Wait()
 			}
@@ -201,14 +227,13 @@ func TestWriterModel(t *testing.T) {
 func TestSettlerModel(t *testing.T) {
 	t.Parallel()
 	model(t, func(w *world, n, bad int) error {
+		entries := w.entries(n, bad)
+		for _, e := range entries {
+			w.rows[e.ID] = 1
+		}
 		settler := NewSettler(w, w, hclog.NewNullLogger())
 		through := map[uuid.UUID]int{}
-		for i := range n {
-			e := newEntry()
-			w.rows[e.ID] = 1
-			if i == bad {
-				w.bad[e.ID] = true
-			}
+		for i, e := range entries {
 			if i%3 == 0 {
 				pause(settler.gather)
 			}
@@ -219,7 +244,7 @@ func TestSettlerModel(t *testing.T) {
 			return fmt.Errorf("%d of %d settlements are through", len(through), n)
 		}
 		for id, times := range through {
-			kept := w.live == 1 && w.valid && !w.bad[id]
+			kept := w.live == 1 && w.Valid() && !w.bad[id]
 			if times != 1 || w.settled[id] > 1 || kept && w.settled[id] != 1 {
 				return fmt.Errorf("a settlement was through %d times and applied %d times", times, w.settled[id])
 			}
