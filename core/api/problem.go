@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"slices"
 	"strconv"
@@ -153,6 +154,10 @@ func (a *api) problemOf(ctx context.Context, operation string, err error) error 
 		return faultProblem(failed)
 	case ctx.Err() != nil: // the caller is gone; nobody reads this
 		return kindNamed("unavailable").problem("the request was cancelled")
+	}
+	if lost := (*net.OpError)(nil); errors.As(err, &lost) {
+		a.log.Warn("request failed", "operation", operation, "error", err)
+		return retryAfter(kindNamed("unavailable").problem("the database cannot be reached; try again"), time.Second)
 	}
 	a.log.Error("request failed", "operation", operation, "error", err)
 	return kindNamed("internal").problem("")

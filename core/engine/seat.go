@@ -217,14 +217,16 @@ func (p *process) fetch(l *loading, bundles Bundles, script tenant.Script) {
 	defer cancel()
 	defer close(l.done)
 	b, err := bundles.Bundle(ctx, &script)
-	if err == nil {
-		_, err = p.Engine().Load(ctx, b)
-	}
-	if err == nil {
-		return
-	}
-	if l.err = fault.From(err); ctx.Err() != nil {
-		l.err = tooLong(script.Name)
+	switch {
+	case err != nil: // the database is away, most likely, and nothing was started
+		l.err = fault.New(fault.Unavailable, fault.Platform, "the source of %q cannot be read: %v", script.Name, err)
+	default:
+		if _, err = p.Engine().Load(ctx, b); err == nil {
+			return
+		}
+		if l.err = fault.From(err); ctx.Err() != nil {
+			l.err = tooLong(script.Name)
+		}
 	}
 	p.mu.Lock()
 	delete(p.loaded, script.Hash)
