@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"strconv"
@@ -40,7 +41,9 @@ func (f *policyFlags) read(c *cli) (*api.Policy, error) {
 		if err != nil {
 			return nil, err
 		}
-		if err := json.Unmarshal(text, &p); err != nil {
+		decoder := json.NewDecoder(bytes.NewReader(text))
+		decoder.DisallowUnknownFields()
+		if err := decoder.Decode(&p); err != nil {
 			return nil, fmt.Errorf(`--policy is not a policy such as {"max_attempts": 3, "delay": "10s"}: %w`, err)
 		}
 	}

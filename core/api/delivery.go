@@ -52,7 +52,7 @@ func (d *Delivery) options(place string) (*trigger.Options, error) {
 	}
 	if err := o.Validate(); err != nil {
 		if invalid := (*tenant.Invalid)(nil); errors.As(err, &invalid) {
-			return nil, wrong(place+invalid.Field, invalid.Message)
+			return nil, wrong(place+invalid.Field, invalid.Field+" "+invalid.Message)
 		}
 		return nil, err
 	}

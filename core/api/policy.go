@@ -110,7 +110,7 @@ func (p *Policy) record(place string) (*tenant.Policy, error) {
 	}
 	if err := out.Validate(); err != nil {
 		if invalid := (*tenant.Invalid)(nil); errors.As(err, &invalid) {
-			return nil, wrong(place+invalid.Field, invalid.Message)
+			return nil, wrong(place+invalid.Field, invalid.Field+" "+invalid.Message)
 		}
 		return nil, err
 	}
