@@ -93,6 +93,7 @@ var (
 	errShutdown  = &fault.Fault{Kind: fault.Cancelled, Origin: fault.Platform, Message: "the node is shutting down"}
 	errLost      = &fault.Fault{Kind: fault.Cancelled, Origin: fault.Platform, Message: "the node lost its lease"}
 	errCancelled = &fault.Fault{Kind: fault.Cancelled, Origin: fault.Caller, Message: "the execution was cancelled"}
+	errCompany   = &fault.Fault{Kind: fault.Cancelled, Origin: fault.Platform, Message: "another event of its batch was cancelled"}
 )
 
 // Dispatcher is one node's. Its methods are safe for concurrent use after Start.
@@ -125,6 +126,7 @@ type Dispatcher struct {
 type running struct {
 	entry  *outbox.Entry
 	cancel context.CancelCauseFunc // nil: it has not come so far
+	wanted bool                    // somebody wants it stopped: itself, not only what it runs with
 }
 
 // New makes a dispatcher. Start brings it to life.

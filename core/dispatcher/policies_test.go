@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -271,6 +272,42 @@ func TestBatch(t *testing.T) {
 	drained(t, a)
 	if !slices.Equal(a.runs.batches, []int{4, 2}) {
 		t.Errorf("batches of %v", a.runs.batches)
+	}
+}
+
+// Who cancels one event of a batch stops the run of all, and the others run again.
+func TestCancelInABatch(t *testing.T) {
+	t.Parallel()
+	first := entry()
+	l := &lanes{lanes: map[uuid.UUID]*tenant.Lane{}}
+	l.set(laneOf(first, tenant.Policy{Batch: &tenant.Batch{Size: 3}}))
+	var stopped atomic.Bool
+	a := setup(t, "", func(ctx context.Context, _ *outbox.Entry) *fault.Fault {
+		if stopped.Load() && ctx.Err() == nil {
+			return nil
+		}
+		<-ctx.Done()
+		stopped.Store(true)
+		return fault.From(context.Cause(ctx))
+	}, func(c *dispatcher.Config) { c.Lane = l.lane })
+	entries := []*outbox.Entry{first, sibling(first), sibling(first)}
+	for _, e := range entries {
+		e.BatchSize, e.BatchWindow = 3, time.Minute
+	}
+	appendAll(t, a, entries...)
+	<-a.runs.seen
+	if _, err := a.pool.Exec(t.Context(), `UPDATE outbox SET cancelled_at = now() WHERE id = $1`, entries[1].ID); err != nil {
+		t.Fatal(err)
+	}
+	drained(t, a)
+	for i, e := range entries {
+		want := []outbox.Outcome{outbox.Succeeded}
+		if i == 1 {
+			want[0] = outbox.Cancelled
+		}
+		if got := outcomes(t, a.pool, e.ID); len(got) == 0 || got[len(got)-1] != want[0] {
+			t.Errorf("entry %d ended as %v, want %v", i, got, want)
+		}
 	}
 }
 

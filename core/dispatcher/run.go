@@ -45,15 +45,28 @@ func (d *Dispatcher) workBatch(entries []*outbox.Entry, lane *tenant.Lane) {
 	var started time.Time
 	if f := d.admitRun(ctx, entries[0], false, &started); f != nil {
 		for _, e := range entries {
-			d.finish(e, execution.Result{Started: started, Fault: f})
+			d.finishInBatch(e, execution.Result{Started: started, Fault: f})
 		}
 		return
 	}
 	results := d.cfg.Runner.RunBatch(ctx, entries)
 	d.leave(false)
 	for i, e := range entries {
-		d.finish(e, results[i])
+		d.finishInBatch(e, results[i])
 	}
+}
+
+// finishInBatch settles an attempt that was one of several in a run. Where one of them was cancelled, the run was stopped
+// for all; the others are to run again.
+func (d *Dispatcher) finishInBatch(e *outbox.Entry, res execution.Result) {
+	if res.Fault == errCancelled {
+		d.mu.Lock()
+		if r := d.running[e.ID]; r == nil || r.entry != e || !r.wanted {
+			res.Fault = errCompany
+		}
+		d.mu.Unlock()
+	}
+	d.finish(e, res)
 }
 
 // cancelBy names what ends an attempt before its time.
@@ -149,6 +162,7 @@ func (d *Dispatcher) stopRuns(ids []uuid.UUID) {
 	defer d.mu.Unlock()
 	for _, id := range ids {
 		if r := d.running[id]; r != nil && r.cancel != nil {
+			r.wanted = true
 			r.cancel(errCancelled)
 		}
 	}
