@@ -9,6 +9,7 @@ import (
 	"github.com/picloud/picloud/core/execution"
 	"github.com/picloud/picloud/core/outbox"
 	"github.com/picloud/picloud/core/retry"
+	"github.com/picloud/picloud/core/tenant"
 	"github.com/picloud/picloud/sdk/event"
 	"github.com/picloud/picloud/sdk/fault"
 )
@@ -93,7 +94,7 @@ func readable(e *outbox.Entry) bool {
 
 func delay(e *outbox.Entry, f *fault.Fault, random func(int64) int64) time.Duration {
 	if f.RetryAfter > 0 {
-		return f.RetryAfter
+		return min(f.RetryAfter, tenant.MaxDelay)
 	}
 	policy := retry.Default
 	if e.Backoff != nil {
