@@ -57,6 +57,10 @@ type Config struct {
 	// MaxBacklogBytes is how large those may be together. Default 256 MiB; at least 1 MiB.
 	MaxBacklogBytes int64 `koanf:"max_backlog_bytes"`
 
+	// KeepDeadLetters is how long dead letters are kept, open ones too. Nodes of one database should agree: the shortest
+	// holds. Default 720h (30 days); 1h to 8784h (366 days).
+	KeepDeadLetters time.Duration `koanf:"keep_dead_letters"`
+
 	// MaxBody is how many bytes the body of a request may have. Default and most: 6291456 (6 MiB).
 	MaxBody int64 `koanf:"max_body"`
 
@@ -96,6 +100,7 @@ func Default() Config {
 
 		MaxBacklog:      100_000,
 		MaxBacklogBytes: 256 << 20,
+		KeepDeadLetters: 30 * 24 * time.Hour,
 		MaxBody:         MaxBodyLimit,
 		Drain:           30 * time.Second,
 		LogLevel:        "info",
@@ -121,8 +126,9 @@ func (c *Config) validate() error {
 		{"sync_waiting", checkRange(int64(c.SyncWaiting), 0, 65536)},
 		{"max_backlog", checkRange(int64(c.MaxBacklog), 1, 100_000_000)},
 		{"max_backlog_bytes", checkRange(c.MaxBacklogBytes, 1<<20, 1<<50)},
+		{"keep_dead_letters", checkDuration(c.KeepDeadLetters, time.Hour, 366*24*time.Hour)},
 		{"max_body", checkRange(c.MaxBody, 1, MaxBodyLimit)},
-		{"drain", checkDuration(c.Drain, 10*time.Minute)},
+		{"drain", checkDuration(c.Drain, 0, 10*time.Minute)},
 		{"log_level", checkLevel(c.LogLevel)},
 		{"log_format", checkOneOf(c.LogFormat, "text", "json")},
 	}
@@ -159,9 +165,9 @@ func checkRange(n, least, most int64) error {
 	return nil
 }
 
-func checkDuration(d, most time.Duration) error {
-	if d < 0 || d > most {
-		return fmt.Errorf("%s is not between 0s and %s", d, most)
+func checkDuration(d, least, most time.Duration) error {
+	if d < least || d > most {
+		return fmt.Errorf("%s is not between %s and %s", d, least, most)
 	}
 	return nil
 }

@@ -32,6 +32,7 @@ func Flags(flags *pflag.FlagSet) {
 	flags.Int("sync-waiting", d.SyncWaiting, "how many callers may wait for a slot")
 	flags.Int("max-backlog", d.MaxBacklog, "how many events of one app may wait")
 	flags.Int64("max-backlog-bytes", d.MaxBacklogBytes, "how many bytes of events of one app may wait")
+	flags.Duration("keep-dead-letters", d.KeepDeadLetters, "how long dead letters are kept")
 	flags.Int64("max-body", d.MaxBody, "how many `bytes` the body of a request may have")
 	flags.Duration("drain", d.Drain, "how long to let runs in progress go on when told to stop")
 	flags.String("log-level", d.LogLevel, "trace, debug, info, warn, error or off")

@@ -46,7 +46,7 @@ func TestFlagsAreTheSettings(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := Default(); !reflect.DeepEqual(got, want) || len(all) != 13 {
+	if want := Default(); !reflect.DeepEqual(got, want) || len(all) != 14 {
 		t.Errorf("with all of %d flags at their defaults: %+v, want %+v", len(all), got, want)
 	}
 }
@@ -83,6 +83,7 @@ func TestWrongValuesStopTheStart(t *testing.T) {
 		{"a body over the limit", "max_body: 6291457", nil, nil, `: max_body: 6291457 is not between 1 and 6291456`},
 		{"no unit", "drain: 30", nil, nil, `: drain: "30" is not a duration, such as 30s or 1m30s`},
 		{"a negative time", "", nil, []string{"--drain=-1s"}, `--drain: -1s is not between 0s and 10m0s`},
+		{"a time too short", "keep_dead_letters: 1m", nil, nil, `: keep_dead_letters: 1m0s is not between 1h0m0s and 8784h0m0s`},
 		{"not a truth", "", map[string]string{"PICLOUD_CATCH_ALL": "yes"}, nil, `PICLOUD_CATCH_ALL: "yes" is neither true nor false`},
 		{"an empty variable", "", map[string]string{"PICLOUD_LISTEN": ""}, nil, `PICLOUD_LISTEN: "" is not host:port, such as 127.0.0.1:8080 or :8080`},
 		{"a port by name", "listen: localhost:http", nil, nil, `: listen: "localhost:http" is not host:port, such as 127.0.0.1:8080 or :8080`},

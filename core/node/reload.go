@@ -65,7 +65,7 @@ func (n *Node) maintain(ctx context.Context, executions *postgres.ExecutionStore
 		if _, err := results.Purge(ctx); err != nil && ctx.Err() == nil {
 			n.log.Warn("cannot remove old results", "error", err)
 		}
-		if _, err := letters.Purge(ctx); err != nil && ctx.Err() == nil {
+		if _, err := letters.Purge(ctx, n.cfg.KeepDeadLetters); err != nil && ctx.Err() == nil {
 			n.log.Warn("cannot remove old dead letters", "error", err)
 		}
 		select {

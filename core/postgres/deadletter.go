@@ -126,25 +126,36 @@ func (s *DeadLetterStore) ResolveAll(
 
 const sqlDeadLetterPurge = `
 DELETE FROM dead_letters WHERE id = ANY (ARRAY (
-    SELECT id FROM dead_letters WHERE created_at < clock_timestamp() - interval '30 days' ORDER BY created_at LIMIT 1000
+    SELECT id FROM dead_letters WHERE created_at < clock_timestamp() - $1::interval ORDER BY created_at LIMIT 1000
     FOR UPDATE SKIP LOCKED))`
 
 const sqlRootPurge = `
 DELETE FROM roots WHERE id = ANY (ARRAY (
-    SELECT id FROM roots WHERE updated_at < clock_timestamp() - interval '31 days' ORDER BY updated_at LIMIT 1000
+    SELECT id FROM roots WHERE updated_at < clock_timestamp() - $1::interval ORDER BY updated_at LIMIT 1000
     FOR UPDATE SKIP LOCKED))`
 
 const sqlReplayPurge = `
 DELETE FROM replays WHERE id = ANY (ARRAY (
-    SELECT id FROM replays WHERE state <> 'running' AND created_at < clock_timestamp() - interval '31 days' LIMIT 1000
+    SELECT id FROM replays WHERE state <> 'running' AND created_at < clock_timestamp() - $1::interval LIMIT 1000
     FOR UPDATE SKIP LOCKED))`
 
-// Purge removes dead letters that are 30 days old, and then the budgets of chains that none of them can continue and what
-// is known of their replays, some at a time. It returns how many rows that were.
-func (s *DeadLetterStore) Purge(ctx context.Context) (removed int64, err error) {
-	for _, sql := range []string{sqlDeadLetterPurge, sqlRootPurge, sqlReplayPurge} {
+// keepRoots is the least time that the budget of a chain is kept after its last event, since entries may wait as well.
+const keepRoots = 31 * 24 * time.Hour
+
+// Purge removes dead letters that are older than keep, and then the budgets of chains that none of them can continue and
+// what is known of their replays, some at a time. It returns how many rows that were.
+func (s *DeadLetterStore) Purge(ctx context.Context, keep time.Duration) (removed int64, err error) {
+	const day = 24 * time.Hour
+	for _, old := range []struct {
+		sql string
+		age time.Duration
+	}{
+		{sqlDeadLetterPurge, keep},
+		{sqlRootPurge, max(keep+day, keepRoots)},
+		{sqlReplayPurge, keep + day},
+	} {
 		for {
-			tag, err := s.pool.Exec(ctx, sql)
+			tag, err := s.pool.Exec(ctx, old.sql, old.age)
 			if err != nil {
 				return removed, fmt.Errorf("remove old dead letters: %w", err)
 			}
