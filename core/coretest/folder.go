@@ -21,9 +21,15 @@ func DataDir(t testing.TB) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := os.RemoveAll(dir); err != nil {
-			t.Errorf("remove data folder: %v", err)
+		// The server of a process that was killed may still write while it notices.
+		var err error
+		for range 50 {
+			if err = os.RemoveAll(dir); err == nil {
+				return
+			}
+			<-time.After(100 * time.Millisecond)
 		}
+		t.Errorf("remove data folder: %v", err)
 	})
 	return dir
 }
