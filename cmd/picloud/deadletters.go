@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -210,7 +211,14 @@ without this command; --cancel ends one that goes on.`,
   picloud dead-letters replay-all --script order --since 24h --rate 50 --stop-on-failure`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if id, _ := cmd.Flags().GetString("cancel"); id != "" {
-				return c.printReplay(call[api.Replay](cmd.Context(), c, http.MethodPost, client.Path("apps", c.app, "replays", id, "cancel"), nil))
+				r, err := call[api.Replay](cmd.Context(), c, http.MethodPost, client.Path("apps", c.app, "replays", id, "cancel"), nil)
+				if err != nil {
+					return absent(err, fmt.Sprintf("replay %s in app %q", id, c.app), "dead-letters ls --all --app "+c.app)
+				}
+				return c.printReplay(&r)
+			}
+			if in.Rate < 1 {
+				return errors.New("--rate is how many are put back a second, 1 at least")
 			}
 			filter, err := f.filter()
 			if err != nil {
@@ -222,7 +230,7 @@ without this command; --cancel ends one that goes on.`,
 	})
 	flags := command.Flags()
 	flags.IntVar(&in.Rate, "rate", 10, "how many a second")
-	flags.BoolVar(&in.StopOnFailure, "stop-on-failure", false, "stop as soon as one of them fails for good again")
+	flags.BoolVar(&in.StopOnFailure, "stop-on-failure", false, "stop once one of them has failed for good again, within a second or two")
 	flags.BoolVar(&in.Preview, "preview", false, "only tell how many there are")
 	flags.String("cancel", "", "end the replay with this `id`")
 	return command
@@ -257,13 +265,10 @@ func (c *cli) replayAll(ctx context.Context, in api.NewReplays) error {
 			return err
 		}
 	}
-	return c.printReplay(r, nil)
+	return c.printReplay(&r)
 }
 
-func (c *cli) printReplay(r api.Replay, err error) error {
-	if err != nil {
-		return absentApp(err, c.app)
-	}
+func (c *cli) printReplay(r *api.Replay) error {
 	return c.print(r, func() grid {
 		if r.State == "preview" {
 			return grid{rows: [][]string{{"would put back", fmt.Sprint(r.Total)}}}

@@ -112,6 +112,9 @@ func (c *cli) explainEntry(ctx context.Context, id string) error {
 				g.rows = append(g.rows, []string{"", "until: " + clock(r.Until)})
 			}
 		}
+		if !x.ExpiresAt.IsZero() {
+			g.rows = append(g.rows, []string{"expires", clock(x.ExpiresAt) + ", if it has not started by then"})
+		}
 		return g
 	})
 }

@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/google/uuid"
+
 	"github.com/picloud/picloud/core/api"
 	"github.com/picloud/picloud/core/coretest"
 )
@@ -198,6 +200,8 @@ func TestCommands(t *testing.T) {
 			{[]string{"invoke", "greet", "--header", "x"}, "picloud: --header is 'Name: value', not \"x\"\n"},
 			{[]string{"scripts", "activate", "greet", "9"}, "picloud: there is no version 9 of a script \"greet\""},
 			{[]string{"routes", "rm", "GET /nope"}, "picloud: there is no route \"GET /nope\" in app \"default\""},
+			{[]string{"dead-letters", "replay-all", "--rate", "0"}, "picloud: --rate is how many are put back a second"},
+			{[]string{"dead-letters", "replay-all", "--cancel", uuid.NewString()}, "picloud: there is no replay "},
 			{[]string{"apps", "delete", "default"}, "picloud: this deletes default with all its scripts"},
 			{[]string{"apps", "show", "nope"}, "picloud: there is no app \"nope\": see `picloud apps ls`\n"},
 			{[]string{"apps", "ls", "--output", "xml"}, "picloud: --output is table or json, not \"xml\"\n"},

@@ -89,7 +89,7 @@ fails the dead letter stays open.`,
 			},
 		},
 		forHTTP, deadLetter,
-		enable("enable", "Have a trigger take events again", true), enable("disable", "Have a trigger take no more events", false),
+		enable("enable", "Have a trigger take events again", true), enable("disable", "Have a trigger take no more events; requests of its route are then delivered as the script says", false),
 		c.pauseCommand("NAME", "pause", "Have the trigger start nothing", c.triggers),
 		c.pauseCommand("NAME", "resume", "End a pause of the trigger", c.triggers),
 		&cobra.Command{

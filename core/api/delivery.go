@@ -2,8 +2,9 @@ package api
 
 import (
 	"crypto/sha256"
-	"encoding/binary"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/google/uuid"
@@ -40,7 +41,7 @@ func (d *Delivery) options(place string) (*trigger.Options, error) {
 	}
 	s := &spans{place: place}
 	o := &trigger.Options{
-		RunAt: d.RunAt, Delay: time.Duration(s.read("delay", d.Delay)), ExpiresIn: time.Duration(s.read("expires_in", d.ExpiresIn)),
+		RunAt: d.RunAt, Delay: time.Duration(s.read("delay", d.Delay)), ExpiresIn: time.Duration(s.positive("expires_in", d.ExpiresIn)),
 		Priority: d.Priority, MaxAttempts: d.MaxAttempts, OrderingKey: d.OrderingKey, ConcurrencyKey: d.ConcurrencyKey,
 		RateKey: d.RateKey, DebounceKey: d.DebounceKey,
 	}
@@ -59,17 +60,17 @@ func (d *Delivery) options(place string) (*trigger.Options, error) {
 	return o, nil
 }
 
-// idempotency makes a key of a request; the parts are all that makes it what it is. Without a key it is nil.
-func (k KeyHeader) idempotency(scope uuid.UUID, parts ...[]byte) *outbox.Idempotency {
+// idempotency makes a key of a request, which is the same if all of its body is. Without a key it is nil.
+func (k KeyHeader) idempotency(scope uuid.UUID, request any) (*outbox.Idempotency, error) {
 	if k.IdempotencyKey == "" {
-		return nil
+		return nil, nil
 	}
-	h := sha256.New()
-	for _, p := range parts {
-		h.Write(binary.AppendUvarint(nil, uint64(len(p))))
-		h.Write(p)
+	encoded, err := json.Marshal(request)
+	if err != nil {
+		return nil, fmt.Errorf("encode the request: %w", err)
 	}
-	return &outbox.Idempotency{Scope: scope, Key: k.IdempotencyKey, Hash: h.Sum(nil)}
+	hash := sha256.Sum256(encoded)
+	return &outbox.Idempotency{Scope: scope, Key: k.IdempotencyKey, Hash: hash[:]}, nil
 }
 
 // Accepted is an event that is safe and will run.

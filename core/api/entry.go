@@ -89,8 +89,9 @@ type CancelledLane struct {
 
 // Explanation says why an entry has not ended.
 type Explanation struct {
-	State   string   `json:"state" enum:"scheduled,ready,running,blocked"`
-	Reasons []Reason `json:"reasons" doc:"The strongest first"`
+	State     string    `json:"state" enum:"scheduled,ready,running,blocked"`
+	Reasons   []Reason  `json:"reasons" doc:"The strongest first"`
+	ExpiresAt time.Time `json:"expires_at,omitzero" doc:"It is given up if it has not started by then"`
 }
 
 // Reason is one thing that holds an entry.
@@ -207,9 +208,12 @@ func (a *api) explainEntry(ctx context.Context, in *EntryPath) (*body[Explanatio
 	}
 	facts := a.Lanes.Facts(f.Lane, f.Target)
 	facts.State, facts.Now, facts.RunAt, facts.Attempt, facts.LastError = f.State, f.Now, f.RunAt, f.Attempt, f.LastError
-	facts.Cancelled, facts.Gate, facts.GateHeld, facts.GateLimit = f.Cancelled, f.Gate, f.GateHeld, f.GateLimit
+	facts.Cancelled, facts.Gate, facts.GateLimit = f.Cancelled, f.Gate, f.GateLimit
 	facts.Holders, facts.Ahead, facts.Owner, facts.OwnerLive = f.Holders, f.Ahead, f.Owner, f.OwnerLive
 	out := Explanation{State: states[f.State]}
+	if f.State != outbox.Running { // what has started does not expire
+		out.ExpiresAt = f.ExpiresAt.UTC()
+	}
 	for _, r := range explain.Why(&facts) {
 		x := Reason{Code: string(r.Code), Message: r.Message, Frees: r.Frees, Until: r.Until.UTC()}
 		for _, id := range r.By {

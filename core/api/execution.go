@@ -49,7 +49,7 @@ type Execution struct {
 	TriggerID  string    `json:"trigger_id,omitempty" format:"uuid" doc:"The route or trigger that asked for it"`
 	AcceptedAt time.Time `json:"accepted_at"`
 	StartedAt  time.Time `json:"started_at"`
-	FinishedAt time.Time `json:"finished_at"`
+	FinishedAt time.Time `json:"finished_at" doc:"When the end was recorded"`
 	DurationMS float64   `json:"duration_ms" example:"12.5"`
 }
 

@@ -82,7 +82,9 @@ func (a *api) invoke(ctx context.Context, in *struct {
 	if s.Version == 0 {
 		return nil, &tenant.Conflict{Message: fmt.Sprintf("%q has no active version", s.Name)}
 	}
-	call.Idempotency = in.idempotency(s.ID, []byte(call.Method), []byte(call.Path), []byte(call.Query), call.Body)
+	if call.Idempotency, err = in.idempotency(s.ID, in.Body); err != nil {
+		return nil, err
+	}
 	r, err := a.Invoker.Invoke(ctx, s.Script, call)
 	if duplicate := (*outbox.Duplicate)(nil); errors.As(err, &duplicate) {
 		r.ExecutionID, err = duplicate.Entry, nil

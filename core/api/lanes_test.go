@@ -53,6 +53,9 @@ func TestQueue(t *testing.T) {
 		"body.policy.ordering_key":    {"ordering_key": "{cookie.x}"},
 		"body.policy.key_concurrency": {"key_concurrency": 2},
 		"body.policy.debounce":        {"debounce": object{"wait": "1s"}, "delay": "1s"},
+		"body.policy.rate_key":        {"rate": object{"limit": 1}, "rate_key": "{headers.x-tenant}"}, // a message has none
+		"body.policy.rate.per":        {"rate": object{"limit": 1, "per": "0s"}},
+		"body.policy.expires_in":      {"expires_in": "1s", "delay": "1s"},
 	} {
 		p := s.problem(t, 422, "PATCH", "/api/v1/apps/a/queues/mail", object{"policy": wrong})
 		if len(p.Errors) != 1 || p.Errors[0].Location != field {
@@ -64,6 +67,11 @@ func TestQueue(t *testing.T) {
 	s.problem(t, 409, "DELETE", "/api/v1/apps/a/scripts/hello", nil)
 	s.wait(t, lane.App, q.ID, script.ID, 0, "")
 	s.problem(t, 409, "DELETE", "/api/v1/apps/a/queues/mail", nil)
+	var counted api.QueueWithCounts
+	s.want(t, 200, "GET", "/api/v1/apps/a/queues/mail", nil, &counted)
+	if counted.Waiting != 1 || counted.Running != 0 || counted.Name != "mail" {
+		t.Errorf("with its counts: %+v", counted)
+	}
 	var cancelled api.CancelledLane
 	s.want(t, 200, "POST", "/api/v1/apps/a/entries/cancel", object{"queue": "mail"}, &cancelled)
 	if cancelled.Cancelled != 1 {
@@ -95,6 +103,24 @@ func TestSendMessage(t *testing.T) {
 	if m := <-s.sent; m.Idempotency == nil || m.Idempotency.Key != "k1" || len(m.Idempotency.Hash) != 32 {
 		t.Errorf("the key is %+v", m.Idempotency)
 	}
+	hash := func(message object) []byte {
+		t.Helper()
+		if r := s.do(t, "POST", send, message, "Idempotency-Key", "k2"); r.status != 202 {
+			t.Fatalf("with a key: %d %s", r.status, r.body)
+		}
+		return (<-s.sent).Idempotency.Hash
+	}
+	same := hash(object{"text": "x"})
+	if !slices.Equal(hash(object{"text": "x"}), same) {
+		t.Error("the same request is another")
+	}
+	for _, other := range []object{
+		{"text": "y"}, {"text": "x", "delay": "1s"}, {"text": "x", "ordering_key": "o"}, {"text": "x", "content_type": "text/x"},
+	} {
+		if slices.Equal(hash(other), same) {
+			t.Errorf("%v counts as the request without it", other)
+		}
+	}
 	s.want(t, 202, "POST", send, object{"text": "again"}, &sent)
 	if sent.ExecutionID != executionID.String() {
 		t.Errorf("a repeat is %+v", sent)
@@ -107,6 +133,7 @@ func TestSendMessage(t *testing.T) {
 	}
 	s.problem(t, 422, "POST", send, object{"text": "x", "data": 1})
 	s.problem(t, 422, "POST", send, object{"text": "x", "delay": "soon"})
+	s.problem(t, 422, "POST", send, object{"text": "x", "expires_in": "0s"})
 }
 
 func TestTriggers(t *testing.T) {
@@ -211,8 +238,14 @@ func TestEntries(t *testing.T) {
 		}
 		return codes, x
 	}
-	if codes, x := why(delayed); !slices.Equal(codes, []string{"delayed"}) || x.Reasons[0].Until.IsZero() {
+	if codes, x := why(delayed); !slices.Equal(codes, []string{"delayed"}) || x.Reasons[0].Until.IsZero() || !x.ExpiresAt.IsZero() {
 		t.Errorf("delayed: %+v", x)
+	}
+	if _, err := s.pool.Exec(t.Context(), `UPDATE outbox SET expires_at = run_at WHERE id = $1`, delayed); err != nil {
+		t.Fatal(err)
+	}
+	if _, x := why(delayed); !x.ExpiresAt.Equal(x.Reasons[0].Until) {
+		t.Errorf("delayed and expiring: %+v", x)
 	}
 	if codes, x := why(behind); !slices.Equal(codes, []string{"gate"}) || !slices.Equal(x.Reasons[0].BlockedBy, []string{holder.String()}) {
 		t.Errorf("behind a gate: %+v", x)

@@ -14,7 +14,7 @@ type Policy struct {
 	MaxAttempts    int       `json:"max_attempts,omitempty" minimum:"0" maximum:"25" doc:"How often an event is tried; that of the script if absent"`
 	Backoff        *Backoff  `json:"backoff,omitempty" doc:"How long to wait before the next attempt"`
 	Delay          string    `json:"delay,omitempty" maxLength:"32" example:"10s" doc:"Before the first attempt"`
-	ExpiresIn      string    `json:"expires_in,omitempty" maxLength:"32" example:"1h" doc:"An event that has not started by then is given up"`
+	ExpiresIn      string    `json:"expires_in,omitempty" maxLength:"32" example:"1h" doc:"From acceptance; an attempt that has not started by then is not made: the event is given up"`
 	Priority       int       `json:"priority,omitempty" minimum:"-100" maximum:"100" doc:"Among those that wait here: the lower the earlier"`
 	OrderingKey    string    `json:"ordering_key,omitempty" maxLength:"1024" example:"{body.customer.id}" doc:"Events of one key run one after the other, in the order of acceptance; the next waits until the one before has ended for good. A template over the event: {params.name}, {query.name}, {headers.name}, {body.path}"`
 	Concurrency    int       `json:"concurrency,omitempty" minimum:"0" maximum:"10000" doc:"How many run at one time"`
@@ -62,6 +62,15 @@ type spans struct {
 	err   error
 }
 
+// positive reads a span that is absent or more than nothing: "0s" would pass for absent.
+func (s *spans) positive(field, text string) retry.Duration {
+	d := s.read(field, text)
+	if d <= 0 && text != "" && s.err == nil {
+		s.err = wrong(s.place+field, "must be more than 0")
+	}
+	return d
+}
+
 func (s *spans) read(field, text string) retry.Duration {
 	if text == "" || s.err != nil {
 		return 0
@@ -73,11 +82,12 @@ func (s *spans) read(field, text string) retry.Duration {
 	return retry.Duration(d)
 }
 
-// record checks a policy; place is where it stands in the request, with a dot at its end.
-func (p *Policy) record(place string) (*tenant.Policy, error) {
+// record checks a policy; place is where it stands in the request, with a dot at its end. Its keys may name parts of
+// requests only where requests come by it.
+func (p *Policy) record(place string, requests bool) (*tenant.Policy, error) {
 	s := &spans{place: place}
 	out := &tenant.Policy{
-		MaxAttempts: p.MaxAttempts, Delay: s.read("delay", p.Delay), ExpiresIn: s.read("expires_in", p.ExpiresIn),
+		MaxAttempts: p.MaxAttempts, Delay: s.read("delay", p.Delay), ExpiresIn: s.positive("expires_in", p.ExpiresIn),
 		Priority: p.Priority, OrderingKey: p.OrderingKey, Concurrency: p.Concurrency, ConcurrencyKey: p.ConcurrencyKey,
 		KeyConcurrency: p.KeyConcurrency, RateKey: p.RateKey,
 	}
@@ -85,13 +95,13 @@ func (p *Policy) record(place string) (*tenant.Policy, error) {
 		out.Backoff = p.Backoff.record(s)
 	}
 	if r := p.Rate; r != nil {
-		out.Rate = &tenant.Rate{Limit: r.Limit, Per: s.read("rate.per", r.Per), Burst: r.Burst}
+		out.Rate = &tenant.Rate{Limit: r.Limit, Per: s.positive("rate.per", r.Per), Burst: r.Burst}
 	}
 	if d := p.Debounce; d != nil {
-		out.Debounce = &tenant.Debounce{Key: d.Key, Wait: s.read("debounce.wait", d.Wait), MaxWait: s.read("debounce.max_wait", d.MaxWait)}
+		out.Debounce = &tenant.Debounce{Key: d.Key, Wait: s.positive("debounce.wait", d.Wait), MaxWait: s.positive("debounce.max_wait", d.MaxWait)}
 	}
 	if b := p.Batch; b != nil {
-		out.Batch = &tenant.Batch{Size: b.Size, Window: s.read("batch.window", b.Window)}
+		out.Batch = &tenant.Batch{Size: b.Size, Window: s.positive("batch.window", b.Window)}
 	}
 	if s.err != nil {
 		return nil, s.err
@@ -99,12 +109,12 @@ func (p *Policy) record(place string) (*tenant.Policy, error) {
 	for _, key := range []struct{ field, template string }{
 		{"ordering_key", p.OrderingKey}, {"concurrency_key", p.ConcurrencyKey}, {"rate_key", p.RateKey},
 	} {
-		if err := trigger.CheckTemplate(key.template); err != nil {
+		if err := trigger.CheckTemplate(key.template, requests); err != nil {
 			return nil, wrong(place+key.field, err.Error())
 		}
 	}
 	if p.Debounce != nil {
-		if err := trigger.CheckTemplate(p.Debounce.Key); err != nil {
+		if err := trigger.CheckTemplate(p.Debounce.Key, requests); err != nil {
 			return nil, wrong(place+"debounce.key", err.Error())
 		}
 	}
@@ -119,7 +129,7 @@ func (p *Policy) record(place string) (*tenant.Policy, error) {
 
 func (b *Backoff) record(s *spans) *retry.Policy {
 	out := &retry.Policy{
-		Kind: retry.Kind(b.Kind), Base: s.read("backoff.base", b.Base), Factor: b.Factor, Cap: s.read("backoff.cap", b.Cap),
+		Kind: retry.Kind(b.Kind), Base: s.positive("backoff.base", b.Base), Factor: b.Factor, Cap: s.positive("backoff.cap", b.Cap),
 	}
 	for _, d := range b.Delays {
 		out.Delays = append(out.Delays, s.read("backoff.delays", d))

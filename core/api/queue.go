@@ -27,6 +27,13 @@ type Queue struct {
 	UpdatedAt time.Time `json:"updated_at"`
 }
 
+// QueueWithCounts is a queue with what is in it.
+type QueueWithCounts struct {
+	Queue
+	Waiting int `json:"waiting" doc:"Messages that have not started, or are tried again later; up to 10,000 of each state are counted"`
+	Running int `json:"running" doc:"Messages that run now, counted up to 10,000"`
+}
+
 func viewQueue(q *tenant.QueueRecord) Queue {
 	return Queue{
 		ID: q.ID.String(), Name: q.Name, Script: q.ScriptName, ScriptID: q.Script.String(), Policy: viewPolicy(&q.Policy),
@@ -88,10 +95,14 @@ func (a *api) registerQueues(doc huma.API) {
 	}, a.createQueue)
 	register(a, doc, operation{
 		id: "get-queue", method: http.MethodGet, path: queuePath, tag: "queues", capability: auth.AppRead,
-		summary: "Get a queue",
-	}, func(ctx context.Context, in *QueuePath) (*body[Queue], error) {
+		summary: "Get a queue, and how many messages wait and run",
+	}, func(ctx context.Context, in *QueuePath) (*body[QueueWithCounts], error) {
 		q, err := a.Queues.Get(ctx, app(ctx), in.Queue)
-		return answer(viewQueue(&q)), err
+		if err != nil {
+			return nil, err
+		}
+		waiting, running, err := a.Queues.Counts(ctx, app(ctx), q.ID)
+		return answer(QueueWithCounts{viewQueue(&q), waiting, running}), err
 	})
 	register(a, doc, operation{
 		id: "update-queue", method: http.MethodPatch, path: queuePath, tag: "queues", capability: auth.AppWriteScript,
@@ -136,7 +147,7 @@ func (a *api) createQueue(ctx context.Context, in *struct {
 	if err := tenant.CheckName(in.Body.Name); err != nil {
 		return nil, wrong("body.name", err.Error())
 	}
-	policy, err := in.Body.Policy.record("body.policy.")
+	policy, err := in.Body.Policy.record("body.policy.", false)
 	if err != nil {
 		return nil, err
 	}
@@ -171,7 +182,7 @@ func (a *api) updateQueue(ctx context.Context, in *struct {
 		script = &id
 	}
 	if in.Body.Policy != nil {
-		if policy, err = in.Body.Policy.record("body.policy."); err != nil {
+		if policy, err = in.Body.Policy.record("body.policy.", false); err != nil {
 			return nil, err
 		}
 	}
@@ -200,14 +211,17 @@ func (a *api) sendMessage(ctx context.Context, in *struct {
 	if err != nil {
 		return nil, err
 	}
+	key, err := in.idempotency(q.ID, in.Body)
+	if err != nil {
+		return nil, err
+	}
 	sent, err := a.Sender.Send(ctx, q.Queue, Message{
-		Data: data, ContentType: contentType, Options: options, Principal: by(ctx),
-		Idempotency: in.idempotency(q.ID, []byte(contentType), data),
+		Data: data, ContentType: contentType, Options: options, Principal: by(ctx), Idempotency: key,
 	})
 	if duplicate := (*outbox.Duplicate)(nil); errors.As(err, &duplicate) {
-		return answer(Accepted{ExecutionID: duplicate.Entry.String(), AcceptedAt: duplicate.AcceptedAt.UTC()}), nil
+		sent, err = duplicate.Entry, nil
 	}
-	return answer(Accepted{ExecutionID: sent.String(), AcceptedAt: time.Now().UTC()}), err
+	return answer(Accepted{ExecutionID: sent.String(), AcceptedAt: outbox.AcceptedAt(sent).UTC()}), err
 }
 
 // data returns what a message carries and its content type.

@@ -31,10 +31,12 @@ type ReleaseWithManifest struct {
 	Manifest Manifest `json:"manifest"`
 }
 
-// Manifest is the whole state of an app: what of each script runs, and all routes.
+// Manifest is the whole state of an app: what of each script runs, and all routes, queues and triggers.
 type Manifest struct {
-	Scripts []ManifestScript `json:"scripts"`
-	Routes  []ManifestRoute  `json:"routes"`
+	Scripts  []ManifestScript  `json:"scripts"`
+	Routes   []ManifestRoute   `json:"routes"`
+	Queues   []ManifestQueue   `json:"queues,omitempty" doc:"Absent if there were none"`
+	Triggers []ManifestTrigger `json:"triggers,omitempty" doc:"Absent if there were none"`
 }
 
 // ManifestScript is a script in a release.
@@ -46,6 +48,7 @@ type ManifestScript struct {
 	Version     int    `json:"version" example:"3" doc:"0: none runs"`
 	TimeoutMS   int64  `json:"timeout_ms" example:"30000"`
 	MaxAttempts int    `json:"max_attempts" example:"5"`
+	Policy      Policy `json:"policy"`
 }
 
 // ManifestRoute is a route in a release.
@@ -56,6 +59,27 @@ type ManifestRoute struct {
 	Host    string `json:"host"`
 	Pattern string `json:"pattern" example:"/users/{id}"`
 	Mode    string `json:"mode" enum:"sync,async"`
+	WaitMS  int64  `json:"wait_ms,omitempty" example:"2000" doc:"How long a caller waits before the run goes on without it"`
+}
+
+// ManifestQueue is a queue in a release.
+type ManifestQueue struct {
+	ID     string `json:"id" format:"uuid"`
+	Name   string `json:"name" example:"mail"`
+	Script string `json:"script" format:"uuid"`
+	Policy Policy `json:"policy"`
+}
+
+// ManifestTrigger is a trigger in a release.
+type ManifestTrigger struct {
+	ID      string        `json:"id" format:"uuid"`
+	Name    string        `json:"name" example:"orders"`
+	Kind    string        `json:"kind" enum:"http,dead_letter"`
+	Script  string        `json:"script" format:"uuid"`
+	Route   string        `json:"route,omitempty" format:"uuid" doc:"Of kind http"`
+	Filter  TriggerFilter `json:"filter"`
+	Policy  Policy        `json:"policy"`
+	Enabled bool          `json:"enabled"`
 }
 
 // ReleasePath is in the input of every operation of a release.

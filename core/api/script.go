@@ -138,7 +138,7 @@ func (a *api) updateScript(ctx context.Context, in *struct {
 	}
 	var policy *tenant.Policy
 	if in.Body.Policy != nil {
-		if policy, err = in.Body.Policy.record("body.policy."); err != nil {
+		if policy, err = in.Body.Policy.record("body.policy.", true); err != nil {
 			return nil, err
 		}
 	}

@@ -66,6 +66,8 @@ type QueueStore interface {
 	List(ctx context.Context, app uuid.UUID, cursor string, limit int) ([]tenant.QueueRecord, string, error)
 	Update(ctx context.Context, by, app, id uuid.UUID, script *uuid.UUID, policy *tenant.Policy) (tenant.QueueRecord, error)
 	Delete(ctx context.Context, by, app, id uuid.UUID) error
+	// Counts returns how many messages wait and how many run; of each state it counts up to 10,000.
+	Counts(ctx context.Context, app, id uuid.UUID) (waiting, running int, err error)
 }
 
 // TriggerStore keeps triggers.

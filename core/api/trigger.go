@@ -163,7 +163,7 @@ func (a *api) createTrigger(ctx context.Context, in *struct {
 // ofTrigger reads the policy of a trigger of the given kind.
 func (p *Policy) ofTrigger(kind string) (*tenant.Policy, error) {
 	const place = "body.policy."
-	out, err := p.record(place)
+	out, err := p.record(place, kind == tenant.TriggerHTTP)
 	if err != nil || kind != tenant.TriggerDeadLetter {
 		return out, err
 	}

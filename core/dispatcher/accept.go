@@ -99,6 +99,9 @@ func (d *Dispatcher) Append(ctx context.Context, e *outbox.Entry) error {
 	if e.Depth > outbox.MaxDepth {
 		return outbox.ErrTooDeep
 	}
+	if err := d.Ready(); err != nil {
+		return err
+	}
 	if err := d.admission.admit(ctx, e); err != nil {
 		return err
 	}
@@ -119,9 +122,6 @@ func (d *Dispatcher) Append(ctx context.Context, e *outbox.Entry) error {
 		}
 	default:
 		e.State = outbox.Ready
-	}
-	if err := d.Ready(); err != nil && !claimed {
-		return err
 	}
 	return d.write(ctx, speed, e, func(err error) {
 		switch {

@@ -37,7 +37,9 @@ func (d *Dispatcher) claimLoop(ctx context.Context) {
 		case <-timer.C:
 			at = time.Now().Add(time.Hour)
 			timer.Reset(time.Hour)
-			d.promote(ctx)
+			if next := d.promote(ctx); next > 0 {
+				set(next)
+			}
 		case <-ctx.Done():
 			return
 		}
@@ -47,17 +49,25 @@ func (d *Dispatcher) claimLoop(ctx context.Context) {
 	}
 }
 
-func (d *Dispatcher) promote(ctx context.Context) {
+// promoteAtLeast is how long an entry that is due and not free waits for the next look: another node has it in hand.
+const promoteAtLeast = 10 * time.Millisecond
+
+// promote makes due entries ready and returns how long until the next is due; zero: none is.
+func (d *Dispatcher) promote(ctx context.Context) time.Duration {
 	for {
-		n, err := d.cfg.Claims.Promote(ctx)
+		n, next, err := d.cfg.Claims.Promote(ctx)
 		if err != nil {
 			d.log.Warn("cannot promote due entries", "error", err)
-			return
+			return 0
 		}
-		if n == 0 {
-			return
+		switch {
+		case n > 0:
+			d.backlog.Store(true)
+		case next == nil:
+			return 0
+		default:
+			return max(*next, promoteAtLeast)
 		}
-		d.backlog.Store(true)
 	}
 }
 
@@ -77,6 +87,7 @@ type part struct {
 
 // claim takes entries while there is room. Where a rate holds entries back, it returns how long until the first may start.
 func (d *Dispatcher) claim(ctx context.Context, t *turn) (wait time.Duration) {
+	round := -1 // entries claimed since the walk began at the first lane; negative: it has not yet
 	for d.Ready() == nil {
 		room := d.slots.room()
 		if room == 0 {
@@ -88,25 +99,29 @@ func (d *Dispatcher) claim(ctx context.Context, t *turn) (wait time.Duration) {
 			d.log.Warn("cannot look for entries", "error", err)
 			return wait
 		}
-		wrapped := t.last == outbox.LaneKey{} // the walk began at the first lane
+		if (t.last == outbox.LaneKey{}) {
+			round = 0
+		}
 		d.note(t, lanes, len(lanes) < lanePage)
 		parts, held := d.share(lanes, room)
 		if held > 0 && (wait == 0 || held < wait) {
 			wait = held
 		}
-		claimed := 0
 		if len(parts) > 0 {
-			var used int
-			if claimed, used, err = d.take(ctx, parts); err != nil {
+			claimed, used, err := d.take(ctx, parts)
+			if err != nil {
 				d.slots.asyncPlaces.Release(int64(room))
 				d.suspect.Store(true)
 				d.log.Warn("cannot claim", "error", err)
 				return wait
 			}
 			room -= used
+			if round >= 0 {
+				round += claimed
+			}
 		}
 		d.slots.asyncPlaces.Release(int64(room))
-		if claimed == 0 && wrapped && len(lanes) < lanePage {
+		if round == 0 && len(lanes) < lanePage {
 			return wait // a whole round, and nothing may start
 		}
 	}
@@ -242,7 +257,7 @@ func (d *Dispatcher) turnAway(e *outbox.Entry, lane *tenant.Lane) bool {
 	case e.Expired:
 		x.Outcome, x.Reason = outbox.Expired, outbox.ReasonExpired
 	case e.RateKey != "" && lane != nil:
-		wait := d.limits.takeKey(lane, e.RateKey, e.ID)
+		wait := d.limits.takeKey(lane, e.RateKey, e.Claims > e.Attempt) // it came before, and was given back
 		if wait <= 0 {
 			return false
 		}

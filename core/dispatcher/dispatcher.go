@@ -36,8 +36,9 @@ type ClaimStore interface {
 	Ready(ctx context.Context, after outbox.LaneKey, limit int) ([]outbox.LaneKey, error)
 	// Claim takes ready entries, at most the quota of each lane. Their attempt is counted.
 	Claim(ctx context.Context, owner int64, quotas []outbox.Quota) ([]*outbox.Entry, error)
-	// Promote makes due entries ready and returns how many.
-	Promote(ctx context.Context) (int, error)
+	// Promote makes due entries ready and returns how many. Where there was none, next is how long until the next is due;
+	// nil: none is.
+	Promote(ctx context.Context) (n int, next *time.Duration, err error)
 	// Expire ends entries that waited too long and returns how many.
 	Expire(ctx context.Context) (int, error)
 	// Cancelled lists the running entries of an epoch that are to be stopped.
@@ -93,6 +94,7 @@ var (
 	errShutdown  = &fault.Fault{Kind: fault.Cancelled, Origin: fault.Platform, Message: "the node is shutting down"}
 	errLost      = &fault.Fault{Kind: fault.Cancelled, Origin: fault.Platform, Message: "the node lost its lease"}
 	errCancelled = &fault.Fault{Kind: fault.Cancelled, Origin: fault.Caller, Message: "the execution was cancelled"}
+	errPaused    = &fault.Fault{Kind: fault.Cancelled, Origin: fault.Platform, Message: "the script was paused before it could start"}
 	errCompany   = &fault.Fault{Kind: fault.Cancelled, Origin: fault.Platform, Message: "another event of its batch was cancelled"}
 )
 

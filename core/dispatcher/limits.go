@@ -19,14 +19,19 @@ type limits struct {
 	nodes   int
 	running map[uuid.UUID]int     // runs by lane and by script
 	buckets map[uuid.UUID]*bucket // of lanes with a rate
-	keys    map[rateKey]*bucket
-	grants  map[uuid.UUID]int64 // when entries may start for which a start was set aside
+	keys    map[rateKey]*keyBucket
 }
 
 // rateKey is one key of a lane whose rate is by key.
 type rateKey struct {
 	lane uuid.UUID
 	key  string
+}
+
+// keyBucket is the bucket of one key, and the time up to which starts are promised to entries that were sent away.
+type keyBucket struct {
+	bucket
+	promised int64
 }
 
 // unlimited is the room of a lane without limits.
@@ -37,8 +42,7 @@ const maxBuckets = 10_000
 
 func newLimits(clock func() int64) *limits {
 	return &limits{
-		clock: clock, nodes: 1, running: map[uuid.UUID]int{}, buckets: map[uuid.UUID]*bucket{}, keys: map[rateKey]*bucket{},
-		grants: map[uuid.UUID]int64{},
+		clock: clock, nodes: 1, running: map[uuid.UUID]int{}, buckets: map[uuid.UUID]*bucket{}, keys: map[rateKey]*keyBucket{},
 	}
 }
 
@@ -114,55 +118,47 @@ func (l *limits) count(id uuid.UUID, n int) {
 	}
 }
 
-// grantFor is how long a start that was set aside may be used after its time.
-const grantFor = 2 * time.Second
+// keySlack is by how much an entry that comes back may miss its time: for so long no newcomer takes its start, and the next
+// one, who comes in time, is not sent away.
+const keySlack = 50 * time.Millisecond
 
-// takeKey takes a start of one key of a lane for an entry. Where there is none it returns how long until the one that is
-// set aside for this entry, which then need not ask twice.
-func (l *limits) takeKey(lane *tenant.Lane, key string, entry uuid.UUID) time.Duration {
+// takeKey takes a start of one key of a lane. Where there is none it returns how long until the time at which the entry is
+// to come back, in whole milliseconds. Those who come back take their start before newcomers, who queue behind them.
+func (l *limits) takeKey(lane *tenant.Lane, key string, back bool) time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if lane.Policy.Rate == nil {
 		return 0
 	}
 	now := l.clock()
-	if at, granted := l.grants[entry]; granted {
-		if now < at {
-			return time.Duration(at - now)
-		}
-		delete(l.grants, entry)
-		if now < at+int64(grantFor) {
-			return 0
-		}
-	}
-	if len(l.keys) >= maxBuckets || len(l.grants) >= 10*maxBuckets {
-		l.forget(now)
-	}
 	k := rateKey{lane.ID, key}
 	b := l.keys[k]
 	if b == nil {
-		b = &bucket{at: now, level: math.Inf(1)}
+		if len(l.keys) >= maxBuckets {
+			l.forget(now)
+		}
+		b = &keyBucket{bucket: bucket{at: now, level: math.Inf(1)}}
 		l.keys[k] = b
 	}
 	b.shape(lane.Policy.Rate, l.nodes)
-	b.take(now, 1)
-	if b.level >= 0 {
+	b.fill(now)
+	needed := 1.0
+	if back {
+		needed = max(0.5, 1-float64(keySlack)*b.perNano)
+	}
+	if b.level >= needed && (back || b.promised+int64(keySlack) < now) {
+		b.take(now, 1)
 		return 0
 	}
-	wait := time.Duration(math.Ceil(-b.level / b.perNano))
-	l.grants[entry] = now + int64(wait)
-	return wait
+	next := now + max(int64(time.Millisecond), int64(math.Ceil((1-b.level)/b.perNano)))
+	b.promised = min(max(b.promised+int64(1/b.perNano), next), now+int64(tenant.MaxDelay))
+	return (time.Duration(b.promised-now) + time.Millisecond - 1).Truncate(time.Millisecond)
 }
 
-// forget drops keys that would be as good as new, and starts that nobody came for.
+// forget drops keys that would be as good as new.
 func (l *limits) forget(now int64) {
-	for id, at := range l.grants {
-		if at+int64(grantFor) < now {
-			delete(l.grants, id)
-		}
-	}
 	for k, b := range l.keys {
-		if b.fill(now); b.level >= b.burst {
+		if b.fill(now); b.level >= b.burst && b.promised+int64(keySlack) < now {
 			delete(l.keys, k)
 		}
 	}
@@ -208,8 +204,7 @@ func (l *limits) bucketOf(id uuid.UUID, p *tenant.Policy) *bucket {
 // share is a node's part of a limit.
 func share(most, nodes int) int { return (most + nodes - 1) / nodes }
 
-// bucket is a token bucket (Turner, "New directions in communications", 1986). Its level may go below zero: then tokens
-// are taken that come later. Not safe for concurrent use.
+// bucket is a token bucket (Turner, "New directions in communications", 1986). Not safe for concurrent use.
 type bucket struct {
 	at      int64 // nanoseconds of the last look
 	level   float64

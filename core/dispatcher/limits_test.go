@@ -1,6 +1,8 @@
 package dispatcher
 
 import (
+	"cmp"
+	"slices"
 	"testing"
 	"time"
 
@@ -69,40 +71,61 @@ func TestLimitsModel(t *testing.T) {
 	})
 }
 
-// Entries of a key that is over its rate are given times, each of which it keeps to, and which together keep to the rate.
+// However entries of a key come, and however late they come back: in no span of time do more start than the burst and what
+// the time has brought, but for half of one; nobody is sent away for ever, and nobody who keeps to its time twice.
 func TestKeyRateModel(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
 		now := int64(time.Hour)
 		l := newLimits(func() int64 { return now })
-		limit, burst := rapid.IntRange(1, 20).Draw(rt, "limit"), rapid.IntRange(1, 5).Draw(rt, "burst")
+		limit, burst := rapid.IntRange(1, 200).Draw(rt, "limit"), rapid.IntRange(1, 5).Draw(rt, "burst")
 		lane := &tenant.Lane{ID: uuid.New(), Script: &tenant.Script{}, Policy: tenant.Policy{
 			Rate: &tenant.Rate{Limit: limit, Burst: burst}, RateKey: "k",
 		}}
+		punctual := rapid.Bool().Draw(rt, "punctual")
+		type comer struct {
+			at   int64
+			back bool
+		}
+		comers := make([]comer, rapid.IntRange(1, 60).Draw(rt, "entries"))
+		at := now
+		for i := range comers {
+			at += int64(rapid.IntRange(0, 100).Draw(rt, "ms")) * int64(time.Millisecond)
+			comers[i].at = at
+		}
 		var starts []int64
-		for range rapid.IntRange(1, 60).Draw(rt, "entries") {
-			now += int64(rapid.IntRange(0, 100).Draw(rt, "ms")) * int64(time.Millisecond)
-			id, asked := uuid.New(), now
-			wait := l.takeKey(lane, "k", id)
-			if wait > 0 {
-				now += int64(wait)
-				if again := l.takeKey(lane, "k", id); again != 0 {
-					rt.Fatalf("told to wait %s, and then %s more", wait, again)
-				}
-				now = asked // others come meanwhile
+		for asked := 0; len(comers) > 0; asked++ {
+			if asked > 5000 {
+				rt.Fatalf("%d are still waiting", len(comers))
 			}
-			starts = append(starts, asked+int64(wait))
+			slices.SortStableFunc(comers, func(a, b comer) int { return cmp.Compare(a.at, b.at) })
+			c := comers[0]
+			comers = comers[1:]
+			now = c.at
+			switch wait := l.takeKey(lane, "k", c.back); {
+			case wait <= 0:
+				starts = append(starts, now)
+			case c.back && punctual:
+				rt.Fatalf("came back at its time, and was sent away for %s more", wait)
+			default:
+				late := 0
+				if !punctual {
+					late = rapid.IntRange(0, 2000).Draw(rt, "late")
+				}
+				comers = append(comers, comer{now + int64(wait) + int64(late)*int64(time.Millisecond), true})
+			}
 		}
 		for i := range starts {
-			n := 0
-			for _, s := range starts {
-				if s >= starts[i] && s < starts[i]+int64(time.Second) {
-					n++
+			for j := i; j < len(starts); j++ {
+				allowed := float64(burst) + float64(limit)*time.Duration(starts[j]-starts[i]).Seconds() + 0.5
+				if float64(j-i+1) > allowed+1e-6 {
+					rt.Fatalf("%d starts in %s, of %d a second and a burst of %d", j-i+1, time.Duration(starts[j]-starts[i]), limit, burst)
 				}
 			}
-			if n > limit+burst {
-				rt.Fatalf("%d starts within a second, of %d and a burst of %d", n, limit, burst)
-			}
+		}
+		if took := time.Duration(starts[len(starts)-1] - int64(time.Hour)); punctual &&
+			took > time.Duration(at-int64(time.Hour))+time.Duration(len(starts)+1)*time.Second/time.Duration(limit)+100*time.Millisecond {
+			rt.Fatalf("%d starts took %s", len(starts), took)
 		}
 	})
 }

@@ -195,6 +195,102 @@ func TestPause(t *testing.T) {
 	drained(t, b)
 }
 
+// What waits in memory for a slot when its script is paused does not start either: it is given back, uncharged, or refused.
+func TestPauseBeforeTheSlot(t *testing.T) {
+	t.Parallel()
+	first := entry()
+	hold := make(chan struct{})
+	l := &lanes{lanes: map[uuid.UUID]*tenant.Lane{}}
+	l.set(laneOf(first, tenant.Policy{}))
+	a := setup(t, "", func(_ context.Context, e *outbox.Entry) *fault.Fault {
+		if e.ID == first.ID {
+			<-hold
+		}
+		return nil
+	}, func(c *dispatcher.Config) { c.Lane, c.Slots = l.lane, 1 })
+	second, call := sibling(first), sibling(first)
+	appendAll(t, a, first)
+	<-a.runs.seen
+	appendAll(t, a, second)
+	if second.State != outbox.Running {
+		t.Fatalf("the second is not in memory: state %d", second.State)
+	}
+	call.ReplyTo = uuid.New()
+	w := a.runs.inbox.Register(call.ReplyTo)
+	defer w.Close()
+	if err := a.Call(t.Context(), call); err != nil {
+		t.Fatal(err)
+	}
+	paused := laneOf(first, tenant.Policy{})
+	paused.Paused = true
+	l.set(paused)
+	close(hold)
+	if part, err := w.Next(t.Context(), nil); err != nil || part.Fault == nil || part.Fault.Kind != fault.Unavailable {
+		t.Errorf("the call: %+v, %v", part, err)
+	}
+	coretest.Eventually(t, "the second is given back", func() bool {
+		var state, attempt int
+		err := a.pool.QueryRow(t.Context(), `SELECT state, attempt FROM outbox WHERE id = $1`, second.ID).Scan(&state, &attempt)
+		return err == nil && state == int(outbox.Ready) && attempt == 0
+	})
+	if len(a.runs.attempts(second.ID))+len(a.runs.attempts(call.ID)) > 0 {
+		t.Error("a paused script was started")
+	}
+	l.set(laneOf(first, tenant.Policy{}))
+	a.Wake()
+	drained(t, a)
+}
+
+// However many lanes are held back, the walk over them ends, and what is due elsewhere is seen to.
+func TestManyPausedLanes(t *testing.T) {
+	t.Parallel()
+	app := uuid.New()
+	l := &lanes{lanes: map[uuid.UUID]*tenant.Lane{}}
+	a := setup(t, "", nil, func(c *dispatcher.Config) { c.Lane = l.lane })
+	var all sync.WaitGroup
+	for range 600 {
+		e := entry()
+		e.App = app
+		paused := laneOf(e, tenant.Policy{})
+		paused.Paused = true
+		l.set(paused)
+		all.Go(func() {
+			if err := a.Append(context.Background(), e); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	later := entry()
+	later.Delay = 10 * time.Millisecond
+	appendAll(t, a, later)
+	coretest.Eventually(t, "the later one runs", func() bool { return len(a.runs.attempts(later.ID)) == 1 })
+	if n := len(a.runs.seen); n != 1 {
+		t.Errorf("%d of paused lanes were started", n-1)
+	}
+}
+
+// deaf is a NodeStore whose heartbeat tells nothing of what waits.
+type deaf struct{ dispatcher.NodeStore }
+
+func (n deaf) Pulse(ctx context.Context, epoch int64) (dispatcher.Pulse, error) {
+	p, err := n.NodeStore.Pulse(ctx, epoch)
+	p.Ready, p.Scheduled = false, false
+	return p, err
+}
+
+// Each entry that is due later starts at its time, and not with the heartbeat after it.
+func TestNextDue(t *testing.T) {
+	t.Parallel()
+	a := setup(t, "", nil, func(c *dispatcher.Config) { c.Nodes = deaf{c.Nodes} })
+	for _, in := range []time.Duration{10, 200, 100} {
+		e := entry()
+		e.Delay = in * time.Millisecond
+		appendAll(t, a, e)
+	}
+	drained(t, a)
+}
+
 // A rate lets no more start than its burst and what time has brought.
 func TestRate(t *testing.T) {
 	t.Parallel()

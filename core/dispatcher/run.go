@@ -134,6 +134,10 @@ func (d *Dispatcher) admitRun(ctx context.Context, e *outbox.Entry, sync bool, s
 		d.leave(sync)
 		return fault.New(fault.Unavailable, fault.Platform, "%v", outbox.ErrFenced)
 	}
+	if lane := d.cfg.Lane(e.Lane); lane != nil && lane.Paused { // since it was taken in
+		d.leave(sync)
+		return errPaused
+	}
 	failpoint.Hit(failpoint.RunStarted)
 	return nil
 }

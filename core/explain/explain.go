@@ -51,7 +51,6 @@ type Facts struct {
 	LastError string
 	Cancelled bool
 	Gate      string
-	GateHeld  bool
 	GateLimit int
 	Holders   []uuid.UUID // entries that hold the gate
 	Ahead     int         // entries of the lane that start before it, or wait before it at the gate
@@ -137,13 +136,13 @@ func blocked(f *Facts) Reason {
 
 func ready(f *Facts) []Reason {
 	var out []Reason
-	if f.Limit > 0 && f.Running >= f.Limit {
+	if f.Lane != nil && f.Limit > 0 && f.Running >= f.Limit {
 		out = append(out, Reason{
 			Code: Concurrency, Message: fmt.Sprintf("%s runs %d at one time, as many as it may here", f.Lane.Name, f.Running),
 			Frees: "the end of a run, or a higher concurrency in its policy",
 		})
 	}
-	if f.NextStart > 0 {
+	if f.Lane != nil && f.NextStart > 0 {
 		out = append(out, Reason{
 			Code: Rate, Message: fmt.Sprintf("%s starts as fast as its rate allows; the next in %s", f.Lane.Name, f.NextStart.Round(time.Millisecond)),
 			Frees: "time, or a higher rate in its policy", Until: f.Now.Add(f.NextStart),

@@ -36,6 +36,7 @@ func TestWhy(t *testing.T) {
 		"as many as may":    {Facts{State: outbox.Ready, Target: script, Lane: lane, Running: 2, Limit: 2, FreeSlots: 1}, []Code{Concurrency}},
 		"as fast as may":    {Facts{State: outbox.Ready, Target: script, Lane: lane, NextStart: time.Second, FreeSlots: 1}, []Code{Rate}},
 		"behind others":     {Facts{State: outbox.Ready, Target: script, Lane: lane, Ahead: 3}, []Code{Queue, Slots}},
+		"lane just gone":    {Facts{State: outbox.Ready, Target: script, Running: 2, Limit: 2, NextStart: time.Second, FreeSlots: 1}, []Code{Soon}},
 		"nothing":           {Facts{State: outbox.Ready, Target: script, Lane: lane, FreeSlots: 1}, []Code{Soon}},
 	} {
 		var got []Code

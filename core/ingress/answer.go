@@ -42,7 +42,7 @@ func (in *Ingress) answer(w http.ResponseWriter, r *http.Request, e *outbox.Entr
 	defer late.Stop()
 	part, err := in.first(r.Context(), waiter, e, wait, late.C)
 	if errors.Is(err, errDetached) {
-		in.accepted(w, e.ID, e.AcceptedAt)
+		in.accepted(w, e.ID)
 		return
 	}
 	if err != nil {

@@ -116,10 +116,10 @@ func (in *Ingress) accept(w http.ResponseWriter, r *http.Request, e *outbox.Entr
 	var first *outbox.Duplicate
 	switch {
 	case err == nil:
-		in.accepted(w, e.ID, e.AcceptedAt)
+		in.accepted(w, e.ID)
 	case errors.As(err, &first):
 		w.Header().Set(replayedHeader, "true")
-		in.accepted(w, first.Entry, first.AcceptedAt)
+		in.accepted(w, first.Entry)
 	default:
 		w.Header().Del("Preference-Applied")
 		in.refused(err, e).write(w)
@@ -127,11 +127,13 @@ func (in *Ingress) accept(w http.ResponseWriter, r *http.Request, e *outbox.Entr
 }
 
 // accepted answers a caller that does not wait.
-func (in *Ingress) accepted(w http.ResponseWriter, id uuid.UUID, at time.Time) {
+func (in *Ingress) accepted(w http.ResponseWriter, id uuid.UUID) {
 	url := resultsPath + id.String() + "?t=" + in.token(id)
 	w.Header().Set(ExecutionHeader, id.String())
 	w.Header().Set("Location", url)
-	writeJSON(w, http.StatusAccepted, map[string]any{"execution_id": id, "accepted_at": at.UTC(), "result_url": url})
+	writeJSON(w, http.StatusAccepted, map[string]any{
+		"execution_id": id, "accepted_at": outbox.AcceptedAt(id).UTC(), "result_url": url,
+	})
 }
 
 // token is what proves that the bearer may see the result of an entry.

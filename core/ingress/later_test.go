@@ -136,7 +136,7 @@ func TestIdempotencyKey(t *testing.T) {
 func TestSentAgain(t *testing.T) {
 	t.Parallel()
 	l, url := setup(t, answer(200, "fresh"))
-	first := &outbox.Duplicate{Entry: uuid.New(), AcceptedAt: time.Now()}
+	first := &outbox.Duplicate{Entry: uuid.Must(uuid.NewV7())}
 	l.refuse = first
 	again := func(path string) (*http.Response, string) {
 		return with(t, "POST", url+path, "", "Idempotency-Key", "k")

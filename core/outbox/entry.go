@@ -100,8 +100,7 @@ func (o *Overloaded) Error() string { return o.Message }
 
 // Duplicate says that the same request was accepted before under its idempotency key. Nothing was accepted now.
 type Duplicate struct {
-	Entry      uuid.UUID // what it was accepted as
-	AcceptedAt time.Time
+	Entry uuid.UUID // what it was accepted as
 }
 
 func (d *Duplicate) Error() string { return "the request was accepted before, as " + d.Entry.String() }
@@ -140,8 +139,7 @@ type Entry struct {
 	RunAt      time.Time     // zero: Delay after the write, by the database's clock
 	Delay      time.Duration // where RunAt is zero
 	AcceptedAt time.Time
-	ExpiresAt  time.Time     // it does not start after this; zero: ExpiresIn after the write
-	ExpiresIn  time.Duration // zero: never
+	ExpiresIn  time.Duration // it does not start later than this after the write; zero: no matter when
 	Timeout    time.Duration
 
 	Kind         Kind
@@ -154,13 +152,11 @@ type Entry struct {
 	NodeLosses   int
 	EngineLosses int
 	Backoff      *retry.Policy // nil: retry.Default
-	LastError    string
 
 	// Gate is the key of the gate that the entry passes, made by OrderGate or LimitGate; empty: none. GateLimit entries
 	// may be through at one time. An ordering gate is held until the entry is final, others while it is due.
 	Gate      string
 	GateLimit int
-	GateHeld  bool
 	RateKey   string // has a token bucket of its own within the lane
 	// Debounce replaces an entry of the same lane and key that is not due yet. Its run_at is the later of the two, at most
 	// DebounceMax after the first was accepted.
@@ -179,6 +175,12 @@ type Entry struct {
 
 	Envelope []byte // event.Envelope, encoded
 	Payload  []byte // the event's data
+}
+
+// AcceptedAt is when the entry of an id was accepted, to the clock of the node that did it: ids are of version 7 (RFC 9562).
+func AcceptedAt(id uuid.UUID) time.Time {
+	sec, nsec := id.Time().UnixTime()
+	return time.Unix(sec, nsec)
 }
 
 // Keyed reports whether the entry is written beside other rows, which have to be locked first.

@@ -206,14 +206,7 @@ const sqlAppRelease = `DELETE FROM app_domains WHERE host = $1 AND app = $2`
 func (s *AppStore) Release(ctx context.Context, by, app uuid.UUID, host string) error {
 	c := &change{by: by, app: app, action: "domain.release", object: host}
 	_, err := apply(ctx, s.pool, c, func(tx pgx.Tx) error {
-		tag, err := tx.Exec(ctx, sqlAppRelease, host, app)
-		if err != nil {
-			return fmt.Errorf("release host: %w", err)
-		}
-		if tag.RowsAffected() == 0 {
-			return tenant.ErrNotFound
-		}
-		return nil
+		return execOne(ctx, tx, "release host", sqlAppRelease, host, app)
 	})
 	return err
 }

@@ -121,6 +121,18 @@ func audit(ctx context.Context, tx pgx.Tx, c *change) error {
 	return nil
 }
 
+// execOne runs a statement that changes one row; where there is none it is tenant.ErrNotFound.
+func execOne(ctx context.Context, tx pgx.Tx, doing, sql string, args ...any) error {
+	tag, err := tx.Exec(ctx, sql, args...)
+	if err != nil {
+		return fmt.Errorf("%s: %w", doing, err)
+	}
+	if tag.RowsAffected() == 0 {
+		return tenant.ErrNotFound
+	}
+	return nil
+}
+
 // duplicate reports whether err says that a unique key exists already.
 func duplicate(err error) bool {
 	var pg *pgconn.PgError

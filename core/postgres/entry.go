@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -124,8 +125,8 @@ func (s *EntryStore) CancelLane(ctx context.Context, by, app, lane uuid.UUID) (n
 const (
 	sqlEntryFacts = `
 SELECT o.lane, o.target, o.state, clock_timestamp(), o.run_at, o.attempt, coalesce(o.last_error, ''),
-    o.cancelled_at IS NOT NULL, coalesce(o.gate, ''), o.gate_held, coalesce(o.gate_limit, 0), coalesce(o.gate_seq, 0),
-    coalesce(o.owner, 0), EXISTS (SELECT 1 FROM nodes n WHERE n.epoch = o.owner), o.priority
+    o.cancelled_at IS NOT NULL, coalesce(o.gate, ''), coalesce(o.gate_limit, 0), coalesce(o.gate_seq, 0),
+    coalesce(o.owner, 0), EXISTS (SELECT 1 FROM nodes n WHERE n.epoch = o.owner), o.priority, o.expires_at
 FROM outbox o JOIN apps a ON a.id = o.app AND a.deleted_at IS NULL WHERE o.app = $1 AND o.id = $2`
 
 	sqlEntryHolders = `SELECT id FROM outbox WHERE app = $1 AND gate = $2 AND gate_held AND id <> $3 ORDER BY id LIMIT 20`
@@ -142,10 +143,14 @@ SELECT count(*) FROM (
 func (s *EntryStore) Facts(ctx context.Context, app, id uuid.UUID) (f record.EntryFacts, err error) {
 	var seq int64
 	var priority int16
+	var expires *time.Time
 	err = s.pool.QueryRow(ctx, sqlEntryFacts, app, id).Scan(&f.Lane, &f.Target, &f.State, &f.Now, &f.RunAt, &f.Attempt,
-		&f.LastError, &f.Cancelled, &f.Gate, &f.GateHeld, &f.GateLimit, &seq, &f.Owner, &f.OwnerLive, &priority)
+		&f.LastError, &f.Cancelled, &f.Gate, &f.GateLimit, &seq, &f.Owner, &f.OwnerLive, &priority, &expires)
 	if err != nil {
 		return f, missing("read entry", err)
+	}
+	if expires != nil {
+		f.ExpiresAt = *expires
 	}
 	switch f.State {
 	case outbox.Blocked:

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/picloud/picloud/core/outbox"
 	"github.com/picloud/picloud/core/record"
 	"github.com/picloud/picloud/core/tenant"
 )
@@ -92,8 +93,7 @@ func since(id uuid.UUID) time.Time {
 	if id.Version() != 7 {
 		return time.Unix(0, 0)
 	}
-	sec, nsec := id.Time().UnixTime()
-	return time.Unix(sec, nsec).Add(-time.Hour)
+	return outbox.AcceptedAt(id).Add(-time.Hour)
 }
 
 const sqlExecutionLogs = `

@@ -235,11 +235,25 @@ func TestDroppedGateRacesANewEntry(t *testing.T) {
 	r.finished(list[1])
 }
 
+// cancelDuring cancels an entry while another, which is held before its write, changes it. It reports whether it ended.
+func (r *races) cancelDuring(e *outbox.Entry, other <-chan error) (ended bool) {
+	r.Helper()
+	r.waiting(1)
+	cancelled := async(func() (err error) {
+		ended, err = postgres.NewEntryStore(r.pool).Cancel(context.Background(), uuid.Nil, e.App, e.ID)
+		return err
+	})
+	r.blocked()
+	r.release(1)
+	r.must(<-other)
+	r.must(<-cancelled)
+	return ended
+}
+
 // Somebody cancels an entry while a node claims it: it is stopped where it runs, or never starts.
 func TestCancelRacesAClaim(t *testing.T) {
 	t.Parallel()
 	r := newRaces(t)
-	entries := postgres.NewEntryStore(r.pool)
 	e := r.entry(outbox.Ready)
 	r.must(r.insert(here, false, e))
 	r.before("UPDATE", "outbox")
@@ -251,16 +265,7 @@ func TestCancelRacesAClaim(t *testing.T) {
 		}
 		return err
 	})
-	r.waiting(1)
-	var ended bool
-	cancelled := async(func() (err error) {
-		ended, err = entries.Cancel(context.Background(), uuid.Nil, e.App, e.ID)
-		return err
-	})
-	r.blocked()
-	r.release(1)
-	r.must(<-claimed)
-	r.must(<-cancelled)
+	ended := r.cancelDuring(e, claimed)
 	if ended {
 		t.Error("an entry that runs was ended")
 	}
@@ -273,22 +278,12 @@ func TestCancelRacesAClaim(t *testing.T) {
 func TestCancelRacesAPromotion(t *testing.T) {
 	t.Parallel()
 	r := newRaces(t)
-	entries := postgres.NewEntryStore(r.pool)
 	e := r.entry(outbox.Scheduled)
 	r.must(r.insert(here, false, e))
 	r.before("UPDATE", "outbox")
 	r.close(1)
-	promoted := async(func() error { _, err := r.store.Promote(context.Background()); return err })
-	r.waiting(1)
-	var ended bool
-	cancelled := async(func() (err error) {
-		ended, err = entries.Cancel(context.Background(), uuid.Nil, e.App, e.ID)
-		return err
-	})
-	r.blocked()
-	r.release(1)
-	r.must(<-promoted)
-	r.must(<-cancelled)
+	promoted := async(func() error { _, _, err := r.store.Promote(context.Background()); return err })
+	ended := r.cancelDuring(e, promoted)
 	if !ended {
 		t.Error("an entry that waits was not ended")
 	}

@@ -41,7 +41,7 @@ type keyedWrite struct {
 	entries []*outbox.Entry
 	refused []error
 	seqs    []*int64 // place before the gate
-	written []bool   // by an earlier try
+	written []bool   // by an earlier try, or it ended as superseded before it was
 	gates   []gateKey
 }
 
@@ -57,7 +57,7 @@ func (w *keyedWrite) run(ctx context.Context, owner int64, again bool) error {
 			return err
 		}
 	}
-	for _, step := range []func(context.Context) error{w.budget, w.idempotency, w.debounce, w.gather} {
+	for _, step := range []func(context.Context) error{w.idempotency, w.budget, w.debounce, w.gather} {
 		if err := step(ctx); err != nil {
 			return err
 		}
@@ -169,7 +169,8 @@ SELECT id, app, events FROM unnest($1::uuid[], $2::uuid[], $3::int[]) WITH ORDIN
 ON CONFLICT (id) DO UPDATE SET events = least(r.events::bigint + excluded.events, 1000000000), updated_at = clock_timestamp()
 RETURNING events`
 
-// budget refuses events whose first cause has led to too many. Those count as well, so a loop that is refused stays so.
+// budget refuses events whose first cause has led to too many. Those count as well, so a loop that is refused stays so;
+// one that was accepted before does not count twice.
 func (w *keyedWrite) budget(ctx context.Context) error {
 	type root struct {
 		id, app uuid.UUID
@@ -178,7 +179,7 @@ func (w *keyedWrite) budget(ctx context.Context) error {
 	byID := map[uuid.UUID]*root{}
 	var roots []*root
 	for i, e := range w.entries {
-		if e.Depth == 0 || w.written[i] {
+		if e.Depth == 0 || w.written[i] || w.refused[i] != nil {
 			continue
 		}
 		r := byID[e.RootID]
@@ -202,11 +203,38 @@ func (w *keyedWrite) budget(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("count events: %w", err)
 	}
+	over := map[uuid.UUID]bool{}
 	for i, r := range roots {
-		over := min(max(0, events[i]-outbox.MaxRootEvents), len(r.entries))
-		for _, at := range r.entries[len(r.entries)-over:] {
+		n := min(max(0, events[i]-outbox.MaxRootEvents), len(r.entries))
+		for _, at := range r.entries[len(r.entries)-n:] {
 			w.refused[at] = outbox.ErrBudget
+			over[w.entries[at].ID] = true
 		}
+	}
+	return w.freeKeys(ctx, over)
+}
+
+const sqlKeyedFree = `DELETE FROM idempotency_keys WHERE entry = ANY ($1::uuid[]) AND (app, scope, key) IN (
+    SELECT app, scope, key FROM unnest($2::uuid[], $3::uuid[], $4::text[]) AS x (app, scope, key))`
+
+// freeKeys gives the idempotency keys of entries back that were refused after they had taken theirs, and refuses their
+// repeats in this batch likewise.
+func (w *keyedWrite) freeKeys(ctx context.Context, over map[uuid.UUID]bool) error {
+	var ids, apps, scopes [][16]byte
+	var keys []string
+	for i, e := range w.entries {
+		if dup := (*outbox.Duplicate)(nil); errors.As(w.refused[i], &dup) && over[dup.Entry] {
+			w.refused[i] = outbox.ErrBudget
+		}
+		if k := e.Idempotency; k != nil && over[e.ID] {
+			ids, apps, scopes, keys = append(ids, e.ID), append(apps, e.App), append(scopes, k.Scope), append(keys, k.Key)
+		}
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	if _, err := w.tx.Exec(ctx, sqlKeyedFree, ids, apps, scopes, keys); err != nil {
+		return fmt.Errorf("free idempotency keys: %w", err)
 	}
 	return nil
 }
@@ -220,9 +248,8 @@ ORDER BY n
 ON CONFLICT (app, scope, key) DO UPDATE SET
     hash = CASE WHEN k.expires_at <= clock_timestamp() THEN excluded.hash ELSE k.hash END,
     entry = CASE WHEN k.expires_at <= clock_timestamp() THEN excluded.entry ELSE k.entry END,
-    created_at = CASE WHEN k.expires_at <= clock_timestamp() THEN excluded.created_at ELSE k.created_at END,
     expires_at = CASE WHEN k.expires_at <= clock_timestamp() THEN excluded.expires_at ELSE k.expires_at END
-RETURNING hash, entry, created_at`
+RETURNING hash, entry`
 
 // idempotency refuses requests that were accepted before under the same key.
 func (w *keyedWrite) idempotency(ctx context.Context) error {
@@ -264,9 +291,8 @@ func (w *keyedWrite) idempotency(ctx context.Context) error {
 		apps[at], scopes[at], keys[at], hashes[at], ids[at] = e.App, e.Idempotency.Scope, e.Idempotency.Key, e.Idempotency.Hash, e.ID
 	}
 	type holder struct {
-		Hash       []byte
-		Entry      uuid.UUID
-		AcceptedAt time.Time
+		Hash  []byte
+		Entry uuid.UUID
 	}
 	rows, _ := w.tx.Query(ctx, sqlKeyedClaim, apps, scopes, keys, hashes, ids)
 	holders, err := pgx.CollectRows(rows, pgx.RowToStructByPos[holder])
@@ -287,7 +313,7 @@ func (w *keyedWrite) idempotency(ctx context.Context) error {
 		case !bytes.Equal(h.Hash, e.Idempotency.Hash):
 			w.refused[i] = outbox.ErrKeyReused
 		default:
-			w.refused[i] = &outbox.Duplicate{Entry: h.Entry, AcceptedAt: h.AcceptedAt}
+			w.refused[i] = &outbox.Duplicate{Entry: h.Entry}
 		}
 	}
 	return nil

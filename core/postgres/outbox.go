@@ -49,17 +49,17 @@ SELECT id, event_id, app, lane, target, target_kind, nullif(trigger, '00000000-0
     nullif(principal, '00000000-0000-0000-0000-000000000000'),
     nullif(reply_to, '00000000-0000-0000-0000-000000000000'),
     CASE WHEN state = 2 THEN $1::bigint END, coalesce(run_at, now() + delay * interval '1 millisecond'), now(),
-    coalesce(expires_at, now() + nullif(expires_in, 0) * interval '1 millisecond'), timeout_ms, kind, state,
+    now() + nullif(expires_in, 0) * interval '1 millisecond', timeout_ms, kind, state,
     priority, CASE WHEN state = 2 THEN 1 ELSE 0 END, max_attempts, depth, backoff::jsonb, gate, nullif(gate_limit, 0),
     gate_seq, rate_key, debounce, CASE WHEN debounce IS NOT NULL THEN coalesce(debounced_at, now()) END, keep_answer,
     envelope, payload
 FROM unnest($2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[], $6::uuid[], $7::uuid[], $8::uuid[], $9::uuid[],
-    $10::uuid[], $11::uuid[], $12::uuid[], $13::timestamptz[], $14::bigint[], $15::timestamptz[], $16::bigint[],
-    $17::int[], $18::smallint[], $19::smallint[], $20::smallint[], $21::smallint[], $22::smallint[], $23::smallint[],
-    $24::smallint[], $25::bigint[], $26::text[], $27::text[], $28::text[], $29::text[], $30::timestamptz[],
-    $31::boolean[], $32::bytea[], $33::bytea[])
+    $10::uuid[], $11::uuid[], $12::uuid[], $13::timestamptz[], $14::bigint[], $15::bigint[],
+    $16::int[], $17::smallint[], $18::smallint[], $19::smallint[], $20::smallint[], $21::smallint[], $22::smallint[],
+    $23::smallint[], $24::bigint[], $25::text[], $26::text[], $27::text[], $28::text[], $29::timestamptz[],
+    $30::boolean[], $31::bytea[], $32::bytea[])
     AS t (id, event_id, app, lane, target, trigger, root_id, replay_of, handler_for, principal, reply_to,
-    run_at, delay, expires_at, expires_in, timeout_ms, target_kind, kind, state, priority, max_attempts, depth,
+    run_at, delay, expires_in, timeout_ms, target_kind, kind, state, priority, max_attempts, depth,
     gate_limit, gate_seq, backoff, gate, rate_key, debounce, debounced_at, keep_answer, envelope, payload)
 WHERE EXISTS (SELECT 1 FROM nodes WHERE epoch = $1)
 ON CONFLICT (id) DO UPDATE SET owner = outbox.owner`
@@ -115,7 +115,7 @@ func written(tag pgconn.CommandTag, err error, want int) error {
 
 func isPlain(e *outbox.Entry) bool {
 	return e.EventID == e.ID && e.RootID == e.ID && e.Lane == e.Target && e.TargetKind == outbox.TargetScript &&
-		e.RunAt.IsZero() && e.Delay == 0 && e.ExpiresAt.IsZero() && e.ExpiresIn == 0 && e.Priority == 0 && e.Depth == 0 &&
+		e.RunAt.IsZero() && e.Delay == 0 && e.ExpiresIn == 0 && e.Priority == 0 && e.Depth == 0 &&
 		e.Backoff == nil && e.Gate == "" && e.RateKey == "" && !e.KeepAnswer &&
 		e.ReplayOf == uuid.Nil && e.HandlerFor == uuid.Nil && e.Principal == uuid.Nil
 }
@@ -172,8 +172,7 @@ func insertFull(ctx context.Context, db querier, owner int64, entries []*outbox.
 	if seqs == nil {
 		seqs = make([]*int64, n)
 	}
-	runAt, expiresAt := make([]*time.Time, n), make([]*time.Time, n)
-	delays, expiresIn := make([]int64, n), make([]int64, n)
+	runAt, delays, expiresIn := make([]*time.Time, n), make([]int64, n), make([]int64, n)
 	timeouts, keep, debounced := make([]int32, n), make([]bool, n), make([]*time.Time, n)
 	envelopes, payloads := make([][]byte, n), make([][]byte, n)
 	for i, e := range entries {
@@ -182,8 +181,7 @@ func insertFull(ctx context.Context, db querier, owner int64, entries []*outbox.
 		} {
 			u[j][i] = id
 		}
-		runAt[i], expiresAt[i] = optionalTime(e.RunAt), optionalTime(e.ExpiresAt)
-		delays[i], expiresIn[i] = e.Delay.Milliseconds(), e.ExpiresIn.Milliseconds()
+		runAt[i], delays[i], expiresIn[i] = optionalTime(e.RunAt), e.Delay.Milliseconds(), e.ExpiresIn.Milliseconds()
 		timeouts[i] = int32(e.Timeout.Milliseconds())
 		for j, v := range []int16{
 			e.TargetKind, int16(e.Kind), int16(e.State), e.Priority, int16(e.MaxAttempts), int16(e.Depth), int16(e.GateLimit),
@@ -198,7 +196,7 @@ func insertFull(ctx context.Context, db querier, owner int64, entries []*outbox.
 		keep[i], debounced[i], envelopes[i], payloads[i] = e.KeepAnswer, optionalTime(e.DebouncedAt), e.Envelope, stored(e)
 	}
 	tag, err := db.Exec(ctx, sqlOutboxInsert, owner, u[0], u[1], u[2], u[3], u[4], u[5], u[6], u[7], u[8], u[9], u[10],
-		runAt, delays, expiresAt, expiresIn, timeouts, small[0], small[1], small[2], small[3], small[4], small[5], small[6],
+		runAt, delays, expiresIn, timeouts, small[0], small[1], small[2], small[3], small[4], small[5], small[6],
 		seqs, text[0], text[1], text[2], text[3], debounced, keep, envelopes, payloads)
 	return written(tag, err, n)
 }
@@ -249,9 +247,9 @@ WHERE o.id = ANY (ARRAY (SELECT id FROM picked)) AND EXISTS (SELECT 1 FROM nodes
 RETURNING ` + outboxColumns
 
 const outboxColumns = `o.id, o.event_id, o.app, o.lane, o.target, o.target_kind, o.trigger, o.root_id, o.replay_of,
-    o.handler_for, o.principal, o.reply_to, o.accepted_at, o.expires_at, o.timeout_ms, o.kind, o.state, o.priority, o.attempt,
+    o.handler_for, o.principal, o.reply_to, o.accepted_at, o.timeout_ms, o.kind, o.state, o.priority, o.attempt,
     o.claims, o.max_attempts, o.depth, o.node_losses, o.engine_losses, o.backoff, coalesce(o.gate, ''), coalesce(o.gate_limit, 0),
-    o.gate_held, coalesce(o.rate_key, ''), o.keep_answer, coalesce(o.expires_at <= clock_timestamp(), false),
+    coalesce(o.rate_key, ''), o.keep_answer, coalesce(o.expires_at <= clock_timestamp(), false),
     o.cancelled_at IS NOT NULL, o.envelope, o.payload`
 
 // Claim takes ready entries for the epoch, at most the quota of each lane. Their attempt is counted before they are
@@ -279,12 +277,11 @@ func (s *OutboxStore) Claim(ctx context.Context, owner int64, quotas []outbox.Qu
 func scanEntry(row pgx.CollectableRow) (*outbox.Entry, error) {
 	var e outbox.Entry
 	var trigger, replayOf, handlerFor, principal, replyTo *uuid.UUID
-	var expires *time.Time
 	var timeout int32
 	var backoff []byte
 	err := row.Scan(&e.ID, &e.EventID, &e.App, &e.Lane, &e.Target, &e.TargetKind, &trigger, &e.RootID, &replayOf, &handlerFor,
-		&principal, &replyTo, &e.AcceptedAt, &expires, &timeout, &e.Kind, &e.State, &e.Priority, &e.Attempt, &e.Claims, &e.MaxAttempts,
-		&e.Depth, &e.NodeLosses, &e.EngineLosses, &backoff, &e.Gate, &e.GateLimit, &e.GateHeld, &e.RateKey, &e.KeepAnswer,
+		&principal, &replyTo, &e.AcceptedAt, &timeout, &e.Kind, &e.State, &e.Priority, &e.Attempt, &e.Claims, &e.MaxAttempts,
+		&e.Depth, &e.NodeLosses, &e.EngineLosses, &backoff, &e.Gate, &e.GateLimit, &e.RateKey, &e.KeepAnswer,
 		&e.Expired, &e.Cancelled, &e.Envelope, &e.Payload)
 	if err != nil {
 		return nil, err
@@ -295,9 +292,6 @@ func scanEntry(row pgx.CollectableRow) (*outbox.Entry, error) {
 		if from != nil {
 			*to = *from
 		}
-	}
-	if expires != nil {
-		e.ExpiresAt = *expires
 	}
 	e.Backoff = readBackoff(backoff)
 	e.Timeout = time.Duration(timeout) * time.Millisecond
@@ -328,16 +322,30 @@ ORDER BY run_at LIMIT 500`
 	sqlOutboxBlock = `
 UPDATE outbox o SET state = 3, gate_seq = x.seq FROM unnest($1::uuid[], $2::bigint[]) AS x (id, seq)
 WHERE o.id = x.id AND o.state = 0 AND NOT o.gate_held`
+
+	sqlOutboxNextDue = `SELECT ceil(extract(epoch FROM min(run_at) - clock_timestamp()) * 1000)::bigint FROM outbox WHERE state = 0`
 )
 
-// Promote makes up to 1,000 due entries ready, or has them wait at their gates, and returns how many.
-func (s *OutboxStore) Promote(ctx context.Context) (int, error) {
+// Promote makes up to 1,000 due entries ready, or has them wait at their gates, and returns how many. Where there was none,
+// next is how long until the next is due; nil: none is.
+func (s *OutboxStore) Promote(ctx context.Context) (n int, next *time.Duration, err error) {
 	tag, err := s.pool.Exec(ctx, sqlOutboxPromote)
 	if err != nil {
-		return 0, fmt.Errorf("promote entries: %w", err)
+		return 0, nil, fmt.Errorf("promote entries: %w", err)
 	}
 	gated, err := s.promoteGated(ctx)
-	return int(tag.RowsAffected()) + gated, err
+	if n = int(tag.RowsAffected()) + gated; err != nil || n > 0 {
+		return n, nil, err
+	}
+	var due *int64
+	if err := s.pool.QueryRow(ctx, sqlOutboxNextDue).Scan(&due); err != nil {
+		return 0, nil, fmt.Errorf("look for the next due entry: %w", err)
+	}
+	if due != nil {
+		in := time.Duration(*due) * time.Millisecond
+		next = &in
+	}
+	return 0, next, nil
 }
 
 func (s *OutboxStore) promoteGated(ctx context.Context) (n int, err error) {

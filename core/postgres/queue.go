@@ -125,30 +125,39 @@ func (s *QueueStore) Update(
 	return s.Get(ctx, app, id.String())
 }
 
-const (
-	sqlLaneWaiting = `SELECT count(*) FROM (SELECT 1 FROM outbox WHERE app = $1 AND lane = $2 LIMIT 1000) x`
-	sqlQueueDelete = `DELETE FROM queues WHERE app = $1 AND id = $2`
-)
+const sqlQueueDelete = `DELETE FROM queues WHERE app = $1 AND id = $2`
 
 // Delete removes a queue that is empty; else it is a *tenant.Conflict.
 func (s *QueueStore) Delete(ctx context.Context, by, app, id uuid.UUID) error {
 	c := &change{by: by, app: app, action: "queue.delete", object: id.String(), released: true}
 	_, err := apply(ctx, s.pool, c, func(tx pgx.Tx) error {
-		var waiting int
-		if err := tx.QueryRow(ctx, sqlLaneWaiting, app, id).Scan(&waiting); err != nil {
-			return fmt.Errorf("count messages: %w", err)
+		waiting, running, err := countQueue(ctx, tx, app, id)
+		if err != nil {
+			return err
 		}
-		if waiting > 0 {
+		if waiting+running > 0 {
 			return &tenant.Conflict{Message: "the queue has messages that have not ended: wait for them or cancel them first"}
 		}
-		tag, err := tx.Exec(ctx, sqlQueueDelete, app, id)
-		if err != nil {
-			return fmt.Errorf("delete queue: %w", err)
-		}
-		if tag.RowsAffected() == 0 {
-			return tenant.ErrNotFound
-		}
-		return nil
+		return execOne(ctx, tx, "delete queue", sqlQueueDelete, app, id)
 	})
 	return err
+}
+
+// sqlQueueCounts counts by the indexes of the states, as sqlOutboxBacklog does.
+const sqlQueueCounts = `
+SELECT (SELECT count(*) FROM (SELECT 1 FROM outbox WHERE state = 1 AND app = $1 AND lane = $2 LIMIT 10000) x)
+    + (SELECT count(*) FROM (SELECT 1 FROM outbox WHERE state = 3 AND app = $1 AND lane = $2 LIMIT 10000) x)
+    + (SELECT count(*) FROM (SELECT 1 FROM outbox WHERE state = 0 AND app = $1 AND lane = $2 LIMIT 10000) x),
+    (SELECT count(*) FROM (SELECT 1 FROM outbox WHERE state = 2 AND app = $1 AND lane = $2 LIMIT 10000) x)`
+
+// Counts returns how many messages of a queue wait and how many run, of each state up to 10,000.
+func (s *QueueStore) Counts(ctx context.Context, app, id uuid.UUID) (waiting, running int, err error) {
+	return countQueue(ctx, s.pool, app, id)
+}
+
+func countQueue(ctx context.Context, db querier, app, id uuid.UUID) (waiting, running int, err error) {
+	if err := db.QueryRow(ctx, sqlQueueCounts, app, id).Scan(&waiting, &running); err != nil {
+		return 0, 0, fmt.Errorf("count messages: %w", err)
+	}
+	return waiting, running, nil
 }

@@ -173,14 +173,7 @@ const sqlRouteDelete = `DELETE FROM routes WHERE app = $1 AND id = $2`
 func (s *RouteStore) Delete(ctx context.Context, by, app, id uuid.UUID) error {
 	c := &change{by: by, app: app, action: "route.delete", object: id.String(), released: true}
 	_, err := apply(ctx, s.pool, c, func(tx pgx.Tx) error {
-		tag, err := tx.Exec(ctx, sqlRouteDelete, app, id)
-		if err != nil {
-			return fmt.Errorf("delete route: %w", err)
-		}
-		if tag.RowsAffected() == 0 {
-			return tenant.ErrNotFound
-		}
-		return nil
+		return execOne(ctx, tx, "delete route", sqlRouteDelete, app, id)
 	})
 	return err
 }

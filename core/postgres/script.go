@@ -103,14 +103,7 @@ func (s *ScriptStore) Update(ctx context.Context, by, app, id uuid.UUID, u tenan
 		released: u.TimeoutMS != nil || u.MaxAttempts != nil || u.Policy != nil,
 	}
 	_, err := apply(ctx, s.pool, c, func(tx pgx.Tx) error {
-		tag, err := tx.Exec(ctx, sqlScriptUpdate, app, id, u.TimeoutMS, u.MaxAttempts, u.Description, u.Policy)
-		if err != nil {
-			return fmt.Errorf("update script: %w", err)
-		}
-		if tag.RowsAffected() == 0 {
-			return tenant.ErrNotFound
-		}
-		return nil
+		return execOne(ctx, tx, "update script", sqlScriptUpdate, app, id, u.TimeoutMS, u.MaxAttempts, u.Description, u.Policy)
 	})
 	if err != nil {
 		return tenant.ScriptRecord{}, err
@@ -136,14 +129,7 @@ func (s *ScriptStore) Delete(ctx context.Context, by, app, id uuid.UUID) error {
 		if len(queues) > 0 {
 			return &tenant.Conflict{Message: fmt.Sprintf("queues send to the script: %q; delete them or give them another", queues)}
 		}
-		tag, err := tx.Exec(ctx, sqlScriptDelete, app, id)
-		if err != nil {
-			return fmt.Errorf("delete script: %w", err)
-		}
-		if tag.RowsAffected() == 0 {
-			return tenant.ErrNotFound
-		}
-		return nil
+		return execOne(ctx, tx, "delete script", sqlScriptDelete, app, id)
 	})
 	return err
 }

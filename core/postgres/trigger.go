@@ -120,14 +120,7 @@ func (s *TriggerStore) Update(
 		detail: map[string]any{"policy": policy, "filter": filter, "enabled": enabled},
 	}
 	_, err := apply(ctx, s.pool, c, func(tx pgx.Tx) error {
-		tag, err := tx.Exec(ctx, sqlTriggerUpdate, app, id, policy, filter, enabled)
-		if err != nil {
-			return fmt.Errorf("update trigger: %w", err)
-		}
-		if tag.RowsAffected() == 0 {
-			return tenant.ErrNotFound
-		}
-		return nil
+		return execOne(ctx, tx, "update trigger", sqlTriggerUpdate, app, id, policy, filter, enabled)
 	})
 	if err != nil {
 		return tenant.TriggerRecord{}, err
@@ -141,14 +134,7 @@ const sqlTriggerDelete = `DELETE FROM triggers WHERE app = $1 AND id = $2`
 func (s *TriggerStore) Delete(ctx context.Context, by, app, id uuid.UUID) error {
 	c := &change{by: by, app: app, action: "trigger.delete", object: id.String(), released: true}
 	_, err := apply(ctx, s.pool, c, func(tx pgx.Tx) error {
-		tag, err := tx.Exec(ctx, sqlTriggerDelete, app, id)
-		if err != nil {
-			return fmt.Errorf("delete trigger: %w", err)
-		}
-		if tag.RowsAffected() == 0 {
-			return tenant.ErrNotFound
-		}
-		return nil
+		return execOne(ctx, tx, "delete trigger", sqlTriggerDelete, app, id)
 	})
 	return err
 }

@@ -41,24 +41,24 @@ func (p Policy) Validate() error {
 	switch p.Kind {
 	case "", Exponential, Linear, Constant:
 		if len(p.Delays) > 0 {
-			return fmt.Errorf("backoff %q takes no delays; use kind %q", p.Kind, Table)
+			return fmt.Errorf("kind %q takes no delays; use kind %q", p.Kind, Table)
 		}
 	case Table:
 		if len(p.Delays) == 0 {
-			return fmt.Errorf("backoff %q needs at least one delay", Table)
+			return fmt.Errorf("kind %q needs at least one delay", Table)
 		}
 	default:
-		return fmt.Errorf("backoff kind %q is not one of exponential, linear, constant, table", p.Kind)
+		return fmt.Errorf("kind %q is not one of exponential, linear, constant, table", p.Kind)
 	}
 	if p.Base < 0 || p.Cap < 0 || (p.Factor != 0 && p.Factor < 1) {
-		return fmt.Errorf("backoff base and cap must not be negative and factor must be at least 1")
+		return fmt.Errorf("base and cap must not be negative and factor must be at least 1")
 	}
 	if time.Duration(max(p.Base, p.Cap)) > longest {
-		return fmt.Errorf("backoff base and cap must be at most %s", longest)
+		return fmt.Errorf("base and cap must be at most %s", longest)
 	}
 	for _, d := range p.Delays {
 		if d < 0 || time.Duration(d) > longest {
-			return fmt.Errorf("backoff delays must be between 0 and %s", longest)
+			return fmt.Errorf("delays must be between 0 and %s", longest)
 		}
 	}
 	return nil

@@ -15,7 +15,7 @@ type Policy struct {
 	MaxAttempts int            `json:"max_attempts,omitempty"`
 	Backoff     *retry.Policy  `json:"backoff,omitempty"`
 	Delay       retry.Duration `json:"delay,omitempty"`
-	ExpiresIn   retry.Duration `json:"expires_in,omitempty"` // from acceptance; an entry that has not started by then ends as expired
+	ExpiresIn   retry.Duration `json:"expires_in,omitempty"` // from acceptance; an entry whose next attempt has not started by then ends as expired
 	Priority    int            `json:"priority,omitempty"`   // within the lane, the lower the earlier
 	OrderingKey string         `json:"ordering_key,omitempty"`
 
@@ -120,12 +120,28 @@ func (p *Policy) Validate() error {
 			checks = append(checks, wrong("batch", "excludes delay, concurrency_key and rate_key"))
 		}
 	}
+	if e := p.ExpiresIn; e > 0 && e <= p.held() {
+		checks = append(checks, wrong("expires_in", "must be longer than %s, before which no event starts", time.Duration(p.held())))
+	}
 	for _, err := range checks {
 		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// held is how long events are held back at most before they may start: by the delay, or to gather others.
+func (p *Policy) held() retry.Duration {
+	switch {
+	case p.Debounce != nil:
+		return p.Debounce.Wait
+	case p.Batch != nil && p.Batch.Window == 0:
+		return retry.Duration(time.Second)
+	case p.Batch != nil:
+		return p.Batch.Window
+	}
+	return p.Delay
 }
 
 // ValidateHandler says what a policy asks for that the handler of a dead letter cannot have, as Validate does: it is tried

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -20,18 +21,18 @@ type Input struct {
 	read    bool
 }
 
-// places are what a template may name: {params.id}, {query.page}, {headers.x-customer}, {body.customer.id}.
-var places = []string{"params", "query", "headers", "body"}
-
-// CheckTemplate says what is wrong with a template.
-func CheckTemplate(template string) error {
+// CheckTemplate says what is wrong with a template: it may name {body.customer.id} and, if it is over requests,
+// {params.id}, {query.page} and {headers.x-customer}.
+func CheckTemplate(template string, requests bool) error {
+	places, words := []string{"body"}, "is not {body.path}: a message has nothing else"
+	if requests {
+		places, words = append(places, "params", "query", "headers"), "is none of {params.name}, {query.name}, {headers.name}, {body.path}"
+	}
 	return scan(template, func(string) {}, func(place, name string) error {
-		for _, p := range places {
-			if p == place && name != "" {
-				return nil
-			}
+		if name == "" || !slices.Contains(places, place) {
+			return fmt.Errorf("{%s.%s} %s", place, name, words)
 		}
-		return fmt.Errorf("{%s.%s} is none of {params.name}, {query.name}, {headers.name}, {body.path}", place, name)
+		return nil
 	})
 }
 

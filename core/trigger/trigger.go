@@ -131,5 +131,20 @@ func keys(e *outbox.Entry, p *tenant.Policy, o *Options, in *Input) error {
 	if len(errs) > 0 {
 		return errs[0]
 	}
+	return expiry(e)
+}
+
+// expiry refuses an entry that could never start.
+func expiry(e *outbox.Entry) error {
+	held := e.Delay
+	if !e.RunAt.IsZero() {
+		held = time.Until(e.RunAt)
+	}
+	if held = max(held, e.BatchWindow); e.ExpiresIn > 0 && e.ExpiresIn <= held {
+		return &tenant.Invalid{
+			Field:   "expires_in",
+			Message: fmt.Sprintf("%s ends before the event may start, in %s", e.ExpiresIn, held.Round(time.Millisecond)),
+		}
+	}
 	return nil
 }

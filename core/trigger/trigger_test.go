@@ -42,7 +42,7 @@ func TestExpand(t *testing.T) {
 		"{params.id}{headers.not-there}{x}": "",
 	} {
 		if template != "{params.id}{headers.not-there}{x}" {
-			if err := CheckTemplate(template); err != nil {
+			if err := CheckTemplate(template, true); err != nil {
 				t.Errorf("%q: %v", template, err)
 			}
 		}
@@ -51,9 +51,12 @@ func TestExpand(t *testing.T) {
 		}
 	}
 	for _, wrong := range []string{"{cookie.x}", "{body}", "{params.}", "{query.x", "a{"} {
-		if CheckTemplate(wrong) == nil {
+		if CheckTemplate(wrong, true) == nil {
 			t.Errorf("%q passes", wrong)
 		}
+	}
+	if CheckTemplate("{body.id}", false) != nil || CheckTemplate("{headers.x}", false) == nil {
+		t.Error("a message has a body and nothing else")
 	}
 	long := &Input{Body: []byte(`{"k": "` + strings.Repeat("x", tenant.MaxKey+1) + `"}`)}
 	if _, err := long.Expand("{body.k}"); err == nil {
@@ -96,6 +99,14 @@ func TestApply(t *testing.T) {
 		&Options{RunAt: at, Priority: &zero, ConcurrencyKey: "own"})
 	if e.Delay != 0 || !e.RunAt.Equal(at) || e.Priority != 0 || e.MaxAttempts != 7 || e.Gate != outbox.LimitGate(e.Lane, "own") || e.GateLimit != 4 {
 		t.Errorf("with options: %+v", e)
+	}
+	for _, o := range []*Options{{Delay: time.Hour}, {RunAt: at.Add(time.Hour)}, {ExpiresIn: 2}} {
+		l := *lane
+		l.Policy = tenant.Policy{Delay: 2, ExpiresIn: retry.Duration(time.Minute)}
+		var invalid *tenant.Invalid
+		if err := Apply(&outbox.Entry{}, &l, o, input()); !errors.As(err, &invalid) || invalid.Field != "expires_in" {
+			t.Errorf("%+v, which cannot start, is %v", o, err)
+		}
 	}
 	e = apply(tenant.Policy{Debounce: &tenant.Debounce{Wait: 5}}, nil)
 	if e.Debounce == "" || e.Delay != 5 || e.DebounceMax != 50 {

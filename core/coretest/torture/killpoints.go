@@ -73,18 +73,7 @@ func (w *World) dieRunning(ctx context.Context, n *Node, spec string, signal sys
 	if signal != 0 {
 		_ = l.cmd.Process.Signal(signal)
 	}
-	limit := time.NewTimer(reachLimit)
-	defer limit.Stop()
-	select {
-	case <-l.ended:
-		n.gone()
-		return nil
-	case <-limit.C:
-		n.kill()
-		return fmt.Errorf("not reached within %s", reachLimit)
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
+	return n.died(ctx, l)
 }
 
 // dieStarting starts the node with a failpoint on: it may die before it serves.
@@ -94,6 +83,11 @@ func (w *World) dieStarting(ctx context.Context, n *Node, spec string) error {
 	}
 	l := n.now()
 	w.recorder.excuse(l.pid, func(e *excuse) { e.lost = true })
+	return n.died(ctx, l)
+}
+
+// died waits until a life of the node has reached its failpoint and ended; after reachLimit it is killed, and an error.
+func (n *Node) died(ctx context.Context, l *life) error {
 	limit := time.NewTimer(reachLimit)
 	defer limit.Stop()
 	select {

@@ -1,0 +1,61 @@
+package postgres_test
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/google/uuid"
+
+	"github.com/picloud/picloud/core/outbox"
+)
+
+// What a first cause may lead to is not used up by repeats, and a key whose event was refused is free again.
+func TestBudgetAndIdempotency(t *testing.T) {
+	t.Parallel()
+	r := newRaces(t)
+	root, script := uuid.Must(uuid.NewV7()), uuid.New()
+	app := uuid.New()
+	event := func(key string) *outbox.Entry {
+		e := r.entry(outbox.Ready)
+		e.App, e.Lane, e.Target, e.RootID, e.Depth = app, script, script, root, 1
+		e.Idempotency = &outbox.Idempotency{Scope: script, Key: key, Hash: []byte("h")}
+		return e
+	}
+	insert := func(entries ...*outbox.Entry) []error {
+		t.Helper()
+		refused, err := r.keyed.Insert(t.Context(), here, entries, false)
+		r.must(err)
+		return refused
+	}
+	counted := func(want int) {
+		t.Helper()
+		if n := one[int](r, `SELECT events FROM roots WHERE id = $1`, root); n != want {
+			t.Errorf("%d events count for the first cause, want %d", n, want)
+		}
+	}
+
+	first, again, later := event("a"), event("a"), event("a")
+	got := insert(first, again)
+	if dup := (*outbox.Duplicate)(nil); got[0] != nil || !errors.As(got[1], &dup) || dup.Entry != first.ID {
+		t.Fatalf("two of one key: %v", got)
+	}
+	if dup := (*outbox.Duplicate)(nil); !errors.As(insert(later)[0], &dup) || dup.Entry != first.ID {
+		t.Error("a repeat was accepted")
+	}
+	counted(1)
+
+	r.exec(`UPDATE roots SET events = $2 WHERE id = $1`, root, outbox.MaxRootEvents)
+	for _, err := range insert(event("b"), event("b")) {
+		if !errors.Is(err, outbox.ErrBudget) {
+			t.Errorf("beyond the budget: %v", err)
+		}
+	}
+	counted(outbox.MaxRootEvents + 1)
+	if dup := (*outbox.Duplicate)(nil); !errors.As(insert(event("a"))[0], &dup) || dup.Entry != first.ID {
+		t.Error("beyond the budget a repeat of what was accepted is told otherwise")
+	}
+	r.exec(`UPDATE roots SET events = 1 WHERE id = $1`, root)
+	if got := insert(event("b")); got[0] != nil {
+		t.Errorf("the key of an event that was refused is not free: %v", got[0])
+	}
+}
