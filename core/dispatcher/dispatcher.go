@@ -180,7 +180,7 @@ func (d *Dispatcher) Ready() error {
 }
 
 // Stop takes nothing in any more, lets what runs come to its end until ctx ends, then gives the rest back to the outbox.
-func (d *Dispatcher) Stop(ctx context.Context) error {
+func (d *Dispatcher) Stop(ctx context.Context) {
 	d.mu.Lock()
 	d.draining = true
 	d.mu.Unlock()
@@ -202,16 +202,18 @@ func (d *Dispatcher) Stop(ctx context.Context) error {
 	for _, s := range d.settle {
 		s.Close()
 	}
-	epoch := d.lease.Epoch()
 	d.stop()
 	d.loops.Wait()
+	epoch := d.lease.Epoch()
 	d.lease.lose()
+	if epoch == 0 {
+		return // it has never joined
+	}
 	leave, cancel := context.WithTimeout(context.WithoutCancel(ctx), beatLimit)
 	defer cancel()
 	if err := d.cfg.Nodes.Leave(leave, epoch); err != nil {
-		return fmt.Errorf("leave: %w", err)
+		d.log.Warn("cannot tell the others that this node leaves; they notice within seconds", "error", err)
 	}
-	return nil
 }
 
 // Wake has the node look for entries that were written by somebody else.

@@ -316,7 +316,7 @@ func (n *Node) startDispatcher(ctx context.Context, url string, p pools, in *inb
 	if err := d.Start(ctx); err != nil {
 		return fmt.Errorf("start dispatcher: %w", err)
 	}
-	n.onStop(d.Stop)
+	n.onStop(func(ctx context.Context) error { d.Stop(ctx); return nil })
 	return nil
 }
 

@@ -141,16 +141,20 @@ func (s *NodeStore) Evict(ctx context.Context, epoch int64) (int, error) {
 
 const sqlNodeLeave = `DELETE FROM nodes WHERE epoch = $1`
 
-// Leave ends the epoch and closes the connection.
+// Leave ends the epoch and closes the connection. One that breaks is made anew once: it may have been broken for long.
 func (s *NodeStore) Leave(ctx context.Context, epoch int64) error {
-	if s.conn == nil {
-		return nil
-	}
 	defer s.drop()
-	if _, err := s.conn.Exec(ctx, sqlNodeLeave, epoch); err != nil {
-		return s.failed("leave", err)
+	var err error
+	for range 2 {
+		if err = s.connect(ctx); err != nil {
+			continue
+		}
+		if _, err = s.conn.Exec(ctx, sqlNodeLeave, epoch); err == nil {
+			return nil
+		}
+		err = s.failed("leave", err)
 	}
-	return nil
+	return err
 }
 
 func (s *NodeStore) connect(ctx context.Context) error {

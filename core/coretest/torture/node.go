@@ -45,7 +45,8 @@ type life struct {
 	pid   int
 	ready nodeReady
 	ended chan struct{}
-	rest  atomic.Bool // nothing more is sent to it
+	rest  atomic.Bool            // nothing more is sent to it
+	last  atomic.Pointer[string] // line that it printed
 }
 
 // words are what nodes log of the things that must have been seen.
@@ -108,7 +109,7 @@ func (n *Node) startOnce(ctx context.Context, failpoints string) error {
 	l.pid = l.cmd.Process.Pid
 	ready := make(chan nodeReady, 1)
 	printed := make(chan struct{})
-	go func() { defer close(printed); n.follow(out, l.pid, ready) }()
+	go func() { defer close(printed); n.follow(out, l, ready) }()
 	go func() {
 		defer close(l.ended)
 		_ = l.cmd.Wait() // killed, mostly
@@ -121,7 +122,7 @@ func (n *Node) startOnce(ctx context.Context, failpoints string) error {
 	select {
 	case l.ready = <-ready:
 	case <-l.ended:
-		return fmt.Errorf("node %s: %w: %s", setup.Name, errEnded, l.cmd.ProcessState)
+		return fmt.Errorf("node %s: %w: %s", setup.Name, errEnded, l.end())
 	case <-ctx.Done():
 		_ = l.cmd.Process.Kill()
 		return fmt.Errorf("node %s does not serve: %w", setup.Name, context.Cause(ctx))
@@ -132,8 +133,16 @@ func (n *Node) startOnce(ctx context.Context, failpoints string) error {
 	return nil
 }
 
+// end says how a process that has ended did, with its last words.
+func (l *life) end() string {
+	if last := l.last.Load(); last != nil {
+		return l.cmd.ProcessState.String() + ": " + *last
+	}
+	return l.cmd.ProcessState.String()
+}
+
 // follow keeps what a node prints, and counts what must be seen.
-func (n *Node) follow(out io.ReadCloser, pid int, ready chan<- nodeReady) {
+func (n *Node) follow(out io.ReadCloser, l *life, ready chan<- nodeReady) {
 	defer func() { _ = out.Close() }()
 	file, err := os.OpenFile(filepath.Join(n.world.dir, n.setup.Name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err == nil {
@@ -151,8 +160,9 @@ func (n *Node) follow(out io.ReadCloser, pid int, ready chan<- nodeReady) {
 			continue
 		}
 		if file != nil {
-			_, _ = fmt.Fprintf(file, "%d %s\n", pid, line)
+			_, _ = fmt.Fprintf(file, "%d %s\n", l.pid, line)
 		}
+		l.last.Store(&line)
 		for word, what := range words {
 			if strings.Contains(line, word) {
 				n.world.saw(what)
@@ -229,7 +239,7 @@ func (n *Node) stop() (time.Duration, error) {
 	}
 	n.gone()
 	if !l.cmd.ProcessState.Success() {
-		return 0, fmt.Errorf("node %s: %s", n.setup.Name, l.cmd.ProcessState)
+		return 0, fmt.Errorf("node %s: %s", n.setup.Name, l.end())
 	}
 	return time.Since(began), nil
 }
