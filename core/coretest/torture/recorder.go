@@ -182,6 +182,9 @@ func (r *Recorder) compare(before, now *Run) {
 		r.broken("I03 one start an attempt", fmt.Sprintf("attempt %d of %s is started again: %s", now.Attempt, now.ID, r.history(now.ID)))
 	case before.Attempt > now.Attempt && !r.wasAway(now.Node, now.Began) && !r.excused[before.Node].leaving:
 		r.broken("I05 attempts rise", fmt.Sprintf("attempt %d of %s starts after %d: %s", now.Attempt, now.ID, before.Attempt, r.history(now.ID)))
+	case before.Attempt > now.Attempt:
+		// A node that was frozen after its last look at its lease starts what others have run since. Nothing can prevent
+		// that; if it ends well it counts as a duplicate, and what its script asks of the platform is refused.
 	case before.Outcome == endOK && !r.mayRepeat(before):
 		r.broken("done once", fmt.Sprintf("%s starts again though attempt %d succeeded: %s", now.ID, before.Attempt, r.history(now.ID)))
 	case r.open(before) && !r.mayRepeat(before):
