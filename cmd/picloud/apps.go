@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"strconv"
 
 	"github.com/spf13/cobra"
 
@@ -61,6 +62,22 @@ func (c *cli) appsCommand() *cobra.Command {
 			Use: "show SLUG", Short: "Show an app", Args: cobra.ExactArgs(1), Example: "  picloud apps show shop",
 			RunE: func(cmd *cobra.Command, args []string) error { return c.showApp(cmd.Context(), args[0]) },
 		},
+		&cobra.Command{
+			Use: "weigh SLUG WEIGHT", Short: "Set the app's share of the slots while others want some too: 1 to 100",
+			Args:    cobra.ExactArgs(2),
+			Example: "  picloud apps weigh shop 4",
+			RunE: func(cmd *cobra.Command, args []string) error {
+				weight, err := strconv.Atoi(args[1])
+				if err != nil {
+					return fmt.Errorf("a weight is a number from 1 to 100, not %q", args[1])
+				}
+				app, err := call[api.App](cmd.Context(), c, http.MethodPut, client.Path("app-weights", args[0]), api.AppWeight{Weight: weight})
+				if err != nil {
+					return absentApp(err, args[0])
+				}
+				return c.print(app, func() grid { return appGrid(&app) })
+			},
+		},
 		remove,
 	)
 }
@@ -80,6 +97,7 @@ func appGrid(a *api.App) grid {
 		{"name", a.Name},
 		{"description", a.Description},
 		{"release", number(a.Release)},
+		{"weight", fmt.Sprint(a.Weight)},
 		{"created", clock(a.CreatedAt)},
 		{"updated", clock(a.UpdatedAt)},
 	}}

@@ -5,7 +5,9 @@ package api
 
 import (
 	"context"
+	"errors"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -41,6 +43,7 @@ type Config struct {
 	Changed func()
 	// Ready says why the node cannot serve, or nil.
 	Ready   func() error
+	Metrics http.Handler
 	Version string // of the product
 	Log     hclog.Logger
 }
@@ -63,7 +66,27 @@ func New(c Config) http.Handler {
 		}
 		plain(w, http.StatusOK, "ok")
 	})
+	mux.Handle("GET /metrics", c.guarded(c.Metrics))
 	return secure(fallback(mux))
+}
+
+// guarded lets those through who may see the whole instance.
+func (c *Config) guarded(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+		p, err := c.Auth.Authenticate(r.Context(), strings.TrimSpace(token))
+		switch {
+		case !strings.EqualFold(scheme, "bearer") || errors.Is(err, auth.ErrInvalid):
+			w.Header().Set("WWW-Authenticate", `Bearer realm="picloud"`)
+			plain(w, http.StatusUnauthorized, "this needs a credential: send the header Authorization: Bearer pic_…")
+		case err != nil:
+			plain(w, http.StatusServiceUnavailable, "the credential cannot be checked now")
+		case !p.Can(auth.InstanceCreateApp):
+			plain(w, http.StatusForbidden, "this needs the key of an owner or admin of the instance")
+		default:
+			next.ServeHTTP(w, r)
+		}
+	})
 }
 
 func plain(w http.ResponseWriter, status int, text string) {

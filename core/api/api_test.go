@@ -72,6 +72,7 @@ func newServer(t *testing.T) *server {
 		Replayer:    s,
 		Changed:     func() { s.changes.Add(1) },
 		Ready:       func() error { return s.ready },
+		Metrics:     http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("numbers")) }),
 		Version:     "0.0.0-test",
 		Log:         hclog.NewNullLogger(),
 	}))

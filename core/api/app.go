@@ -18,13 +18,14 @@ type App struct {
 	Name        string    `json:"name" example:"The shop"`
 	Description string    `json:"description"`
 	Release     int64     `json:"release" example:"12" doc:"Number of the current release; 0 before the first"`
+	Weight      int       `json:"weight" example:"1" doc:"Its share of the slots while other apps want some too, relative to theirs"`
 	CreatedAt   time.Time `json:"created_at"`
 	UpdatedAt   time.Time `json:"updated_at"`
 }
 
 func viewApp(a *tenant.AppRecord) App {
 	return App{
-		ID: a.ID.String(), Slug: a.Slug, Name: a.Name, Description: a.Description, Release: a.Release,
+		ID: a.ID.String(), Slug: a.Slug, Name: a.Name, Description: a.Description, Release: a.Release, Weight: a.Weight,
 		CreatedAt: a.CreatedAt.UTC(), UpdatedAt: a.UpdatedAt.UTC(),
 	}
 }
@@ -41,6 +42,11 @@ type AppChange struct {
 	Slug        *string `json:"slug,omitempty" minLength:"1" maxLength:"63" example:"shop"`
 	Name        *string `json:"name,omitempty" maxLength:"200" example:"The shop"`
 	Description *string `json:"description,omitempty" maxLength:"2000"`
+}
+
+// AppWeight is an app's share of the slots.
+type AppWeight struct {
+	Weight int `json:"weight" minimum:"1" maximum:"100" example:"2" doc:"An app of weight 2 has twice the time of one of weight 1 while both want more than there is"`
 }
 
 const appsPath = "/api/v1/apps"
@@ -67,6 +73,26 @@ func (a *api) registerApps(doc huma.API) {
 		id: "update-app", method: http.MethodPatch, path: appPath, tag: "apps", capability: auth.AppAdmin,
 		summary: "Change an app",
 	}, a.updateApp)
+	register(a, doc, operation{
+		id: "weigh-app", method: http.MethodPut, path: "/api/v1/app-weights/{slug}", tag: "apps", capability: auth.InstanceCreateApp,
+		summary: "Set an app's share of the slots",
+		text:    "Apps share a node by the time that their runs take. It is for whoever makes apps to say who has more, not for the apps.",
+	}, func(ctx context.Context, in *struct {
+		Slug string `path:"slug" maxLength:"63" doc:"Of the app, or its id"`
+		Body AppWeight
+	},
+	) (*body[App], error) {
+		id, err := a.Apps.Resolve(ctx, in.Slug)
+		if err != nil {
+			return nil, err
+		}
+		r, err := a.Apps.Weigh(ctx, by(ctx), id, in.Body.Weight)
+		if err != nil {
+			return nil, err
+		}
+		a.Changed()
+		return answer(viewApp(&r)), nil
+	})
 	register(a, doc, operation{
 		id: "delete-app", method: http.MethodDelete, path: appPath, tag: "apps", capability: auth.AppAdmin,
 		summary: "Delete an app with everything in it",

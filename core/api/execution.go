@@ -17,19 +17,6 @@ import (
 	"github.com/picloud/picloud/core/tenant"
 )
 
-// outcomes are the words of the API for how an attempt ended.
-var outcomes = map[outbox.Outcome]string{
-	outbox.Succeeded:     "succeeded",
-	outbox.Retried:       "retried",
-	outbox.DeadLettered:  "dead_lettered",
-	outbox.Cancelled:     "cancelled",
-	outbox.Expired:       "expired",
-	outbox.Stopped:       "stopped",
-	outbox.HandlerFailed: "handler_failed",
-	outbox.Abandoned:     "abandoned",
-	outbox.Failed:        "failed",
-}
-
 // Execution is one attempt at one event.
 type Execution struct {
 	ID         string    `json:"id" format:"uuid" doc:"The same for all attempts"`
@@ -56,7 +43,7 @@ type Execution struct {
 func viewExecution(e *record.Execution) Execution {
 	return Execution{
 		ID: e.ID.String(), Attempt: e.Attempt, Script: e.ScriptName, ScriptID: e.Script.String(), Version: e.Version,
-		Kind: e.Kind.String(), Outcome: outcomes[e.Outcome], Reason: e.Reason, Status: e.Status, Error: e.Error, Fault: e.Fault,
+		Kind: e.Kind.String(), Outcome: e.Outcome.String(), Reason: e.Reason, Status: e.Status, Error: e.Error, Fault: e.Fault,
 		Depth: e.Depth, EventID: e.EventID.String(), RootID: e.RootID.String(), TriggerID: optional(e.Trigger),
 		AcceptedAt: e.AcceptedAt.UTC(), StartedAt: e.StartedAt.UTC(), FinishedAt: e.FinishedAt.UTC(),
 		DurationMS: float64(e.Duration.Microseconds()) / 1000,
@@ -132,7 +119,7 @@ func (a *api) listExecutions(ctx context.Context, in *struct {
 		}
 		f.Script = s.ID
 	}
-	for outcome, word := range outcomes {
+	for outcome, word := range outbox.Outcomes {
 		if word == in.Outcome {
 			f.Outcome = outcome
 		}

@@ -183,6 +183,12 @@ func TestAppsAndDomains(t *testing.T) {
 	if byID != app || app.Name != "Número uno" || app.Release != 1 || app.CreatedAt.Location().String() != "UTC" {
 		t.Errorf("by id the app is %+v, by slug %+v", byID, app)
 	}
+	s.problem(t, 422, "PUT", "/api/v1/app-weights/uno", object{"weight": 0})
+	s.want(t, 200, "PUT", "/api/v1/app-weights/uno", object{"weight": 4}, &app)
+	snapshot := s.snapshot(t)
+	if lane := snapshot.Lane(snapshot.AppBySlug("uno").Scripts[0].ID); app.Weight != 4 || lane.Weight != 4 {
+		t.Errorf("the app weighs %d, its lane %d", app.Weight, lane.Weight)
+	}
 
 	s.problem(t, 409, "POST", "/api/v1/apps/two/domains", object{"host": "ONE.example.com."})
 	s.problem(t, 422, "POST", "/api/v1/apps/two/domains", object{"host": "http://x"})

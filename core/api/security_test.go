@@ -19,6 +19,7 @@ import (
 var bodies = map[string]any{
 	"create-app":           object{"slug": "new"},
 	"update-app":           object{"name": "x"},
+	"weigh-app":            object{"weight": 2},
 	"claim-domain":         object{"host": "new.example.com"},
 	"create-script":        object{"name": "new"},
 	"update-script":        object{"description": "x"},
@@ -318,5 +319,19 @@ func TestDocsPageIsOffline(t *testing.T) {
 	}
 	if r := s.do(t, "GET", "/openapi.yaml", nil); r.status != 200 || !strings.Contains(string(r.body), "operationId: deploy") {
 		t.Errorf("/openapi.yaml: %d", r.status)
+	}
+}
+
+// The numbers tell of every app, so they are for those who may see every one.
+func TestMetricsAreGuarded(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	if r := s.do(t, "GET", "/metrics", nil); r.status != 200 || string(r.body) != "numbers" {
+		t.Errorf("the owner has %d %s", r.status, r.body)
+	}
+	for name, header := range map[string]string{"nobody": "", "a stranger": "Bearer pic_x_y", "another scheme": "Basic " + s.token} {
+		if r := s.do(t, "GET", "/metrics", nil, "Authorization", header); r.status != 401 || !strings.Contains(string(r.body), "Authorization") {
+			t.Errorf("%s has %d %s", name, r.status, r.body)
+		}
 	}
 }

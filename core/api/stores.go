@@ -26,6 +26,8 @@ type AppStore interface {
 	Get(ctx context.Context, id uuid.UUID) (tenant.AppRecord, error)
 	List(ctx context.Context, only uuid.UUID, cursor string, limit int) ([]tenant.AppRecord, string, error)
 	Update(ctx context.Context, by, id uuid.UUID, slug, name, description *string) (tenant.AppRecord, error)
+	// Weigh sets an app's share of the slots.
+	Weigh(ctx context.Context, by, id uuid.UUID, weight int) (tenant.AppRecord, error)
 	Delete(ctx context.Context, by, id uuid.UUID) error
 
 	Domains(ctx context.Context, app uuid.UUID, cursor string, limit int) ([]tenant.Domain, string, error)

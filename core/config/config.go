@@ -61,6 +61,14 @@ type Config struct {
 	// holds. Default 720h (30 days); 1h to 8784h (366 days).
 	KeepDeadLetters time.Duration `koanf:"keep_dead_letters"`
 
+	// KeepExecutions is how long the records of runs are kept, with their logs. Nodes of one database should agree: the
+	// shortest holds. Default 168h (7 days); 24h to 8784h (366 days).
+	KeepExecutions time.Duration `koanf:"keep_executions"`
+
+	// MaxHistoryBytes is how much the records of one app may take over that time. Each day has an equal share; beyond half of
+	// it, one success of ten is recorded, and beyond all of it no more. Default 1 GiB; at least 1 MiB.
+	MaxHistoryBytes int64 `koanf:"max_history_bytes"`
+
 	// MaxBody is how many bytes the body of a request may have. Default and most: 6291456 (6 MiB).
 	MaxBody int64 `koanf:"max_body"`
 
@@ -101,6 +109,8 @@ func Default() Config {
 		MaxBacklog:      100_000,
 		MaxBacklogBytes: 256 << 20,
 		KeepDeadLetters: 30 * 24 * time.Hour,
+		KeepExecutions:  7 * 24 * time.Hour,
+		MaxHistoryBytes: 1 << 30,
 		MaxBody:         MaxBodyLimit,
 		Drain:           30 * time.Second,
 		LogLevel:        "info",
@@ -127,6 +137,8 @@ func (c *Config) validate() error {
 		{"max_backlog", checkRange(int64(c.MaxBacklog), 1, 100_000_000)},
 		{"max_backlog_bytes", checkRange(c.MaxBacklogBytes, 1<<20, 1<<50)},
 		{"keep_dead_letters", checkDuration(c.KeepDeadLetters, time.Hour, 366*24*time.Hour)},
+		{"keep_executions", checkDuration(c.KeepExecutions, 24*time.Hour, 366*24*time.Hour)},
+		{"max_history_bytes", checkRange(c.MaxHistoryBytes, 1<<20, 1<<50)},
 		{"max_body", checkRange(c.MaxBody, 1, MaxBodyLimit)},
 		{"drain", checkDuration(c.Drain, 0, 10*time.Minute)},
 		{"log_level", checkLevel(c.LogLevel)},

@@ -10,6 +10,7 @@ import (
 
 	"github.com/picloud/picloud/core/inbox"
 	"github.com/picloud/picloud/core/outbox"
+	"github.com/picloud/picloud/core/schedule"
 	"github.com/picloud/picloud/core/tenant"
 	"github.com/picloud/picloud/sdk/fault"
 )
@@ -27,7 +28,8 @@ const (
 // Call takes a sync entry in. nil means that the answer, or why there is none, comes to the inbox. An error means that
 // nothing was accepted: ErrBusy, ErrPaused, an *outbox.Overloaded, those of Ready, and for an entry with an idempotency
 // key *outbox.Duplicate and outbox.ErrKeyReused.
-func (d *Dispatcher) Call(ctx context.Context, e *outbox.Entry) error {
+func (d *Dispatcher) Call(ctx context.Context, e *outbox.Entry) (err error) {
+	defer func() { d.counters.accept(err) }()
 	lane := d.cfg.Lane(e.Lane)
 	if lane != nil {
 		if lane.Paused {
@@ -37,32 +39,32 @@ func (d *Dispatcher) Call(ctx context.Context, e *outbox.Entry) error {
 			return overLimit(lane, d.limits)
 		}
 	}
-	if err := d.slots.place(ctx); err != nil {
+	seat := &schedule.Ticket{App: e.App, Weight: weight(lane), Class: schedule.Sync}
+	if err := d.slots.place(ctx, seat); err != nil {
 		d.end(lane)
 		return err
 	}
 	e.State, e.Attempt, e.MaxAttempts = outbox.Running, 1, 1
 	if err := d.admit(e, d.lease.Epoch()); err != nil {
-		d.slots.places.Release(1)
-		d.end(lane)
+		d.release(lane, seat)
 		return err
 	}
 	if e.Keyed() {
 		return d.write(ctx, keyed, e, func(err error) {
 			if err != nil {
-				d.drop(e, lane)
+				d.drop(e, lane, seat)
 				return
 			}
-			go d.work(e, lane)
+			go d.work(e, lane, seat)
 		})
 	}
 	d.writers[fast].Append(e, func(err error) {
 		if err != nil {
-			d.drop(e, lane)
+			d.drop(e, lane, seat)
 			go d.refuse(e, err) // the reply may be held, and this goroutine is the writer's
 			return
 		}
-		go d.work(e, lane)
+		go d.work(e, lane, seat)
 	})
 	return nil
 }
@@ -95,48 +97,82 @@ func (d *Dispatcher) refuse(e *outbox.Entry, err error) (detached bool) {
 // turn. An error means that nothing was accepted, unless ctx ended first: an *outbox.Rejected says that the entry itself is
 // at fault, others are outbox.ErrTooDeep, outbox.ErrBudget, outbox.ErrKeyReused, *outbox.Duplicate, *outbox.Overloaded and
 // those of Ready.
-func (d *Dispatcher) Append(ctx context.Context, e *outbox.Entry) error {
-	if e.Depth > outbox.MaxDepth {
-		return outbox.ErrTooDeep
-	}
-	if err := d.Ready(); err != nil {
-		return err
-	}
-	if err := d.admission.admit(ctx, e); err != nil {
+func (d *Dispatcher) Append(ctx context.Context, e *outbox.Entry) (err error) {
+	defer func() { d.counters.accept(err) }()
+	then, err := d.offer(ctx, e)
+	if err != nil {
 		return err
 	}
 	speed := durable
 	if e.Keyed() {
 		speed = keyed
 	}
+	return d.write(ctx, speed, e, then)
+}
+
+// AppendWith is Append for an entry that commits together with what caused it. commit writes it under the owner's epoch,
+// as Inserters do, in a transaction of the caller's, and returns once that is committed; its error is returned. Not for
+// entries that are Keyed.
+func (d *Dispatcher) AppendWith(ctx context.Context, e *outbox.Entry, commit func(owner int64) error) (err error) {
+	defer func() { d.counters.accept(err) }()
+	then, err := d.offer(ctx, e)
+	if err != nil {
+		return err
+	}
+	owner := d.lease.Epoch()
+	if e.State == outbox.Running {
+		owner = e.Owner
+	}
+	if err = commit(owner); err != nil {
+		d.suspect.Store(true)
+	}
+	then(err)
+	return err
+}
+
+// offer takes an entry in as far as that is possible before it is written. then must be called with the outcome of that.
+func (d *Dispatcher) offer(ctx context.Context, e *outbox.Entry) (then func(error), err error) {
+	if e.Depth > outbox.MaxDepth {
+		return nil, outbox.ErrTooDeep
+	}
+	if err := d.Ready(); err != nil {
+		return nil, err
+	}
+	if err := d.admission.admit(ctx, e); err != nil {
+		return nil, err
+	}
 	lane := d.cfg.Lane(e.Lane)
-	claimed := false
+	var seat *schedule.Ticket // of one that is born claimed
 	switch {
 	case e.Delay > 0 || !e.RunAt.IsZero():
 		e.State = outbox.Scheduled
 	case d.bornClaimed(e, lane):
-		e.State, e.Attempt, claimed = outbox.Running, 1, true
+		seat = seatOf(e, lane)
+		e.State, e.Attempt = outbox.Running, 1
 		if err := d.admit(e, d.lease.Epoch()); err != nil {
-			d.release(lane, false)
-			return err
+			d.end(lane)
+			d.slots.forgo(e.App, 1)
+			return nil, err
 		}
 	default:
 		e.State = outbox.Ready
 	}
-	return d.write(ctx, speed, e, func(err error) {
+	return func(err error) {
 		switch {
-		case err != nil && claimed:
-			d.drop(e, lane)
+		case err != nil && seat != nil:
+			d.forget(e)
+			d.end(lane)
+			d.slots.forgo(e.App, 1)
 		case err != nil:
-		case claimed:
-			go d.work(e, lane)
+		case seat != nil:
+			go d.work(e, lane, seat)
 		case e.State == outbox.Scheduled:
 			d.dueIn(d.until(e))
 		default:
-			d.queue(e.Lane)
+			d.queue(e)
 			d.Wake()
 		}
-	})
+	}, nil
 }
 
 // until is how long an entry that was just written is not due.
@@ -152,11 +188,11 @@ func (d *Dispatcher) bornClaimed(e *outbox.Entry, lane *tenant.Lane) bool {
 	if e.Gate != "" || e.RateKey != "" || e.BatchSize > 0 || lane != nil && lane.Paused || d.isQueued(e.Lane) {
 		return false
 	}
-	if !d.slots.asyncPlaces.TryAcquire(1) {
+	if d.slots.expect(e.App, 1) == 0 {
 		return false
 	}
 	if lane != nil && d.limits.reserve(lane, 1) == 0 {
-		d.slots.asyncPlaces.Release(1)
+		d.slots.forgo(e.App, 1)
 		return false
 	}
 	return true
@@ -208,14 +244,26 @@ func (d *Dispatcher) forget(e *outbox.Entry) {
 	d.idle.Done()
 }
 
-// release gives back what a run held.
-func (d *Dispatcher) release(lane *tenant.Lane, sync bool) {
-	d.end(lane)
-	if sync {
-		d.slots.places.Release(1)
-		return
+func weight(lane *tenant.Lane) int {
+	if lane == nil {
+		return 1
 	}
-	d.slots.asyncPlaces.Release(1)
+	return lane.Weight
+}
+
+// seatOf is the ticket of an async entry.
+func seatOf(e *outbox.Entry, lane *tenant.Lane) *schedule.Ticket {
+	class := schedule.Fresh
+	if e.Retry {
+		class = schedule.Retry
+	}
+	return &schedule.Ticket{App: e.App, Weight: weight(lane), Class: class}
+}
+
+// release gives back what a run held.
+func (d *Dispatcher) release(lane *tenant.Lane, seat *schedule.Ticket) {
+	d.end(lane)
+	d.slots.leave(seat)
 	if d.backlog.Load() {
 		d.nudge()
 	}
@@ -228,16 +276,16 @@ func (d *Dispatcher) end(lane *tenant.Lane) {
 	}
 }
 
-// drop undoes the acceptance of an entry that was not written.
-func (d *Dispatcher) drop(e *outbox.Entry, lane *tenant.Lane) {
+// drop undoes the acceptance of a sync entry that was not written.
+func (d *Dispatcher) drop(e *outbox.Entry, lane *tenant.Lane, seat *schedule.Ticket) {
 	d.forget(e)
-	d.release(lane, e.Sync())
+	d.release(lane, seat)
 }
 
-// queue notes that a lane has ready entries.
-func (d *Dispatcher) queue(lane uuid.UUID) {
+// queue notes that the lane of an entry has ready ones.
+func (d *Dispatcher) queue(e *outbox.Entry) {
 	d.mu.Lock()
-	d.queued[lane] = struct{}{}
+	d.queued[e.Lane] = e.App
 	d.mu.Unlock()
 }
 

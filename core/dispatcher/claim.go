@@ -31,6 +31,9 @@ func (d *Dispatcher) claimLoop(ctx context.Context) {
 	for {
 		select {
 		case <-d.wake:
+			if !d.fresh.Swap(false) && !d.claimable() {
+				continue
+			}
 		case in := <-d.due:
 			set(in)
 			continue
@@ -73,8 +76,8 @@ func (d *Dispatcher) promote(ctx context.Context) time.Duration {
 
 // turn is where the walk over the lanes stands.
 type turn struct {
-	last outbox.LaneKey         // the lane that was looked at last
-	seen map[uuid.UUID]struct{} // lanes with ready entries since the walk began at the first
+	last outbox.LaneKey          // the lane that was looked at last
+	seen map[uuid.UUID]uuid.UUID // lanes with ready entries, and their apps, since the walk began at the first
 }
 
 // part is one lane's part of a claim.
@@ -83,6 +86,13 @@ type part struct {
 	lane   *tenant.Lane // nil: gone from the configuration; what is left in it runs into its end
 	runs   int
 	perRun int // entries
+}
+
+// claimable reports whether this node has room for entries of a lane that it knows to have some.
+func (d *Dispatcher) claimable() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.slots.claimable(d.queued)
 }
 
 // claim takes entries while there is room. Where a rate holds entries back, it returns how long until the first may start.
@@ -95,7 +105,6 @@ func (d *Dispatcher) claim(ctx context.Context, t *turn) (wait time.Duration) {
 		}
 		lanes, err := d.cfg.Claims.Ready(ctx, t.last, lanePage)
 		if err != nil {
-			d.slots.asyncPlaces.Release(int64(room))
 			d.log.Warn("cannot look for entries", "error", err)
 			return wait
 		}
@@ -108,19 +117,16 @@ func (d *Dispatcher) claim(ctx context.Context, t *turn) (wait time.Duration) {
 			wait = held
 		}
 		if len(parts) > 0 {
-			claimed, used, err := d.take(ctx, parts)
+			claimed, err := d.take(ctx, parts)
 			if err != nil {
-				d.slots.asyncPlaces.Release(int64(room))
 				d.suspect.Store(true)
 				d.log.Warn("cannot claim", "error", err)
 				return wait
 			}
-			room -= used
 			if round >= 0 {
 				round += claimed
 			}
 		}
-		d.slots.asyncPlaces.Release(int64(room))
 		if round == 0 && len(lanes) < lanePage {
 			return wait // a whole round, and nothing may start
 		}
@@ -132,10 +138,10 @@ func (d *Dispatcher) claim(ctx context.Context, t *turn) (wait time.Duration) {
 // every lane.
 func (d *Dispatcher) note(t *turn, lanes []outbox.LaneKey, whole bool) {
 	if (t.last == outbox.LaneKey{}) {
-		t.seen = map[uuid.UUID]struct{}{}
+		t.seen = map[uuid.UUID]uuid.UUID{}
 	}
 	for _, k := range lanes {
-		t.seen[k.Lane] = struct{}{}
+		t.seen[k.Lane] = k.App
 	}
 	if !whole {
 		t.last = lanes[len(lanes)-1]
@@ -151,8 +157,8 @@ func (d *Dispatcher) note(t *turn, lanes []outbox.LaneKey, whole bool) {
 // share divides places among lanes: equally among their apps, then among the lanes of each, then to whoever has more.
 // Paused lanes have no part, others no more than their limits allow; what they get is counted as running. held is how
 // long until the first of those may start that a rate holds back.
-func (d *Dispatcher) share(lanes []outbox.LaneKey, places int) (parts []part, held time.Duration) {
-	byApp := map[uuid.UUID]int{}
+func (d *Dispatcher) share(lanes []outbox.LaneKey, places int) (shared []part, held time.Duration) {
+	parts := make([]part, 0, len(lanes))
 	for _, k := range lanes {
 		p := part{key: k, lane: d.cfg.Lane(k.Lane), perRun: 1}
 		if p.lane != nil {
@@ -167,34 +173,67 @@ func (d *Dispatcher) share(lanes []outbox.LaneKey, places int) (parts []part, he
 				p.perRun = b.Size
 			}
 		}
-		byApp[k.App]++
 		parts = append(parts, p)
 	}
-	give := func(p *part, n int) {
-		if n = min(n, places); n <= 0 {
-			return
+	var apps [][]part // lanes are in the order of their apps
+	for first := 0; first < len(parts); {
+		end := first + 1
+		for end < len(parts) && parts[end].key.App == parts[first].key.App {
+			end++
 		}
-		if p.lane != nil {
-			n = d.limits.reserve(p.lane, n)
-		}
-		p.runs += n
-		places -= n
+		apps = append(apps, parts[first:end])
+		first = end
 	}
-	if len(parts) > 0 {
-		perApp := max(1, places/len(byApp))
-		for i := range parts {
-			give(&parts[i], max(1, perApp/byApp[parts[i].key.App]))
-		}
-		for i := range parts {
-			give(&parts[i], places)
+	open := make([]bool, len(apps)) // there is room for more of it
+	for pass := range 2 {
+		for i, lanes := range apps {
+			app, n := lanes[0].key.App, 0
+			switch {
+			case places == 0:
+			case pass == 0:
+				n = d.slots.claim(app, max(1, places/(len(apps)-i)))
+				open[i] = n > 0
+			case open[i]:
+				n = d.slots.expect(app, places)
+			}
+			if n > 0 {
+				used := d.spread(lanes, n)
+				d.slots.forgo(app, n-used)
+				places -= used
+			}
 		}
 	}
 	return slices.DeleteFunc(parts, func(p part) bool { return p.runs == 0 }), held
 }
 
-// take claims the parts and starts what it gets. It returns how many entries that were, and how many places they use. On
-// an error nothing is counted as running any more, though entries may be claimed.
-func (d *Dispatcher) take(ctx context.Context, parts []part) (claimed, used int, err error) {
+// retryShare is the part of an app's claims that is left to retries while it has fresh entries too: one in so many.
+const retryShare = 5
+
+// spread divides places of one app among its lanes and returns how many they take.
+func (d *Dispatcher) spread(parts []part, places int) (used int) {
+	fresh := slices.ContainsFunc(parts, func(p part) bool { return !p.key.Retry })
+	each := max(1, places/len(parts))
+	for range 2 {
+		for i := range parts {
+			p := &parts[i]
+			n := min(each, places-used)
+			if p.key.Retry && fresh && each < places {
+				n = min(n, max(1, places/retryShare))
+			}
+			if p.lane != nil && n > 0 {
+				n = d.limits.reserve(p.lane, n)
+			}
+			p.runs += n
+			used += n
+		}
+		each = places
+	}
+	return used
+}
+
+// take claims the parts and starts what it gets. It returns how many entries that were. On an error nothing is counted as
+// running any more, though entries may be claimed.
+func (d *Dispatcher) take(ctx context.Context, parts []part) (claimed int, err error) {
 	quotas := make([]outbox.Quota, len(parts))
 	for i, p := range parts {
 		quotas[i] = outbox.Quota{LaneKey: p.key, Count: p.runs * p.perRun}
@@ -205,9 +244,10 @@ func (d *Dispatcher) take(ctx context.Context, parts []part) (claimed, used int,
 	}
 	byLane := map[outbox.LaneKey][]*outbox.Entry{}
 	for _, e := range entries {
-		k := outbox.LaneKey{App: e.App, Lane: e.Lane}
+		k := outbox.LaneKey{App: e.App, Lane: e.Lane, Retry: e.Retry}
 		byLane[k] = append(byLane[k], e)
 	}
+	d.counters.claimed.Add(int64(len(entries)))
 	for _, p := range parts {
 		list := byLane[p.key]
 		slices.SortFunc(list, func(a, b *outbox.Entry) int {
@@ -222,9 +262,9 @@ func (d *Dispatcher) take(ctx context.Context, parts []part) (claimed, used int,
 		if p.lane != nil {
 			d.limits.giveBack(p.lane, p.runs-runs)
 		}
-		used += runs
+		d.slots.forgo(p.key.App, p.runs-runs)
 	}
-	return len(entries), used, err
+	return len(entries), err
 }
 
 // launch starts one run of entries that were just claimed. False: the node takes nothing in any more, and gives them back.
@@ -243,7 +283,7 @@ func (d *Dispatcher) launch(entries []*outbox.Entry, lane *tenant.Lane) bool {
 	case lane != nil && lane.Policy.Batch != nil:
 		go d.workBatch(admitted, lane)
 	default:
-		go d.work(admitted[0], lane)
+		go d.work(admitted[0], lane, seatOf(admitted[0], lane))
 	}
 	return true
 }

@@ -75,8 +75,12 @@ type Config struct {
 	Inbox         *inbox.Inbox
 	// Lane finds what owns an entry's limits and pause in the configuration as it is now; nil: it is gone.
 	Lane func(id uuid.UUID) *tenant.Lane
+	// Alone reports whether there is one app only, in the configuration as it is now.
+	Alone func() bool
 	// Configured is told the configuration's version after each heartbeat. It must not block.
 	Configured func(version int64)
+	// Judge decides how much of an attempt is recorded. It must not block.
+	Judge func(*outbox.Settlement)
 	// DeadLettered is told that there may be new dead letters, or some to be put back. It must not block.
 	DeadLettered func()
 	Slots        int   // runs at one time
@@ -95,6 +99,7 @@ var (
 	errLost      = &fault.Fault{Kind: fault.Cancelled, Origin: fault.Platform, Message: "the node lost its lease"}
 	errCancelled = &fault.Fault{Kind: fault.Cancelled, Origin: fault.Caller, Message: "the execution was cancelled"}
 	errPaused    = &fault.Fault{Kind: fault.Cancelled, Origin: fault.Platform, Message: "the script was paused before it could start"}
+	errNoSlot    = &fault.Fault{Kind: fault.Unavailable, Origin: fault.Platform, Message: "no slot came free within a second"}
 	errCompany   = &fault.Fault{Kind: fault.Cancelled, Origin: fault.Platform, Message: "another event of its batch was cancelled"}
 )
 
@@ -107,18 +112,20 @@ type Dispatcher struct {
 	limits    *limits
 	admission *admission
 	writers   [3]*outbox.Writer // by speed
+	counters  counters
 	settle    [2]*outbox.Settler
 
 	mu       sync.Mutex
 	running  map[uuid.UUID]*running // every entry in memory, from before its INSERT until it is settled
 	draining bool
-	idle     sync.WaitGroup         // entries in memory
-	queued   map[uuid.UUID]struct{} // lanes with ready entries, as far as this node knows: new ones queue behind them
+	idle     sync.WaitGroup          // entries in memory
+	queued   map[uuid.UUID]uuid.UUID // lanes with ready entries and their apps, as far as this node knows: new ones queue behind them
 
 	wake    chan struct{} // there may be something to claim
 	due     chan time.Duration
 	pulses  chan Pulse  // for the chores
 	backlog atomic.Bool // there may be ready entries
+	fresh   atomic.Bool // there may be some in lanes that this node does not know of
 	suspect atomic.Bool // the database may hold entries of this epoch that are not in memory
 	stop    context.CancelFunc
 	loops   sync.WaitGroup
@@ -135,11 +142,11 @@ type running struct {
 func New(cfg Config) *Dispatcher {
 	return &Dispatcher{
 		cfg: cfg, log: cfg.Log.Named("dispatcher"), lease: lease{now: bootTime},
-		slots: newSlots(cfg.Slots, cfg.SyncWaiting), limits: newLimits(bootTime),
+		slots: newSlots(cfg.Slots, cfg.SyncWaiting, bootTime, cfg.Alone), limits: newLimits(bootTime),
 		admission: &admission{
 			store: cfg.Claims, maxEntries: cfg.MaxBacklog, maxBytes: cfg.MaxBytes, apps: map[uuid.UUID]*backlog{},
 		},
-		running: map[uuid.UUID]*running{}, queued: map[uuid.UUID]struct{}{},
+		running: map[uuid.UUID]*running{}, queued: map[uuid.UUID]uuid.UUID{},
 		wake: make(chan struct{}, 1), due: make(chan time.Duration, 1), pulses: make(chan Pulse, 1),
 	}
 }
@@ -219,9 +226,11 @@ func (d *Dispatcher) Stop(ctx context.Context) {
 // Wake has the node look for entries that were written by somebody else.
 func (d *Dispatcher) Wake() {
 	d.backlog.Store(true)
+	d.fresh.Store(true)
 	d.nudge()
 }
 
+// nudge has the claim loop look for work of lanes that it knows, since there may be room for it.
 func (d *Dispatcher) nudge() {
 	select {
 	case d.wake <- struct{}{}:

@@ -10,23 +10,23 @@ import (
 	"github.com/picloud/picloud/core/execution"
 	"github.com/picloud/picloud/core/failpoint"
 	"github.com/picloud/picloud/core/outbox"
+	"github.com/picloud/picloud/core/schedule"
 	"github.com/picloud/picloud/core/tenant"
 	"github.com/picloud/picloud/sdk/fault"
 )
 
-// work runs an entry that this node owns, and settles it.
-func (d *Dispatcher) work(e *outbox.Entry, lane *tenant.Lane) {
+// work runs an entry that this node owns and that has a place, and settles it.
+func (d *Dispatcher) work(e *outbox.Entry, lane *tenant.Lane, seat *schedule.Ticket) {
 	sync := e.Sync() // a caller that stops waiting makes the entry async while it runs
-	defer d.release(lane, sync)
+	defer d.release(lane, seat)
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
 	d.cancelBy(e, cancel)
 	var res execution.Result
 	started := false
-	if res.Fault = d.admitRun(ctx, e, sync, &res.Started); res.Fault == nil {
+	if res.Fault = d.admitRun(ctx, e, seat, &res.Started); res.Fault == nil {
 		started = true
 		res = d.cfg.Runner.Run(ctx, e)
-		d.leave(sync)
 	}
 	if !started && sync && d.refuse(e, res.Fault) {
 		e.Detach()
@@ -36,21 +36,21 @@ func (d *Dispatcher) work(e *outbox.Entry, lane *tenant.Lane) {
 
 // workBatch runs entries of one lane together, in one slot.
 func (d *Dispatcher) workBatch(entries []*outbox.Entry, lane *tenant.Lane) {
-	defer d.release(lane, false)
+	seat := seatOf(entries[0], lane)
+	defer d.release(lane, seat)
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
 	for _, e := range entries {
 		d.cancelBy(e, cancel)
 	}
 	var started time.Time
-	if f := d.admitRun(ctx, entries[0], false, &started); f != nil {
+	if f := d.admitRun(ctx, entries[0], seat, &started); f != nil {
 		for _, e := range entries {
 			d.finishInBatch(e, execution.Result{Started: started, Fault: f})
 		}
 		return
 	}
 	results := d.cfg.Runner.RunBatch(ctx, entries)
-	d.leave(false)
 	for i, e := range entries {
 		d.finishInBatch(e, results[i])
 	}
@@ -81,6 +81,9 @@ func (d *Dispatcher) cancelBy(e *outbox.Entry, cancel context.CancelCauseFunc) {
 // finish settles an attempt.
 func (d *Dispatcher) finish(e *outbox.Entry, res execution.Result) {
 	x := decide(e, res, rand.Int64N)
+	d.counters.outcomes[x.Outcome].Add(1)
+	d.counters.engineTime.Add(int64(x.Duration))
+	d.cfg.Judge(x)
 	speed := durable
 	if e.Sync() && !e.KeepAnswer {
 		speed = fast
@@ -105,49 +108,31 @@ func (d *Dispatcher) again(e *outbox.Entry, x *outbox.Settlement) {
 		d.dueIn(x.RetryIn)
 		return
 	}
-	d.queue(e.Lane)
+	d.queue(e)
 	d.Wake()
 }
 
-// admitRun waits for a slot. A fault says why there is none, or that nothing may start; else leave must follow.
-func (d *Dispatcher) admitRun(ctx context.Context, e *outbox.Entry, sync bool, started *time.Time) *fault.Fault {
+// admitRun waits for a slot. A fault says why there is none, or that nothing may start.
+func (d *Dispatcher) admitRun(ctx context.Context, e *outbox.Entry, seat *schedule.Ticket, started *time.Time) *fault.Fault {
 	*started = time.Now()
-	if sync {
-		if !d.slots.run.TryAcquire(1) {
-			// The caller's time runs from acceptance, and most of it is for the script.
-			wait, cancel := context.WithTimeout(ctx, min(syncPatience, e.Timeout))
-			defer cancel()
-			if err := d.slots.run.Acquire(wait, 1); err != nil {
-				return fault.New(fault.Unavailable, fault.Platform, "no slot came free within %s", syncPatience)
-			}
-		}
-	} else {
-		if err := d.slots.async.Acquire(ctx, 1); err != nil {
-			return fault.From(context.Cause(ctx))
-		}
-		if err := d.slots.run.Acquire(ctx, 1); err != nil {
-			d.slots.async.Release(1)
-			return fault.From(context.Cause(ctx))
-		}
+	wait := ctx
+	if seat.Class == schedule.Sync {
+		// The caller's time runs from acceptance, and most of it is for the script.
+		var cancel context.CancelFunc
+		wait, cancel = context.WithTimeoutCause(ctx, min(syncPatience, e.Timeout), errNoSlot)
+		defer cancel()
+	}
+	if err := d.slots.enter(wait, seat); err != nil {
+		return fault.From(err)
 	}
 	if !d.lease.Valid() { // fenced: start nothing
-		d.leave(sync)
 		return fault.New(fault.Unavailable, fault.Platform, "%v", outbox.ErrFenced)
 	}
 	if lane := d.cfg.Lane(e.Lane); lane != nil && lane.Paused { // since it was taken in
-		d.leave(sync)
 		return errPaused
 	}
 	failpoint.Hit(failpoint.RunStarted)
 	return nil
-}
-
-// leave gives the slot of a run back.
-func (d *Dispatcher) leave(sync bool) {
-	d.slots.run.Release(1)
-	if !sync {
-		d.slots.async.Release(1)
-	}
 }
 
 func (d *Dispatcher) cancelAll(cause error) {
@@ -214,8 +199,9 @@ type LaneState struct {
 
 // Lane says how a lane stands on this node.
 func (d *Dispatcher) Lane(id uuid.UUID) LaneState {
-	s := LaneState{FreeSlots: d.slots.free()}
+	var s LaneState
 	if lane := d.cfg.Lane(id); lane != nil {
+		s.FreeSlots = d.slots.free(lane.App)
 		s.Running, s.Limit = d.limits.runs(lane)
 		_, s.NextStart = d.limits.room(lane)
 	}

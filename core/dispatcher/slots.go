@@ -3,10 +3,12 @@ package dispatcher
 import (
 	"context"
 	"errors"
-	"sync/atomic"
+	"sync"
 	"time"
 
-	"golang.org/x/sync/semaphore"
+	"github.com/google/uuid"
+
+	"github.com/picloud/picloud/core/schedule"
 )
 
 // ErrBusy says that no slot came free in time. Nothing was accepted.
@@ -15,69 +17,139 @@ var ErrBusy = errors.New("every slot is taken")
 // syncPatience is how long a sync call waits for a place, and then for a slot.
 const syncPatience = time.Second
 
-// slots bound what runs and what waits in memory to run. A slot is held during a run; a place is held from before the
-// entry is written until its run has ended, so that at most two entries a slot wait between commit and start.
+// slots bound what runs and what waits in memory to run, as the schedule says. A slot is held during a run; a place is held
+// from before the entry is written until its run starts. Safe for concurrent use.
 type slots struct {
-	run    *semaphore.Weighted
-	async  *semaphore.Weighted // of run: async work leaves a quarter to callers who wait
-	places *semaphore.Weighted // of sync calls
+	clock func() int64 // nanoseconds, as bootTime
+	alone func() bool  // there is one app only
 
-	asyncPlaces *semaphore.Weighted
-	waitingRoom int64 // async entries that may wait in memory
-
-	waiting    atomic.Int64 // sync calls that wait for a place
-	maxWaiting int64
+	mu       sync.Mutex
+	schedule *schedule.Scheduler
 }
 
-func newSlots(n, maxWaiting int) *slots {
-	async := max(1, int64(n)*3/4)
-	room := 2 * int64(n)
-	return &slots{
-		run: semaphore.NewWeighted(int64(n)), async: semaphore.NewWeighted(async),
-		places:      semaphore.NewWeighted(int64(n) + room),
-		asyncPlaces: semaphore.NewWeighted(async + room), waitingRoom: room,
-		maxWaiting: int64(maxWaiting),
-	}
+func newSlots(n, callers int, clock func() int64, alone func() bool) *slots {
+	return &slots{clock: clock, alone: alone, schedule: schedule.New(n, callers)}
+}
+
+func (s *slots) lock() {
+	s.mu.Lock()
+	s.schedule.Alone = s.alone()
 }
 
 // place waits for a place for a sync call, at most syncPatience.
-func (s *slots) place(ctx context.Context) error {
-	if s.places.TryAcquire(1) {
+func (s *slots) place(ctx context.Context, t *schedule.Ticket) error {
+	s.lock()
+	if !s.schedule.Ask(t) {
+		s.mu.Unlock()
+		return ErrBusy
+	}
+	if !t.Hopes() {
+		s.mu.Unlock()
 		return nil
 	}
-	if s.waiting.Add(1) > s.maxWaiting {
-		s.waiting.Add(-1)
-		return ErrBusy
+	t.Moved = make(chan struct{}, 1)
+	s.mu.Unlock()
+	patience := time.NewTimer(syncPatience)
+	defer patience.Stop()
+	select {
+	case <-t.Moved:
+		return nil
+	case <-patience.C:
+	case <-ctx.Done():
 	}
-	defer s.waiting.Add(-1)
-	ctx, cancel := context.WithTimeout(ctx, syncPatience)
-	defer cancel()
-	if s.places.Acquire(ctx, 1) != nil {
-		return ErrBusy
-	}
-	return nil
+	s.leave(t)
+	return ErrBusy
 }
 
-// room takes places for claimed entries: as many as are free, but none before half of the waiting room is, so that a
-// claim is worth its statement.
-func (s *slots) room() int {
-	for n := s.waitingRoom; n >= s.waitingRoom/2 && n > 0; n /= 2 {
-		if s.asyncPlaces.TryAcquire(n) {
-			return int(n)
+// enter waits for a slot. Its error is the cause of ctx; leave follows all the same.
+func (s *slots) enter(ctx context.Context, t *schedule.Ticket) error {
+	s.lock()
+	s.wake(s.schedule.Enter(t, s.clock()), t)
+	if t.Started() {
+		s.mu.Unlock()
+		return nil
+	}
+	if t.Moved == nil {
+		t.Moved = make(chan struct{}, 1)
+	}
+	s.mu.Unlock()
+	select {
+	case <-t.Moved:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// leave gives back what a ticket has.
+func (s *slots) leave(t *schedule.Ticket) {
+	s.lock()
+	defer s.mu.Unlock()
+	s.wake(s.schedule.Leave(t, s.clock()), t)
+}
+
+// wake tells tickets that they have moved, but for the caller's own.
+func (s *slots) wake(moved []*schedule.Ticket, own *schedule.Ticket) {
+	for _, t := range moved {
+		if t != own {
+			t.Moved <- struct{}{}
 		}
 	}
-	return 0
 }
 
-// free says whether an async run would find a slot now: zero, or at least one.
-func (s *slots) free() int {
-	if !s.async.TryAcquire(1) {
-		return 0
+// expect takes places for up to n entries of an app that are written here, and returns how many it got.
+func (s *slots) expect(app uuid.UUID, n int) int {
+	s.lock()
+	defer s.mu.Unlock()
+	return s.schedule.Expect(app, n)
+}
+
+// claim takes places for entries that are to be claimed.
+func (s *slots) claim(app uuid.UUID, n int) int {
+	s.lock()
+	defer s.mu.Unlock()
+	return s.schedule.Claim(app, n)
+}
+
+// forgo gives places back that were not used.
+func (s *slots) forgo(app uuid.UUID, n int) {
+	s.lock()
+	defer s.mu.Unlock()
+	s.schedule.Forgo(app, n)
+}
+
+// claimable reports whether there are places for entries of one of the lanes, whose apps are given.
+func (s *slots) claimable(lanes map[uuid.UUID]uuid.UUID) bool {
+	s.lock()
+	defer s.mu.Unlock()
+	if s.schedule.Room() == 0 {
+		return false
 	}
-	defer s.async.Release(1)
-	if !s.run.TryAcquire(1) {
-		return 0
+	for _, app := range lanes {
+		if s.schedule.Claimable(app) {
+			return true
+		}
 	}
-	s.run.Release(1)
-	return 1
+	return false
+}
+
+// room is how many places there are, whosever.
+func (s *slots) room() int {
+	s.lock()
+	defer s.mu.Unlock()
+	return s.schedule.Room()
+}
+
+// load is what runs and waits in memory.
+func (s *slots) load() (sync, async schedule.Load) {
+	s.lock()
+	defer s.mu.Unlock()
+	return s.schedule.Loads()
+}
+
+// free says whether an async run of an app would find a slot now: zero, or at least one.
+func (s *slots) free(app uuid.UUID) int {
+	s.lock()
+	defer s.mu.Unlock()
+	return s.schedule.Free(app)
 }

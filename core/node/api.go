@@ -13,6 +13,7 @@ import (
 	"github.com/picloud/picloud/core/explain"
 	"github.com/picloud/picloud/core/inbox"
 	"github.com/picloud/picloud/core/ingress"
+	"github.com/picloud/picloud/core/metrics"
 	"github.com/picloud/picloud/core/outbox"
 	"github.com/picloud/picloud/core/postgres"
 	"github.com/picloud/picloud/core/tenant"
@@ -48,8 +49,12 @@ func (n *Node) apiHandler(
 		Replayer:    replayer{deadLetters, n.dispatcher.Wake},
 		Changed:     func() { n.changed(bus) },
 		Ready:       n.dispatcher.Ready,
-		Version:     Version,
-		Log:         n.log,
+		Metrics: metrics.Handler(metrics.Sources{
+			Node: n.dispatcher.Stats, Health: postgres.NewTableStore(pool).Health, Usage: postgres.NewHistoryStore(pool).Usage,
+			Slug: func(app uuid.UUID) string { return n.snapshot.Load().Slug(app) }, Log: n.log.Named("metrics"),
+		}),
+		Version: Version,
+		Log:     n.log,
 	})
 }
 

@@ -25,6 +25,7 @@ import (
 	"github.com/picloud/picloud/core/dispatcher"
 	"github.com/picloud/picloud/core/engine"
 	"github.com/picloud/picloud/core/execution"
+	"github.com/picloud/picloud/core/history"
 	"github.com/picloud/picloud/core/inbox"
 	"github.com/picloud/picloud/core/ingress"
 	"github.com/picloud/picloud/core/outbox"
@@ -51,6 +52,7 @@ type Node struct {
 	engines    *engine.Manager
 	dispatcher *dispatcher.Dispatcher
 	letters    *deadletter.Worker
+	records    *history.Keeper
 	public     net.Listener
 	admin      net.Listener
 	ownerToken string
@@ -119,18 +121,19 @@ func (n *Node) Start(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	pools, err := n.openPools(ctx, url)
+	pools, err := postgres.OpenPools(ctx, url, n.log)
 	if err != nil {
 		return err
 	}
-	users := postgres.NewUserStore(pools.general)
+	n.onStop(func(context.Context) error { pools.Close(); return nil })
+	users := postgres.NewUserStore(pools.General)
 	if n.ownerToken, _, err = auth.Bootstrap(ctx, users); err != nil {
 		return fmt.Errorf("create owner: %w", err)
 	}
-	if err := n.seed(ctx, pools.general); err != nil {
+	if err := n.seed(ctx, pools.General); err != nil {
 		return err
 	}
-	n.snapshots = postgres.NewSnapshotStore(pools.general)
+	n.snapshots = postgres.NewSnapshotStore(pools.General)
 	if err := n.reload(ctx); err != nil {
 		return err
 	}
@@ -141,10 +144,10 @@ func (n *Node) Start(ctx context.Context) (err error) {
 	}
 	n.onStop(func(context.Context) error { host.Close(); return nil })
 	launch := func(ctx context.Context, name string) (engine.Process, error) { return host.Launch(ctx, name) }
-	n.engines = engine.New(launch, postgres.NewVersionStore(pools.general), n.log)
+	n.engines = engine.New(launch, postgres.NewVersionStore(pools.General), n.log)
 	n.onStop(func(context.Context) error { n.engines.Close(); return nil })
 
-	executions := postgres.NewExecutionStore(pools.general)
+	executions := postgres.NewExecutionStore(pools.General)
 	if err := executions.Extend(ctx); err != nil {
 		return err
 	}
@@ -152,16 +155,18 @@ func (n *Node) Start(ctx context.Context) (err error) {
 	if err := n.startDispatcher(ctx, url, pools, in); err != nil {
 		return err
 	}
-	bus := postgres.NewBus(url, pools.general, n.log)
+	bus := postgres.NewBus(url, pools.General, n.log)
 	n.background(func(ctx context.Context) { bus.Listen(ctx, n.requestReload) })
 	n.background(n.reloadLoop)
-	results := postgres.NewResultStore(pools.general)
+	letters, results := postgres.NewDeadLetterStore(pools.General), postgres.NewResultStore(pools.General)
 	secret, err := results.Secret(ctx)
 	if err != nil {
 		return err
 	}
 	n.background(func(ctx context.Context) {
-		n.maintain(ctx, executions, postgres.NewDeadLetterStore(pools.general), results)
+		n.maintain(ctx, &upkeep{
+			executions, postgres.NewHistoryStore(pools.General), letters, results, postgres.NewTableStore(pools.General),
+		})
 	})
 
 	if n.BeforeServing != nil {
@@ -170,7 +175,7 @@ func (n *Node) Start(ctx context.Context) (err error) {
 		}
 	}
 	n.serve(n.public, n.publicServer(in, results, secret))
-	n.serve(n.admin, n.adminServer(pools.general, users, bus, in))
+	n.serve(n.admin, n.adminServer(pools.General, users, bus, in))
 	return nil
 }
 
@@ -228,47 +233,6 @@ func (n *Node) startDatabase(ctx context.Context) (string, error) {
 	return url, nil
 }
 
-// pools divide the node's connections by what must not wait for what.
-type pools struct {
-	general *pgxpool.Pool // the API, claims, maintenance
-	durable *pgxpool.Pool // the writers and the settler of async entries
-	fast    *pgxpool.Pool // those of sync calls: synchronous_commit off
-}
-
-func (n *Node) openPools(ctx context.Context, url string) (p pools, err error) {
-	for _, o := range []struct {
-		pool     **pgxpool.Pool
-		conns    int32
-		settings map[string]string
-	}{
-		{&p.general, 10, map[string]string{"plan_cache_mode": "force_custom_plan"}},
-		{&p.durable, 3, hotSettings(nil)},
-		{&p.fast, 2, hotSettings(map[string]string{"synchronous_commit": "off"})},
-	} {
-		pool, err := postgres.Open(ctx, postgres.Config{URL: url, MaxConns: o.conns, Settings: o.settings}, n.log)
-		if err != nil {
-			return p, err
-		}
-		n.onStop(func(context.Context) error { pool.Close(); return nil })
-		*o.pool = pool
-	}
-	return p, nil
-}
-
-// hotSettings are for connections that only insert and settle by arrays of ids. Their statements are planned once, as
-// index look-ups: planning costs more than running a batch of twenty, and a plan by statistics would scan the table while
-// it is small and go on scanning when it no longer is.
-func hotSettings(s map[string]string) map[string]string {
-	if s == nil {
-		s = map[string]string{}
-	}
-	s["plan_cache_mode"] = "force_generic_plan"
-	for _, off := range []string{"enable_seqscan", "enable_hashjoin", "enable_mergejoin"} {
-		s[off] = "off"
-	}
-	return s
-}
-
 // longestRunDir is as long as a folder may be for the sockets in it to have a path that the system takes.
 const longestRunDir = 60
 
@@ -281,7 +245,7 @@ func (n *Node) runDir() string {
 	return filepath.Join(os.TempDir(), "picloud-"+hex.EncodeToString(sum[:6]))
 }
 
-func (n *Node) startDispatcher(ctx context.Context, url string, p pools, in *inbox.Inbox) error {
+func (n *Node) startDispatcher(ctx context.Context, url string, p *postgres.Pools, in *inbox.Inbox) error {
 	nodes, err := postgres.NewNodeStore(url)
 	if err != nil {
 		return err
@@ -290,25 +254,28 @@ func (n *Node) startDispatcher(ctx context.Context, url string, p pools, in *inb
 	for _, k := range outbox.Kinds {
 		kinds = append(kinds, int16(k))
 	}
-	n.letters = deadletter.NewWorker(postgres.NewDeadLetterStore(p.general), n.snapshot.Load,
+	n.letters = deadletter.NewWorker(postgres.NewDeadLetterStore(p.General), n.snapshot.Load,
 		func() int64 { return n.dispatcher.Epoch() }, func() { n.dispatcher.Wake() }, n.log)
 	n.background(n.letters.Run)
+	n.records = history.New(n.cfg.MaxHistoryBytes / max(1, int64(n.cfg.KeepExecutions/(24*time.Hour))))
 	d := dispatcher.New(dispatcher.Config{
 		Node:    dispatcher.Node{Name: n.cfg.NodeName, Address: n.PublicAddr(), Version: Version, Kinds: kinds},
 		Nodes:   nodes,
-		Claims:  postgres.NewOutboxStore(p.general),
-		Durable: postgres.NewOutboxStore(p.durable),
-		Fast:    postgres.NewOutboxStore(p.fast),
-		Keyed:   postgres.NewKeyedStore(p.durable),
+		Claims:  postgres.NewOutboxStore(p.General),
+		Durable: postgres.NewOutboxStore(p.Durable),
+		Fast:    postgres.NewOutboxStore(p.Fast),
+		Keyed:   postgres.NewKeyedStore(p.Durable),
 		Runner:  execution.New(n.engines, current{n}, service.New(late{n}, n.snapshot.Load, n.log), in),
 		Inbox:   in,
 		Lane:    func(id uuid.UUID) *tenant.Lane { return n.snapshot.Load().Lane(id) },
+		Alone:   func() bool { return n.snapshot.Load().Alone() },
 		Configured: func(version int64) {
 			if version > n.snapshot.Load().Version {
 				n.requestReload()
 			}
 		},
 		DeadLettered: n.letters.Poke,
+		Judge:        n.records.Judge,
 		MaxBacklog:   n.cfg.MaxBacklog, MaxBytes: n.cfg.MaxBacklogBytes,
 		Slots: n.cfg.Slots, SyncWaiting: n.cfg.SyncWaiting, Log: n.log,
 	})

@@ -3,9 +3,6 @@ package node
 import (
 	"context"
 	"fmt"
-	"time"
-
-	"github.com/picloud/picloud/core/postgres"
 )
 
 // reload reads the configuration and makes it current.
@@ -46,32 +43,6 @@ func (n *Node) reloadLoop(ctx context.Context) {
 		}
 		if err := n.reload(ctx); err != nil && ctx.Err() == nil {
 			n.log.Warn("the configuration may be old", "error", err) // the next pulse asks again
-		}
-	}
-}
-
-// maintainEvery is how often the node looks after the tables.
-const maintainEvery = time.Hour
-
-// maintain keeps partitions ahead of time, and removes results and dead letters whose time is over: now, since a node may
-// never be up for an hour, and then every hour.
-func (n *Node) maintain(ctx context.Context, executions *postgres.ExecutionStore, letters *postgres.DeadLetterStore, results *postgres.ResultStore) {
-	tick := time.NewTicker(maintainEvery)
-	defer tick.Stop()
-	for {
-		if err := executions.Extend(ctx); err != nil && ctx.Err() == nil {
-			n.log.Warn("cannot make partitions", "error", err)
-		}
-		if _, err := results.Purge(ctx); err != nil && ctx.Err() == nil {
-			n.log.Warn("cannot remove old results", "error", err)
-		}
-		if _, err := letters.Purge(ctx, n.cfg.KeepDeadLetters); err != nil && ctx.Err() == nil {
-			n.log.Warn("cannot remove old dead letters", "error", err)
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return
 		}
 	}
 }

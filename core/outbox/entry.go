@@ -145,8 +145,9 @@ type Entry struct {
 	Kind         Kind
 	State        State
 	Priority     int16
-	Attempt      int // starts counted so far, this one included while it runs
-	Claims       int // how often it was claimed: with Owner, the token of a claim
+	Attempt      int  // starts counted so far, this one included while it runs
+	Claims       int  // how often it was claimed: with Owner, the token of a claim
+	Retry        bool // it was tried before, or is put back with others: it goes behind what is fresh
 	MaxAttempts  int
 	Depth        int
 	NodeLosses   int
@@ -206,10 +207,13 @@ func (e *Entry) Sync() bool { return e.ReplyTo != uuid.Nil }
 // Detach makes a sync entry one that nobody waits for and whose answer is kept, as its row is already.
 func (e *Entry) Detach() { e.ReplyTo, e.KeepAnswer = uuid.Nil, true }
 
-// LaneKey names a lane.
-type LaneKey struct{ App, Lane uuid.UUID }
+// LaneKey names the ready entries of a lane that are fresh, or those that are not.
+type LaneKey struct {
+	App, Lane uuid.UUID
+	Retry     bool
+}
 
-// Quota is how many entries of a lane may be claimed.
+// Quota is how many of those may be claimed.
 type Quota struct {
 	LaneKey
 	Count int

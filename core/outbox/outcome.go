@@ -18,6 +18,21 @@ const (
 	Failed        Outcome = 9 // sync: the caller was given an error
 )
 
+// Outcomes are the words for how an attempt ended.
+var Outcomes = map[Outcome]string{
+	Succeeded:     "succeeded",
+	Retried:       "retried",
+	DeadLettered:  "dead_lettered",
+	Cancelled:     "cancelled",
+	Expired:       "expired",
+	Stopped:       "stopped",
+	HandlerFailed: "handler_failed",
+	Abandoned:     "abandoned",
+	Failed:        "failed",
+}
+
+func (o Outcome) String() string { return Outcomes[o] }
+
 // Reasons of a dead letter. The sweep of dead nodes, which is one statement, adds "node_lost".
 const (
 	ReasonExhausted  = "exhausted"   // out of attempts
@@ -62,4 +77,6 @@ type Settlement struct {
 	Response []byte // kept only for failures
 	// KeepInput stores envelope and payload with the record.
 	KeepInput bool
+	// Unrecorded ends the attempt without a record: nothing depends on it, and the app has enough of them.
+	Unrecorded bool
 }

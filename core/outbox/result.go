@@ -24,27 +24,3 @@ func (s State) String() string {
 	}
 	return "unknown"
 }
-
-func (o Outcome) String() string {
-	switch o {
-	case Succeeded:
-		return "succeeded"
-	case Retried:
-		return "retried"
-	case DeadLettered:
-		return "dead_lettered"
-	case Cancelled:
-		return "cancelled"
-	case Expired:
-		return "expired"
-	case Stopped:
-		return "stopped"
-	case HandlerFailed:
-		return "handler_failed"
-	case Abandoned:
-		return "abandoned"
-	case Failed:
-		return "failed"
-	}
-	return "unknown"
-}

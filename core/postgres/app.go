@@ -19,10 +19,10 @@ type AppStore struct{ pool *pgxpool.Pool }
 // NewAppStore makes a store over pool.
 func NewAppStore(pool *pgxpool.Pool) *AppStore { return &AppStore{pool} }
 
-const appColumns = `id, slug, name, description, release, created_at, updated_at`
+const appColumns = `id, slug, name, description, release, weight, created_at, updated_at`
 
 func scanApp(row pgx.CollectableRow) (a tenant.AppRecord, err error) {
-	err = row.Scan(&a.ID, &a.Slug, &a.Name, &a.Description, &a.Release, &a.CreatedAt, &a.UpdatedAt)
+	err = row.Scan(&a.ID, &a.Slug, &a.Name, &a.Description, &a.Release, &a.Weight, &a.CreatedAt, &a.UpdatedAt)
 	return a, err
 }
 
@@ -121,6 +121,18 @@ func (s *AppStore) Update(ctx context.Context, by, id uuid.UUID, slug, name, des
 		}
 		return nil
 	})
+	if err != nil {
+		return tenant.AppRecord{}, err
+	}
+	return s.Get(ctx, id)
+}
+
+const sqlAppWeight = `UPDATE apps SET weight = $2 WHERE id = $1`
+
+// Weigh sets the app's share of the slots.
+func (s *AppStore) Weigh(ctx context.Context, by, id uuid.UUID, weight int) (tenant.AppRecord, error) {
+	c := &change{by: by, app: id, action: "app.weigh", object: id.String(), detail: map[string]int{"weight": weight}}
+	_, err := apply(ctx, s.pool, c, func(tx pgx.Tx) error { return execOne(ctx, tx, "weigh app", sqlAppWeight, id, weight) })
 	if err != nil {
 		return tenant.AppRecord{}, err
 	}

@@ -126,7 +126,7 @@ const (
 	sqlEntryFacts = `
 SELECT o.lane, o.target, o.state, clock_timestamp(), o.run_at, o.attempt, coalesce(o.last_error, ''),
     o.cancelled_at IS NOT NULL, coalesce(o.gate, ''), coalesce(o.gate_limit, 0), coalesce(o.gate_seq, 0),
-    coalesce(o.owner, 0), EXISTS (SELECT 1 FROM nodes n WHERE n.epoch = o.owner), o.priority, o.expires_at
+    coalesce(o.owner, 0), EXISTS (SELECT 1 FROM nodes n WHERE n.epoch = o.owner), o.priority, o.retry, o.expires_at
 FROM outbox o JOIN apps a ON a.id = o.app AND a.deleted_at IS NULL WHERE o.app = $1 AND o.id = $2`
 
 	sqlEntryHolders = `SELECT id FROM outbox WHERE app = $1 AND gate = $2 AND gate_held AND id <> $3 ORDER BY id LIMIT 20`
@@ -136,16 +136,18 @@ SELECT count(*) FROM (SELECT 1 FROM outbox WHERE state = 3 AND app = $1 AND gate
 
 	sqlEntryBehind = `
 SELECT count(*) FROM (
-    SELECT 1 FROM outbox WHERE state = 1 AND app = $1 AND lane = $2 AND (priority, run_at, id) < ($3, $4, $5) LIMIT 10000) x`
+    SELECT 1 FROM outbox WHERE state = 1 AND app = $1 AND lane = $2 AND retry = $3 AND (priority, run_at, id) < ($4, $5, $6)
+    LIMIT 10000) x`
 )
 
 // Facts returns what the database knows of an entry that has not ended, or tenant.ErrNotFound.
 func (s *EntryStore) Facts(ctx context.Context, app, id uuid.UUID) (f record.EntryFacts, err error) {
 	var seq int64
 	var priority int16
+	var retry bool
 	var expires *time.Time
 	err = s.pool.QueryRow(ctx, sqlEntryFacts, app, id).Scan(&f.Lane, &f.Target, &f.State, &f.Now, &f.RunAt, &f.Attempt,
-		&f.LastError, &f.Cancelled, &f.Gate, &f.GateLimit, &seq, &f.Owner, &f.OwnerLive, &priority, &expires)
+		&f.LastError, &f.Cancelled, &f.Gate, &f.GateLimit, &seq, &f.Owner, &f.OwnerLive, &priority, &retry, &expires)
 	if err != nil {
 		return f, missing("read entry", err)
 	}
@@ -160,7 +162,7 @@ func (s *EntryStore) Facts(ctx context.Context, app, id uuid.UUID) (f record.Ent
 		}
 		err = s.pool.QueryRow(ctx, sqlEntryBehindGate, app, f.Gate, seq).Scan(&f.Ahead)
 	case outbox.Ready:
-		err = s.pool.QueryRow(ctx, sqlEntryBehind, app, f.Lane, priority, f.RunAt, id).Scan(&f.Ahead)
+		err = s.pool.QueryRow(ctx, sqlEntryBehind, app, f.Lane, retry, priority, f.RunAt, id).Scan(&f.Ahead)
 	}
 	if err != nil {
 		return f, fmt.Errorf("count entries before: %w", err)

@@ -61,8 +61,7 @@ func (m *gateModel) come() {
 }
 
 func (m *gateModel) claimSome() {
-	quota := []outbox.Quota{{LaneKey: outbox.LaneKey{App: m.app, Lane: m.lane}, Count: 1 + m.random.IntN(3)}}
-	claimed, err := m.store.Claim(m.Context(), m.epoch, quota)
+	claimed, err := m.store.Claim(m.Context(), m.epoch, quotas(m.app, m.lane, 1+m.random.IntN(3)))
 	m.must(err)
 	for _, e := range claimed {
 		m.running = append(m.running, &gateEntry{Entry: e, owner: m.epoch})

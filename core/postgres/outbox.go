@@ -82,14 +82,21 @@ func (s *OutboxStore) Insert(ctx context.Context, owner int64, entries []*outbox
 			return err
 		})
 	}
-	plain := true
+	return nil, insert(ctx, s.pool, owner, entries)
+}
+
+// InsertIn writes entries in the caller's transaction, which commits them with what caused them. Not for keyed entries.
+func (s *OutboxStore) InsertIn(ctx context.Context, tx pgx.Tx, owner int64, entries ...*outbox.Entry) error {
+	return insert(ctx, tx, owner, entries)
+}
+
+func insert(ctx context.Context, db querier, owner int64, entries []*outbox.Entry) error {
 	for _, e := range entries {
-		plain = plain && isPlain(e)
+		if !isPlain(e) {
+			return insertFull(ctx, db, owner, entries, nil)
+		}
 	}
-	if plain {
-		return nil, s.insertPlain(ctx, owner, entries)
-	}
-	return nil, insertFull(ctx, s.pool, owner, entries, nil)
+	return insertPlain(ctx, db, owner, entries)
 }
 
 func entryIDs(entries []*outbox.Entry) [][16]byte {
@@ -120,7 +127,7 @@ func isPlain(e *outbox.Entry) bool {
 		e.ReplayOf == uuid.Nil && e.HandlerFor == uuid.Nil && e.Principal == uuid.Nil
 }
 
-func (s *OutboxStore) insertPlain(ctx context.Context, owner int64, entries []*outbox.Entry) error {
+func insertPlain(ctx context.Context, db querier, owner int64, entries []*outbox.Entry) error {
 	n := len(entries)
 	ids, apps, targets := make([][16]byte, n), make([][16]byte, n), make([][16]byte, n)
 	triggers, replies := make([][16]byte, n), make([][16]byte, n)
@@ -134,7 +141,7 @@ func (s *OutboxStore) insertPlain(ctx context.Context, owner int64, entries []*o
 		kinds[i], states[i], attempts[i] = int16(e.Kind), int16(e.State), int16(e.MaxAttempts)
 		envelopes[i], payloads[i] = e.Envelope, stored(e)
 	}
-	tag, err := s.pool.Exec(ctx, sqlOutboxInsertPlain, owner, ids, apps, targets, triggers, replies, timeouts, kinds, states,
+	tag, err := db.Exec(ctx, sqlOutboxInsertPlain, owner, ids, apps, targets, triggers, replies, timeouts, kinds, states,
 		attempts, envelopes, payloads)
 	return written(tag, err, n)
 }
@@ -213,18 +220,19 @@ func rejected(err error) error {
 // sqlOutboxReady lists lanes that have ready entries, from behind one on. It is a loose index walk, so its cost grows with
 // the lanes that have work and not with their backlog.
 const sqlOutboxReady = `
-WITH RECURSIVE ready (app, lane) AS (
-    (SELECT o.app, o.lane FROM outbox o WHERE o.state = 1 AND (o.app, o.lane) > ($1, $2) ORDER BY o.app, o.lane LIMIT 1)
+WITH RECURSIVE ready (app, lane, retry) AS (
+    (SELECT o.app, o.lane, o.retry FROM outbox o WHERE o.state = 1 AND (o.app, o.lane, o.retry) > ($1, $2, $3)
+        ORDER BY o.app, o.lane, o.retry LIMIT 1)
     UNION ALL
-    SELECT n.app, n.lane FROM ready r CROSS JOIN LATERAL (
-        SELECT o.app, o.lane FROM outbox o WHERE o.state = 1 AND (o.app, o.lane) > (r.app, r.lane)
-        ORDER BY o.app, o.lane LIMIT 1) n
+    SELECT n.app, n.lane, n.retry FROM ready r CROSS JOIN LATERAL (
+        SELECT o.app, o.lane, o.retry FROM outbox o WHERE o.state = 1 AND (o.app, o.lane, o.retry) > (r.app, r.lane, r.retry)
+        ORDER BY o.app, o.lane, o.retry LIMIT 1) n
 )
-SELECT app, lane FROM ready LIMIT $3`
+SELECT app, lane, retry FROM ready LIMIT $4`
 
-// Ready lists up to limit lanes that have ready entries, in the order of app and lane, from behind `after` on.
+// Ready lists up to limit lanes that have ready entries, in the order of their keys, from behind `after` on.
 func (s *OutboxStore) Ready(ctx context.Context, after outbox.LaneKey, limit int) ([]outbox.LaneKey, error) {
-	rows, _ := s.pool.Query(ctx, sqlOutboxReady, after.App, after.Lane, limit)
+	rows, _ := s.pool.Query(ctx, sqlOutboxReady, after.App, after.Lane, after.Retry, limit)
 	lanes, err := pgx.CollectRows(rows, pgx.RowToStructByPos[outbox.LaneKey])
 	if err != nil {
 		return nil, fmt.Errorf("list ready lanes: %w", err)
@@ -236,9 +244,9 @@ func (s *OutboxStore) Ready(ctx context.Context, after outbox.LaneKey, limit int
 // plan of LIMIT $n hashes the whole table.
 const sqlOutboxClaim = `
 WITH picked AS (
-    SELECT p.id FROM unnest($2::uuid[], $3::uuid[], $4::int[]) AS w (app, lane, quota) CROSS JOIN LATERAL (
+    SELECT p.id FROM unnest($2::uuid[], $3::uuid[], $4::boolean[], $5::int[]) AS w (app, lane, retry, quota) CROSS JOIN LATERAL (
         SELECT o.id FROM outbox o
-        WHERE o.state = 1 AND o.app = w.app AND o.lane = w.lane AND o.kind = ANY ($5::smallint[])
+        WHERE o.state = 1 AND o.app = w.app AND o.lane = w.lane AND o.retry = w.retry AND o.kind = ANY ($6::smallint[])
         ORDER BY o.priority, o.run_at, o.id
         LIMIT w.quota FOR UPDATE SKIP LOCKED) p
 )
@@ -247,7 +255,7 @@ WHERE o.id = ANY (ARRAY (SELECT id FROM picked)) AND EXISTS (SELECT 1 FROM nodes
 RETURNING ` + outboxColumns
 
 const outboxColumns = `o.id, o.event_id, o.app, o.lane, o.target, o.target_kind, o.trigger, o.root_id, o.replay_of,
-    o.handler_for, o.principal, o.reply_to, o.accepted_at, o.timeout_ms, o.kind, o.state, o.priority, o.attempt,
+    o.handler_for, o.principal, o.reply_to, o.accepted_at, o.timeout_ms, o.kind, o.state, o.priority, o.retry, o.attempt,
     o.claims, o.max_attempts, o.depth, o.node_losses, o.engine_losses, o.backoff, coalesce(o.gate, ''), coalesce(o.gate_limit, 0),
     coalesce(o.rate_key, ''), o.keep_answer, coalesce(o.expires_at <= clock_timestamp(), false),
     o.cancelled_at IS NOT NULL, o.envelope, o.payload`
@@ -256,11 +264,11 @@ const outboxColumns = `o.id, o.event_id, o.app, o.lane, o.target, o.target_kind,
 // returned, in no order.
 func (s *OutboxStore) Claim(ctx context.Context, owner int64, quotas []outbox.Quota) ([]*outbox.Entry, error) {
 	n := len(quotas)
-	apps, lanes, counts := make([][16]byte, n), make([][16]byte, n), make([]int32, n)
+	apps, lanes, retries, counts := make([][16]byte, n), make([][16]byte, n), make([]bool, n), make([]int32, n)
 	for i, q := range quotas {
-		apps[i], lanes[i], counts[i] = q.App, q.Lane, int32(q.Count)
+		apps[i], lanes[i], retries[i], counts[i] = q.App, q.Lane, q.Retry, int32(q.Count)
 	}
-	rows, err := s.pool.Query(ctx, sqlOutboxClaim, owner, apps, lanes, counts, outbox.Kinds)
+	rows, err := s.pool.Query(ctx, sqlOutboxClaim, owner, apps, lanes, retries, counts, outbox.Kinds)
 	if err != nil {
 		return nil, fmt.Errorf("claim entries: %w", err)
 	}
@@ -280,7 +288,7 @@ func scanEntry(row pgx.CollectableRow) (*outbox.Entry, error) {
 	var timeout int32
 	var backoff []byte
 	err := row.Scan(&e.ID, &e.EventID, &e.App, &e.Lane, &e.Target, &e.TargetKind, &trigger, &e.RootID, &replayOf, &handlerFor,
-		&principal, &replyTo, &e.AcceptedAt, &timeout, &e.Kind, &e.State, &e.Priority, &e.Attempt, &e.Claims, &e.MaxAttempts,
+		&principal, &replyTo, &e.AcceptedAt, &timeout, &e.Kind, &e.State, &e.Priority, &e.Retry, &e.Attempt, &e.Claims, &e.MaxAttempts,
 		&e.Depth, &e.NodeLosses, &e.EngineLosses, &backoff, &e.Gate, &e.GateLimit, &e.RateKey, &e.KeepAnswer,
 		&e.Expired, &e.Cancelled, &e.Envelope, &e.Payload)
 	if err != nil {

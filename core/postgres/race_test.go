@@ -158,10 +158,18 @@ func (r *races) must(err error) {
 	}
 }
 
+// quotas ask for so many of the fresh entries of a lane, and of the others.
+func quotas(app, lane uuid.UUID, n int) []outbox.Quota {
+	fresh := outbox.LaneKey{App: app, Lane: lane}
+	again := fresh
+	again.Retry = true
+	return []outbox.Quota{{LaneKey: fresh, Count: n}, {LaneKey: again, Count: n}}
+}
+
 // claim claims what is ready of the entry's lane.
 func (r *races) claim(owner int64, e *outbox.Entry) []*outbox.Entry {
 	r.Helper()
-	got, err := r.store.Claim(r.Context(), owner, []outbox.Quota{{LaneKey: outbox.LaneKey{App: e.App, Lane: e.Lane}, Count: 10}})
+	got, err := r.store.Claim(r.Context(), owner, quotas(e.App, e.Lane, 10))
 	r.must(err)
 	return got
 }

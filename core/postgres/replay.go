@@ -24,10 +24,11 @@ SELECT id FROM dead_letters WHERE app = $1 AND id = ANY ($2::uuid[]) AND resolve
 	// neither escapes a loop's bound nor gains rights. One with a gate waits its turn there.
 	sqlReplayInsert = `
 INSERT INTO outbox (id, event_id, app, lane, target, target_kind, trigger, root_id, replay_of, principal, run_at, accepted_at,
-    timeout_ms, kind, state, priority, max_attempts, depth, backoff, gate, gate_limit, gate_seq, rate_key, envelope, payload)
+    timeout_ms, kind, state, priority, max_attempts, depth, backoff, gate, gate_limit, gate_seq, rate_key, retry, envelope,
+    payload)
 SELECT x.entry, d.event_id, d.app, d.lane, d.target, d.target_kind, d.trigger, d.root_id, d.id, d.principal, now(), now(),
     d.timeout_ms, 3, CASE WHEN d.gate IS NULL THEN 1 ELSE 3 END, d.priority, d.max_attempts, d.depth, d.backoff, d.gate,
-    d.gate_limit, x.seq, d.rate_key, d.envelope, coalesce($5, d.payload)
+    d.gate_limit, x.seq, d.rate_key, true, d.envelope, coalesce($5, d.payload)
 FROM unnest($2::uuid[], $3::uuid[], $4::bigint[]) AS x (id, entry, seq) JOIN dead_letters d ON d.id = x.id
 WHERE d.app = $1`
 

@@ -25,8 +25,7 @@ func (g *graveyard) audited(action string, object uuid.UUID) int {
 // claim takes all that is ready in the lane of the app's script.
 func (g *graveyard) claim() []*outbox.Entry {
 	g.Helper()
-	entries, err := postgres.NewOutboxStore(g.pool).Claim(g.Context(), g.epoch,
-		[]outbox.Quota{{LaneKey: outbox.LaneKey{App: g.app.ID, Lane: g.app.Scripts[0].ID}, Count: 100}})
+	entries, err := postgres.NewOutboxStore(g.pool).Claim(g.Context(), g.epoch, quotas(g.app.ID, g.app.Scripts[0].ID, 100))
 	if err != nil {
 		g.Fatal(err)
 	}

@@ -55,6 +55,10 @@ WITH g AS (
     RETURNING ` + settleReturns + `
 )` + settleRecord
 
+// sqlSettleUnrecorded ends attempts that leave nothing.
+const sqlSettleUnrecorded = `
+DELETE FROM outbox o USING unnest($2::uuid[], $3::int[]) AS x (id, claim) WHERE ` + settleFence
+
 // sqlSettleBodies ends attempts that leave logs, or their input and answer.
 const sqlSettleBodies = `
 WITH g AS (
@@ -85,7 +89,7 @@ WITH g AS (
 // entry is due.
 const sqlSettleRetry = `
 WITH g AS (
-    UPDATE outbox o SET state = ` + settleAgain + `, owner = NULL, gate_held = ` + settleHeld + `,
+    UPDATE outbox o SET state = ` + settleAgain + `, owner = NULL, gate_held = ` + settleHeld + `, retry = true,
         run_at = clock_timestamp() + x.delay * interval '1 millisecond',
         engine_losses = o.engine_losses + CASE WHEN x.lost THEN 1 ELSE 0 END, last_error = x.error
     FROM unnest(` + settleArrays + settleBodyArrays + `, $16::bigint[], $17::boolean[])
@@ -132,7 +136,7 @@ WHERE d.id = x.handler_for AND d.resolved_at IS NULL AND ` + settleRecorded
 
 // Settle ends a batch of attempts in one transaction and returns how many still belonged to owner.
 func (s *OutboxStore) Settle(ctx context.Context, owner int64, batch []*outbox.Settlement) (applied int64, err error) {
-	var plain, bodies, dead, again, release, answers, handlers []*outbox.Settlement
+	var plain, unrecorded, bodies, dead, again, release, answers, handlers []*outbox.Settlement
 	var gates []gateKey
 	for _, x := range batch {
 		switch {
@@ -142,6 +146,8 @@ func (s *OutboxStore) Settle(ctx context.Context, owner int64, batch []*outbox.S
 			release = append(release, x)
 		case x.Outcome == outbox.Retried:
 			again = append(again, x)
+		case x.Unrecorded:
+			unrecorded = append(unrecorded, x)
 		case x.Logs != nil || x.Response != nil || x.KeepInput:
 			bodies = append(bodies, x)
 		default:
@@ -164,6 +170,9 @@ func (s *OutboxStore) Settle(ctx context.Context, owner int64, batch []*outbox.S
 			return 0, fmt.Errorf("settle entries: %w", rejected(err))
 		}
 		return tag.RowsAffected(), nil
+	}
+	if len(unrecorded) > 0 {
+		q.Queue(sqlSettleUnrecorded, claimArgs(owner, unrecorded)...)
 	}
 	if len(plain) > 0 {
 		q.Queue(sqlSettlePlain, settleArgs(owner, plain)...)
@@ -268,6 +277,14 @@ func causes(batch []*outbox.Settlement) []string {
 		out[i] = x.Cause
 	}
 	return out
+}
+
+func claimArgs(owner int64, batch []*outbox.Settlement) []any {
+	ids, claims := make([][16]byte, len(batch)), make([]int32, len(batch))
+	for i, x := range batch {
+		ids[i], claims[i] = x.Entry.ID, int32(x.Entry.Claims)
+	}
+	return []any{owner, ids, claims}
 }
 
 func settleArgs(owner int64, batch []*outbox.Settlement) []any {

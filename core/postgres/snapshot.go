@@ -20,7 +20,7 @@ func NewSnapshotStore(pool *pgxpool.Pool) *SnapshotStore { return &SnapshotStore
 const sqlSnapshotVersion = `SELECT version FROM config`
 
 const sqlSnapshotApps = `
-SELECT a.id, a.slug, a.name, a.release,
+SELECT a.id, a.slug, a.name, a.release, a.weight,
     ARRAY(SELECT d.host FROM app_domains d WHERE d.app = a.id ORDER BY d.host)
 FROM apps a WHERE a.deleted_at IS NULL`
 
@@ -48,7 +48,7 @@ func (s *SnapshotStore) Load(ctx context.Context) (*tenant.Snapshot, error) {
 		var err error
 		apps, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (*tenant.App, error) {
 			a := &tenant.App{}
-			err := row.Scan(&a.ID, &a.Slug, &a.Name, &a.Release, &a.Domains)
+			err := row.Scan(&a.ID, &a.Slug, &a.Name, &a.Release, &a.Weight, &a.Domains)
 			byID[a.ID] = a
 			return a, err
 		})

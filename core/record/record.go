@@ -162,3 +162,12 @@ type Replay struct {
 	CreatedAt     time.Time
 	EndedAt       *time.Time
 }
+
+// Health is how the database stands.
+type Health struct {
+	OldestTransaction time.Duration // what is dead since then cannot be removed
+	DeadRows          int64         // of the outbox
+	Entries           int64         // in the outbox, about
+	OldestReady       time.Duration // how long the entry that has waited the longest has been ready; zero: none is
+	DatabaseBytes     int64
+}

@@ -211,4 +211,5 @@ type Lane struct {
 	Script *Script
 	Policy Policy
 	Paused bool // itself, its app, or its script
+	Weight int  // of its app; zero: one
 }

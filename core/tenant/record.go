@@ -42,6 +42,7 @@ type AppRecord struct {
 	Name        string
 	Description string
 	Release     int64 // zero: nothing was released yet
+	Weight      int
 	CreatedAt   time.Time
 	UpdatedAt   time.Time
 }

@@ -22,6 +22,7 @@ type Snapshot struct {
 	http     map[uuid.UUID]*Trigger // by route
 	hosts    hostTable[*App]
 	matchers map[uuid.UUID]*hostTable[*node]
+	busy     int // apps that have scripts
 }
 
 // NewSnapshot arranges apps, which it keeps. A route whose pattern does not parse or whose script is not the app's is
@@ -48,6 +49,9 @@ func NewSnapshot(version int64, apps []*App) *Snapshot {
 		}
 		s.matchers[app.ID] = s.newMatcher(app)
 		s.addLanes(app)
+		if len(app.Scripts) > 0 {
+			s.busy++
+		}
 	}
 	return s
 }
@@ -63,7 +67,7 @@ func (s *Snapshot) addLanes(app *App) {
 			return
 		}
 		s.lanes[id] = &Lane{
-			ID: id, App: app.ID, Name: name, Script: target, Policy: p, Paused: paused(uuid.Nil, id, script),
+			ID: id, App: app.ID, Name: name, Script: target, Policy: p, Paused: paused(uuid.Nil, id, script), Weight: app.Weight,
 		}
 	}
 	for i := range app.Scripts {
@@ -81,6 +85,17 @@ func (s *Snapshot) addLanes(app *App) {
 		}
 	}
 }
+
+// Slug returns what an app is called in addresses, or nothing.
+func (s *Snapshot) Slug(app uuid.UUID) string {
+	if a := s.apps[app]; a != nil {
+		return a.Slug
+	}
+	return ""
+}
+
+// Alone reports whether one app at most has scripts.
+func (s *Snapshot) Alone() bool { return s.busy <= 1 }
 
 // Lane returns what owns entries under this id, or nil.
 func (s *Snapshot) Lane(id uuid.UUID) *Lane { return s.lanes[id] }

@@ -14,6 +14,7 @@ type App struct {
 	Slug    string
 	Name    string
 	Release int64
+	Weight  int      // its share of the slots while others want some too, relative to theirs; zero: one
 	Domains []string // hosts: literal, "*.suffix", or "*" for every host that nobody else claims
 	Scripts []Script
 	Routes  []Route

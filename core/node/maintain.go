@@ -1,0 +1,121 @@
+package node
+
+import (
+	"context"
+	"time"
+
+	"github.com/picloud/picloud/core/postgres"
+)
+
+// How often the node looks after the tables: what has to happen some day, and what a busy node has to do all the time. An
+// idle one does nothing of the latter.
+const (
+	maintainEvery = time.Hour
+	noteEvery     = 5 * time.Second
+	watchEvery    = time.Minute
+)
+
+// What makes an outbox slow in the end, and is worth a word before.
+const (
+	longTransaction = 5 * time.Minute
+	longReady       = 10 * time.Minute
+	manyDead        = 500_000
+)
+
+// upkeep is what the node looks after.
+type upkeep struct {
+	executions *postgres.ExecutionStore
+	history    *postgres.HistoryStore
+	letters    *postgres.DeadLetterStore
+	results    *postgres.ResultStore
+	tables     *postgres.TableStore
+}
+
+// maintain keeps partitions ahead of time, removes what is old, and writes down what is stored of each app: now, since a
+// node may never be up for an hour, and then at intervals.
+func (n *Node) maintain(ctx context.Context, u *upkeep) {
+	seldom, often, watch := time.NewTicker(maintainEvery), time.NewTicker(noteEvery), time.NewTicker(watchEvery)
+	defer seldom.Stop()
+	defer often.Stop()
+	defer watch.Stop()
+	n.clean(ctx, u)
+	for {
+		select {
+		case <-seldom.C:
+			n.clean(ctx, u)
+		case <-often.C:
+			n.note(ctx, u)
+		case <-watch.C:
+			n.watch(ctx, u)
+		case <-ctx.Done():
+			n.note(context.WithoutCancel(ctx), u)
+			return
+		}
+	}
+}
+
+// clean does what has to be done now and then.
+func (n *Node) clean(ctx context.Context, u *upkeep) {
+	warn := func(what string, err error) {
+		if err != nil && ctx.Err() == nil {
+			n.log.Warn("cannot "+what, "error", err)
+		}
+	}
+	warn("make partitions", u.executions.Extend(ctx))
+	dropped, err := u.history.Purge(ctx, n.cfg.KeepExecutions)
+	warn("remove old records of runs", err)
+	if dropped > 0 {
+		n.log.Info("removed old records of runs", "partitions", dropped)
+	}
+	_, err = u.results.Purge(ctx)
+	warn("remove old results", err)
+	_, err = u.letters.Purge(ctx, n.cfg.KeepDeadLetters)
+	warn("remove old dead letters", err)
+}
+
+// note writes down what this node has stored since the last time, learns what others have, and has the tables vacuumed
+// where many rows are dead.
+func (n *Node) note(ctx context.Context, u *upkeep) {
+	taken := n.records.Take()
+	if len(taken) == 0 {
+		return
+	}
+	total, err := u.history.Add(ctx, taken)
+	if err != nil {
+		n.records.Undo(taken)
+		if ctx.Err() == nil {
+			n.log.Warn("cannot write down what is stored of runs", "error", err)
+		}
+		return
+	}
+	n.records.Learn(total)
+	vacuumed, err := u.tables.Vacuum(ctx)
+	if err != nil && ctx.Err() == nil {
+		n.log.Warn("cannot vacuum", "error", err)
+	}
+	for _, table := range vacuumed {
+		n.log.Debug("vacuumed", "table", table)
+	}
+}
+
+// watch says what will make the outbox slow.
+func (n *Node) watch(ctx context.Context, u *upkeep) {
+	h, err := u.tables.Health(ctx)
+	if err != nil {
+		if ctx.Err() == nil {
+			n.log.Warn("cannot look after the database", "error", err)
+		}
+		return
+	}
+	if h.OldestTransaction > longTransaction {
+		n.log.Warn("a transaction is open for long: what is deleted meanwhile cannot be removed; see pg_stat_activity",
+			"age", h.OldestTransaction.Round(time.Second))
+	}
+	if h.OldestReady > longReady {
+		n.log.Warn("events wait for long: see `picloud entries explain`, or give the server more slots or nodes",
+			"longest", h.OldestReady.Round(time.Second), "entries", h.Entries)
+	}
+	if h.DeadRows > manyDead {
+		n.log.Warn("many dead rows are in the outbox: vacuum does not keep up", "rows", h.DeadRows)
+	}
+}

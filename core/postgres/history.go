@@ -1,0 +1,130 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/picloud/picloud/core/history"
+)
+
+// HistoryStore knows how much is kept of the runs of each app, and removes what is old.
+type HistoryStore struct{ pool *pgxpool.Pool }
+
+// NewHistoryStore makes a store over pool.
+func NewHistoryStore(pool *pgxpool.Pool) *HistoryStore { return &HistoryStore{pool} }
+
+const sqlHistoryAdd = `
+INSERT INTO history_usage AS u (app, day, bytes, records, left_out)
+SELECT app, day, bytes, records, left_out FROM unnest($1::uuid[], $2::date[], $3::bigint[], $4::bigint[], $5::bigint[])
+    AS x (app, day, bytes, records, left_out) ORDER BY app, day
+ON CONFLICT (app, day) DO UPDATE SET bytes = u.bytes + excluded.bytes, records = u.records + excluded.records,
+    left_out = u.left_out + excluded.left_out
+RETURNING app, day, bytes, records, left_out`
+
+// Add adds what a node has stored and left out, and returns what all nodes have by then.
+func (s *HistoryStore) Add(ctx context.Context, added []history.Usage) ([]history.Usage, error) {
+	n := len(added)
+	apps, days := make([][16]byte, n), make([]time.Time, n)
+	bytes, records, left := make([]int64, n), make([]int64, n), make([]int64, n)
+	for i, u := range added {
+		apps[i], days[i], bytes[i], records[i], left[i] = u.App, u.Day, u.Bytes, u.Records, u.LeftOut
+	}
+	rows, _ := s.pool.Query(ctx, sqlHistoryAdd, apps, days, bytes, records, left)
+	total, err := pgx.CollectRows(rows, pgx.RowToStructByPos[history.Usage])
+	if err != nil {
+		return nil, fmt.Errorf("add to the history's usage: %w", err)
+	}
+	return total, nil
+}
+
+const sqlHistoryUsage = `
+SELECT app, min(day)::timestamp AT TIME ZONE 'UTC', sum(bytes)::bigint, sum(records)::bigint, sum(left_out)::bigint
+FROM history_usage GROUP BY app ORDER BY app`
+
+// Usage returns what is kept of each app, from its first day on.
+func (s *HistoryStore) Usage(ctx context.Context) ([]history.Usage, error) {
+	rows, _ := s.pool.Query(ctx, sqlHistoryUsage)
+	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[history.Usage])
+	if err != nil {
+		return nil, fmt.Errorf("read the history's usage: %w", err)
+	}
+	return list, nil
+}
+
+const (
+	sqlHistoryPartitions = `
+SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+WHERE i.inhparent IN ('executions'::regclass, 'execution_bodies'::regclass) ORDER BY c.relname`
+
+	sqlHistoryForget = `DELETE FROM history_usage WHERE day < ($1::timestamptz AT TIME ZONE 'UTC')::date`
+
+	sqlHistoryStrays = `
+DELETE FROM executions_default WHERE ctid = ANY (ARRAY (SELECT ctid FROM executions_default WHERE finished_at < $1 LIMIT 5000))`
+
+	sqlHistoryStrayBodies = `
+DELETE FROM execution_bodies_default WHERE ctid = ANY (ARRAY (
+    SELECT ctid FROM execution_bodies_default WHERE finished_at < $1 LIMIT 5000))`
+)
+
+var partitionName = regexp.MustCompile(`^(?:executions|execution_bodies)_(\d{8})$`)
+
+// Purge drops the days that ended before keep ago, and returns how many partitions that were. Rows that came before there
+// was a partition for their day are removed some at a time.
+func (s *HistoryStore) Purge(ctx context.Context, keep time.Duration) (dropped int, err error) {
+	before := time.Now().Add(-keep).UTC()
+	rows, _ := s.pool.Query(ctx, sqlHistoryPartitions)
+	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return 0, fmt.Errorf("list partitions: %w", err)
+	}
+	for _, name := range names {
+		m := partitionName.FindStringSubmatch(name)
+		if m == nil {
+			continue
+		}
+		day, err := time.Parse("20060102", m[1])
+		if err != nil || day.AddDate(0, 0, 1).After(before) {
+			continue
+		}
+		if err := s.drop(ctx, name); err != nil {
+			return dropped, err
+		}
+		dropped++
+	}
+	for _, sql := range []string{sqlHistoryStrays, sqlHistoryStrayBodies} {
+		for {
+			tag, err := s.pool.Exec(ctx, sql, before)
+			if err != nil {
+				return dropped, fmt.Errorf("remove old records: %w", err)
+			}
+			if tag.RowsAffected() < 5000 {
+				break
+			}
+		}
+	}
+	if _, err := s.pool.Exec(ctx, sqlHistoryForget, before); err != nil {
+		return dropped, fmt.Errorf("forget the usage of old days: %w", err)
+	}
+	return dropped, nil
+}
+
+// drop removes a partition. It waits for those who read the table, and whoever comes after waits behind it, for two seconds
+// at most: then it gives way, and is tried again at the next occasion.
+func (s *HistoryStore) drop(ctx context.Context, name string) error {
+	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, sqlPartitionLock); err != nil {
+			return err
+		}
+		_, err := tx.Exec(ctx, `DROP TABLE IF EXISTS `+pgx.Identifier{name}.Sanitize())
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("drop %s: %w", name, err)
+	}
+	return nil
+}

@@ -1,0 +1,60 @@
+package postgres
+
+import (
+	"context"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// Pools divide a node's connections by what must not wait for what.
+type Pools struct {
+	General *pgxpool.Pool // the API, claims, maintenance
+	Durable *pgxpool.Pool // the writers and the settler of async entries
+	Fast    *pgxpool.Pool // those of sync calls: synchronous_commit off
+}
+
+// OpenPools opens the connections of a node. The caller closes them.
+func OpenPools(ctx context.Context, url string, log hclog.Logger) (*Pools, error) {
+	p := &Pools{}
+	for _, o := range []struct {
+		pool     **pgxpool.Pool
+		conns    int32
+		settings map[string]string
+	}{
+		{&p.General, 10, map[string]string{"plan_cache_mode": "force_custom_plan"}},
+		{&p.Durable, 3, hotSettings(nil)},
+		{&p.Fast, 2, hotSettings(map[string]string{"synchronous_commit": "off"})},
+	} {
+		pool, err := Open(ctx, Config{URL: url, MaxConns: o.conns, Settings: o.settings}, log)
+		if err != nil {
+			p.Close()
+			return nil, err
+		}
+		*o.pool = pool
+	}
+	return p, nil
+}
+
+// Close closes what is open.
+func (p *Pools) Close() {
+	for _, pool := range []*pgxpool.Pool{p.Fast, p.Durable, p.General} {
+		if pool != nil {
+			pool.Close()
+		}
+	}
+}
+
+// hotSettings are for connections that only insert and settle by arrays of ids. Their statements are planned once, as
+// index look-ups: planning costs more than running a batch of twenty, and a plan by statistics would scan the table while
+// it is small and go on scanning when it no longer is.
+func hotSettings(s map[string]string) map[string]string {
+	if s == nil {
+		s = map[string]string{}
+	}
+	s["plan_cache_mode"] = "force_generic_plan"
+	for _, off := range []string{"enable_seqscan", "enable_hashjoin", "enable_mergejoin"} {
+		s[off] = "off"
+	}
+	return s
+}
