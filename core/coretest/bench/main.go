@@ -20,6 +20,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"runtime/pprof"
 	"strings"
 	"time"
 )
@@ -42,6 +43,9 @@ type plan struct {
 	run     time.Duration
 	starts  int
 	idle    time.Duration
+	peers   string
+	only    string
+	profile string
 }
 
 func main() {
@@ -61,6 +65,9 @@ func main() {
 	flag.DurationVar(&p.run, "run", 3*time.Second, "how long one run of wrk takes, in whole seconds")
 	flag.IntVar(&p.starts, "starts", 5, "how many starts to measure")
 	flag.DurationVar(&p.idle, "idle", time.Minute, "how long to watch an idle server")
+	flag.StringVar(&p.peers, "peers", "", "a folder with programs of other queues and servers, to be measured beside ours")
+	flag.StringVar(&p.only, "only", "", "only this part: outbox, fair, http, start or idle")
+	flag.StringVar(&p.profile, "cpuprofile", "", "a file for the CPU profile of this program, which is the host in the parts without an engine")
 	flag.Parse()
 	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt)
 	err := measure(ctx, p)
@@ -78,6 +85,7 @@ type bench struct {
 	public string
 	admin  string
 	bare   string
+	others *peers // nil: none
 }
 
 func measure(ctx context.Context, p plan) (err error) {
@@ -97,8 +105,29 @@ func measure(ctx context.Context, p plan) (err error) {
 		_ = b.log.Close()
 	}()
 	fmt.Printf("%s, %d CPUs, %s; load before: %s\n\n", cpuModel(), runtime.NumCPU(), runtime.Version(), loadAverage())
-	for _, part := range []func(context.Context) error{b.throughput, b.startUp, b.idleCost} {
-		if err := part(ctx); err != nil {
+	if p.profile != "" {
+		file, err := os.Create(p.profile)
+		if err != nil {
+			return err
+		}
+		if err := pprof.StartCPUProfile(file); err != nil {
+			return err
+		}
+		defer func() { pprof.StopCPUProfile(); err = errors.Join(err, file.Close()) }()
+	}
+	if p.peers != "" {
+		if b.others, err = buildPeers(ctx, p.peers, filepath.Join(b.dir, "peers"), b.log); err != nil {
+			return err
+		}
+	}
+	for _, part := range []struct {
+		name string
+		run  func(context.Context) error
+	}{{"outbox", b.outbox}, {"fair", b.fairness}, {"http", b.throughput}, {"start", b.startUp}, {"idle", b.idleCost}} {
+		if b.only != "" && b.only != part.name {
+			continue
+		}
+		if err := part.run(ctx); err != nil {
 			return err
 		}
 	}

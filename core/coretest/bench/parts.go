@@ -24,7 +24,8 @@ type target struct {
 	name string
 	url  string
 	body string
-	bare bool
+	as   string // the bare server's answer that it gives
+	ours bool
 }
 
 // sample is one run of wrk on a target.
@@ -57,10 +58,18 @@ func (b *bench) throughput(ctx context.Context) (err error) {
 		}
 	}
 	targets := []target{
-		{"net/http, hello", "http://" + b.bare + "/hello", "", true},
-		{"picloud, hello", "http://" + b.public + "/hello", "", false},
-		{"net/http, orders", "http://" + b.bare + "/orders", order, true},
-		{"picloud, orders", "http://" + b.public + "/orders", order, false},
+		{name: "net/http, hello", url: "http://" + b.bare + "/hello", as: "hello"},
+		{name: "net/http, orders", url: "http://" + b.bare + "/orders", body: order, as: "orders"},
+		{name: "PiCloud, hello", url: "http://" + b.public + "/hello", as: "hello", ours: true},
+		{name: "PiCloud, orders", url: "http://" + b.public + "/orders", body: order, as: "orders", ours: true},
+	}
+	if b.others != nil {
+		theirs, stopAll, err := b.others.serve(ctx)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, stopAll()) }()
+		targets = append(targets, theirs...)
 	}
 	samples := map[string][]sample{}
 	for round := range b.rounds + 1 {
@@ -118,7 +127,7 @@ func report(w io.Writer, targets []target, samples map[string][]sample) error {
 	out := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	line := func(format string, args ...any) { _, _ = fmt.Fprintf(out, format+"\t\n", args...) } // Flush has the error
 	line("target\tconns\treq/s (2xx)\tmin-max\tfailed\tp50\tp99\tµs/req: host\tengine\tpostgres\twrk\tof net/http")
-	for i, t := range targets {
+	for _, t := range targets {
 		for _, n := range connections {
 			runs := samples[fmt.Sprint(t.name, n)]
 			rate := median(runs, sample.rate)
@@ -127,13 +136,13 @@ func report(w io.Writer, targets []target, samples map[string][]sample) error {
 					return float64(of(s).Microseconds()) / float64(max(1, s.Requests))
 				}))
 			}
-			host, engine, postgres, ratio := "", "", "", ""
-			if !t.bare {
+			host, engine, postgres := "", "", ""
+			bare := samples[fmt.Sprint("net/http, "+t.as, n)]
+			ratio := fmt.Sprintf("%.3f", rate/median(bare, sample.rate))
+			if t.ours {
 				host = perRequest(func(s sample) time.Duration { return s.usage.host })
 				engine = perRequest(func(s sample) time.Duration { return s.usage.engine })
 				postgres = perRequest(func(s sample) time.Duration { return s.usage.postgres })
-				bare := samples[fmt.Sprint(targets[i-1].name, n)] // the same answers
-				ratio = fmt.Sprintf("%.3f", rate/median(bare, sample.rate))
 			}
 			failed := 0
 			for _, s := range runs {
