@@ -353,6 +353,40 @@ func TestDebounce(t *testing.T) {
 	}
 }
 
+// What was debounced and failed is tried again beside a newer one that waits.
+func TestDebouncedRetry(t *testing.T) {
+	t.Parallel()
+	first := entry()
+	fail := make(chan struct{})
+	a := setup(t, "", func(_ context.Context, e *outbox.Entry) *fault.Fault {
+		if e.ID != first.ID || e.Attempt > 1 {
+			return nil
+		}
+		<-fail
+		return fault.New(fault.ScriptError, fault.Script, "not yet")
+	})
+	second := sibling(first)
+	for _, e := range []*outbox.Entry{first, second} {
+		e.Debounce, e.DebounceFor, e.DebounceMax = "k", 20*time.Millisecond, time.Minute
+		e.Delay, e.Backoff = e.DebounceFor, &retry.Policy{Kind: retry.Table, Delays: []retry.Duration{retry.Duration(time.Second)}}
+	}
+	appendAll(t, a, first)
+	<-a.runs.seen
+	second.DebounceFor, second.Delay = 3*time.Second, 3*time.Second
+	appendAll(t, a, second)
+	close(fail)
+	drained(t, a)
+	if got := outcomes(t, a.pool, first.ID); !slices.Equal(got, []outbox.Outcome{outbox.Retried, outbox.Succeeded}) {
+		t.Errorf("the first ended as %v", got)
+	}
+	if got := a.runs.attempts(first.ID); !slices.Equal(got, []int{1, 2}) {
+		t.Errorf("the first was started as %v", got)
+	}
+	if got := outcomes(t, a.pool, second.ID); !slices.Equal(got, []outbox.Outcome{outbox.Succeeded}) {
+		t.Errorf("the second ended as %v", got)
+	}
+}
+
 // A batch leaves when it is full, or when its window is over.
 func TestBatch(t *testing.T) {
 	t.Parallel()

@@ -80,3 +80,16 @@ type Settlement struct {
 	// Unrecorded ends the attempt without a record: nothing depends on it, and the app has enough of them.
 	Unrecorded bool
 }
+
+// strip takes out what is only told of an attempt, which may be why the database refuses it. False: there is nothing left.
+func (x *Settlement) strip() bool {
+	const refused = "what it said could not be stored"
+	if x.Logs == nil && x.Response == nil && !x.KeepInput && (x.Error == "" || x.Error == refused) {
+		return false
+	}
+	x.Logs, x.Response, x.KeepInput = nil, nil, false
+	if x.Error != "" {
+		x.Error = refused
+	}
+	return true
+}

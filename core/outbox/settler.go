@@ -28,6 +28,8 @@ type Settler struct {
 	// gather is how long a flush waits for company. Nobody waits for a settlement, and a batch of twenty costs a
 	// fifteenth of twenty batches of one.
 	gather time.Duration
+	// stranded is told that an entry could not be settled at all: it is this node's for ever, unless somebody looks for it.
+	stranded func()
 
 	mu      sync.Mutex
 	queue   []settling
@@ -36,10 +38,10 @@ type Settler struct {
 	ended   chan struct{}
 }
 
-// NewSettler starts a settler. Close ends it.
-func NewSettler(store SettleStore, lease Lease, log hclog.Logger) *Settler {
+// NewSettler starts a settler. stranded is told, on its goroutine, that an entry could not be settled. Close ends it.
+func NewSettler(store SettleStore, lease Lease, stranded func(), log hclog.Logger) *Settler {
 	s := &Settler{
-		store: store, lease: lease, log: log, gather: 2 * time.Millisecond,
+		store: store, lease: lease, stranded: stranded, log: log, gather: 2 * time.Millisecond,
 		wake: make(chan struct{}, 1), ended: make(chan struct{}),
 	}
 	go s.loop()
@@ -125,8 +127,13 @@ func (s *Settler) flush(batch []settling) {
 			}
 			return
 		case errors.As(err, &rejected) && len(batch) == 1:
-			s.log.Error("settlement refused by the database", "entry_id", batch[0].Entry.ID, "error", err)
-			return
+			x := batch[0]
+			s.log.Error("settlement refused by the database", "entry_id", x.Entry.ID, "outcome", x.Outcome, "error", err)
+			if !x.strip() {
+				s.stranded()
+				return
+			}
+			continue
 		case errors.As(err, &rejected):
 			s.flush(batch[:len(batch)/2])
 			s.flush(batch[len(batch)/2:])

@@ -86,10 +86,12 @@ WITH g AS (
 )` + settleBodies + settleRecord
 
 // sqlSettleRetry puts entries back for another attempt. An ordering gate stays held; others are passed anew when the
-// entry is due.
+// entry is due. What was debounced has had its turn: it is tried again beside a newer one that waits, which does not replace
+// it.
 const sqlSettleRetry = `
 WITH g AS (
     UPDATE outbox o SET state = ` + settleAgain + `, owner = NULL, gate_held = ` + settleHeld + `, retry = true,
+        debounce = NULL,
         run_at = clock_timestamp() + x.delay * interval '1 millisecond',
         engine_losses = o.engine_losses + CASE WHEN x.lost THEN 1 ELSE 0 END, last_error = x.error
     FROM unnest(` + settleArrays + settleBodyArrays + `, $16::bigint[], $17::boolean[])
@@ -101,6 +103,7 @@ WITH g AS (
 // sqlSettleRelease gives entries back that were not started: their attempt is not charged and leaves no record.
 const sqlSettleRelease = `
 UPDATE outbox o SET state = ` + settleAgain + `, owner = NULL, gate_held = ` + settleHeld + `, attempt = o.attempt - 1,
+    debounce = NULL,
     run_at = CASE WHEN x.delay <= 0 THEN o.run_at ELSE clock_timestamp() + x.delay * interval '1 millisecond' END,
     last_error = coalesce(nullif(x.error, ''), o.last_error)
 FROM unnest($2::uuid[], $3::int[], $4::bigint[], $5::text[]) AS x (id, claim, delay, error)
