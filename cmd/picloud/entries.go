@@ -153,7 +153,9 @@ func (c *cli) showEntry(ctx context.Context, id string) error {
 		problem := e.LastError
 		if e.Last != nil {
 			g.rows = append(g.rows, []string{"finished", clock(e.Last.FinishedAt)}, []string{"status", number(e.Last.Status)})
-			problem = e.Last.Error
+			if problem = e.Last.Error; e.Last.Reason != "" {
+				g.rows = append(g.rows, []string{"reason", e.Last.Reason})
+			}
 		}
 		if problem != "" {
 			g.rows = append(g.rows, []string{"error", problem})

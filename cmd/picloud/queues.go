@@ -71,10 +71,17 @@ func (c *cli) queuesCommand() *cobra.Command {
 			},
 		},
 		&cobra.Command{
-			Use: "show NAME", Short: "Show a queue", Args: cobra.ExactArgs(1),
+			Use: "show NAME", Short: "Show a queue, and how many messages wait and run", Args: cobra.ExactArgs(1),
 			RunE: func(cmd *cobra.Command, args []string) error {
-				q, err := call[api.Queue](cmd.Context(), c, http.MethodGet, c.queues(args[0]), nil)
-				return c.printQueue(q, c.absentQueue(err, args[0]))
+				q, err := call[api.QueueWithCounts](cmd.Context(), c, http.MethodGet, c.queues(args[0]), nil)
+				if err != nil {
+					return c.absentQueue(err, args[0])
+				}
+				return c.print(q, func() grid {
+					g := queueGrid(&q.Queue)
+					g.rows = append(g.rows, []string{"waiting", fmt.Sprint(q.Waiting)}, []string{"running", fmt.Sprint(q.Running)})
+					return g
+				})
 			},
 		},
 		create, update, c.sendCommand(),
@@ -165,15 +172,17 @@ func (c *cli) printQueue(q api.Queue, err error) error {
 	if err != nil {
 		return err
 	}
-	return c.print(q, func() grid {
-		return grid{rows: [][]string{
-			{"name", q.Name},
-			{"script", q.Script},
-			{"paused", yesNo(q.Paused, "yes")},
-			{"policy", policyText(&q.Policy)},
-			{"id", q.ID},
-		}}
-	})
+	return c.print(q, func() grid { return queueGrid(&q) })
+}
+
+func queueGrid(q *api.Queue) grid {
+	return grid{rows: [][]string{
+		{"name", q.Name},
+		{"script", q.Script},
+		{"paused", yesNo(q.Paused, "yes")},
+		{"policy", policyText(&q.Policy)},
+		{"id", q.ID},
+	}}
 }
 
 // pauseCommand pauses or resumes what path names.

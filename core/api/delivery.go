@@ -77,4 +77,5 @@ func (k KeyHeader) idempotency(scope uuid.UUID, request any) (*outbox.Idempotenc
 type Accepted struct {
 	ExecutionID string    `json:"execution_id" format:"uuid"`
 	AcceptedAt  time.Time `json:"accepted_at"`
+	Replayed    bool      `json:"replayed,omitempty" doc:"It was accepted before, under the same Idempotency-Key"`
 }

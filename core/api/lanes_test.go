@@ -151,6 +151,11 @@ func TestTriggers(t *testing.T) {
 	}
 	s.problem(t, 409, "POST", triggers, object{"name": "orders2", "kind": "http", "route_id": route.ID})
 	s.problem(t, 422, "POST", triggers, object{"name": "x", "kind": "http"})
+	for _, typo := range []object{{"scripts": []string{"helo"}}, {"reasons": []string{"exhaust"}}} {
+		s.problem(t, 422, "POST", triggers, object{"name": "x", "kind": "dead_letter", "script": "hello", "filter": typo})
+	}
+	s.problem(t, 422, "PATCH", triggers+"/orders", object{"filter": object{"scripts": []string{"helo"}}})
+	s.problem(t, 400, "GET", "/api/v1/apps/a/entries?queue=%ff", nil)
 	s.problem(t, 422, "POST", triggers, object{"name": "x", "kind": "dead_letter", "route_id": route.ID, "script": "hello"})
 	s.want(t, 201, "POST", triggers, object{
 		"name": "failed", "kind": "dead_letter", "script": "hello", "filter": object{"reasons": []string{"exhausted"}},

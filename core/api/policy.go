@@ -29,7 +29,7 @@ type Policy struct {
 // Backoff is how long to wait before the next attempt. The wait is random between nothing and what is computed, but for
 // kind table.
 type Backoff struct {
-	Kind   string   `json:"kind,omitempty" enum:"exponential,linear,constant,table" doc:"exponential if absent"`
+	Kind   string   `json:"kind,omitempty" enum:"exponential,linear,constant,table" doc:"exponential if absent. Of all but table the wait is drawn between nothing and what is computed (full jitter), so that what failed together does not come back together"`
 	Base   string   `json:"base,omitempty" maxLength:"32" example:"1s" doc:"1s if absent"`
 	Factor float64  `json:"factor,omitempty" minimum:"0" maximum:"1000" doc:"Of kind exponential; 2 if absent"`
 	Cap    string   `json:"cap,omitempty" maxLength:"32" example:"1h" doc:"The longest wait; 1h if absent"`
@@ -66,7 +66,7 @@ type spans struct {
 func (s *spans) positive(field, text string) retry.Duration {
 	d := s.read(field, text)
 	if d <= 0 && text != "" && s.err == nil {
-		s.err = wrong(s.place+field, "must be more than 0")
+		s.err = wrong(s.place+field, field+" must be more than 0")
 	}
 	return d
 }
@@ -77,7 +77,7 @@ func (s *spans) read(field, text string) retry.Duration {
 	}
 	d, err := time.ParseDuration(text)
 	if err != nil {
-		s.err = wrong(s.place+field, `"`+text+`" is not a span of time such as "1.5s", "2m" or "1h30m"`)
+		s.err = wrong(s.place+field, `"`+text+`" is not a span of time such as "1.5s", "2m" or "1h30m", or is too long`)
 	}
 	return retry.Duration(d)
 }

@@ -218,10 +218,11 @@ func (a *api) sendMessage(ctx context.Context, in *struct {
 	sent, err := a.Sender.Send(ctx, q.Queue, Message{
 		Data: data, ContentType: contentType, Options: options, Principal: by(ctx), Idempotency: key,
 	})
-	if duplicate := (*outbox.Duplicate)(nil); errors.As(err, &duplicate) {
+	duplicate := (*outbox.Duplicate)(nil)
+	if errors.As(err, &duplicate) {
 		sent, err = duplicate.Entry, nil
 	}
-	return answer(Accepted{ExecutionID: sent.String(), AcceptedAt: outbox.AcceptedAt(sent).UTC()}), err
+	return answer(Accepted{sent.String(), outbox.AcceptedAt(sent).UTC(), duplicate != nil}), err
 }
 
 // data returns what a message carries and its content type.

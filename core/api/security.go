@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"net/url"
 	"strings"
 	"unicode/utf8"
 
@@ -126,8 +127,15 @@ const contentPolicy = "default-src 'self'; base-uri 'none'; form-action 'none'; 
 // fallback answers what no operation does with a problem, where http.ServeMux answers with text.
 func fallback(mux *http.ServeMux) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if query, err := url.QueryUnescape(r.URL.RawQuery); err != nil || !isText(query) {
+			p := kindNamed("malformed_request").problem("the query is not text in UTF-8, with percent signs as they have to be")
+			w.Header().Set("Content-Type", p.ContentType(""))
+			w.WriteHeader(p.Status)
+			_ = strictJSON.Marshal(w, p) // the caller may be gone
+			return
+		}
 		handler, pattern := mux.Handler(r)
-		if pattern != "" && isText(r.URL.Path) && isText(r.URL.RawQuery) {
+		if pattern != "" && isText(r.URL.Path) {
 			mux.ServeHTTP(w, r)
 			return
 		}

@@ -35,7 +35,7 @@ var bodies = map[string]any{
 	"send-message":         object{"text": "x"},
 	"create-trigger":       object{"name": "new", "kind": "dead_letter", "script": "hello"},
 	"update-trigger":       object{"enabled": false},
-	"resolve-dead-letters": object{"resolution": "ignored", "filter": object{"reason": "nothing"}},
+	"resolve-dead-letters": object{"resolution": "ignored", "filter": object{"cause": "nothing"}},
 	"replay-dead-letter":   object{},
 	"start-replay":         object{"preview": true},
 	"cancel-entries":       object{"script": "hello"},
@@ -94,7 +94,7 @@ func TestForeignIsMissing(t *testing.T) {
 	s.want(t, 201, "POST", "/api/v1/apps/mine/queues", object{"name": "q", "script": "hello"}, nil)
 	s.want(t, 201, "POST", "/api/v1/apps/mine/triggers", object{"name": "t", "kind": "dead_letter", "script": "hello"}, nil)
 	var replay api.Replay
-	s.want(t, 202, "POST", "/api/v1/apps/mine/replays", object{"filter": object{"reason": "nothing"}}, &replay)
+	s.want(t, 202, "POST", "/api/v1/apps/mine/replays", object{"filter": object{"cause": "nothing"}}, &replay)
 	foreign := map[string]string{
 		"queue": "q", "trigger": "t", "replay": replay.ID,
 		"script": script.ID, "number": "1", "route": route.ID, "host": "mine.example.com",

@@ -33,7 +33,7 @@ type Trigger struct {
 // TriggerFilter narrows what a trigger takes. What is absent takes everything.
 type TriggerFilter struct {
 	Scripts []string `json:"scripts,omitempty" maxItems:"100" doc:"Of kind dead_letter: names of the scripts that failed"`
-	Reasons []string `json:"reasons,omitempty" maxItems:"20" doc:"Of kind dead_letter: why it was given up, such as exhausted"`
+	Reasons []string `json:"reasons,omitempty" maxItems:"20" enum:"exhausted,fatal,poison,undecodable,target_gone,node_lost" doc:"Of kind dead_letter: why it was given up"`
 }
 
 func viewTrigger(t *tenant.TriggerRecord) Trigger {
@@ -133,6 +133,9 @@ func (a *api) createTrigger(ctx context.Context, in *struct {
 		App: app(ctx), Name: b.Name, Kind: b.Kind, Route: b.RouteID, Filter: tenant.TriggerFilter(b.Filter), Policy: *policy,
 		Enabled: b.Enabled == nil || *b.Enabled, RegisteredBy: by(ctx),
 	}
+	if err := a.known(ctx, b.Filter.Scripts); err != nil {
+		return nil, err
+	}
 	switch b.Kind {
 	case tenant.TriggerHTTP:
 		if b.RouteID == uuid.Nil {
@@ -160,6 +163,16 @@ func (a *api) createTrigger(ctx context.Context, in *struct {
 	return answer(viewTrigger(&made)), nil
 }
 
+// known checks that the app has the scripts that a filter names: with a typing error in one a trigger would never fire.
+func (a *api) known(ctx context.Context, scripts []string) error {
+	for _, name := range scripts {
+		if _, err := a.target(ctx, "body.filter.scripts", name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // ofTrigger reads the policy of a trigger of the given kind.
 func (p *Policy) ofTrigger(kind string) (*tenant.Policy, error) {
 	const place = "body.policy."
@@ -185,6 +198,11 @@ func (a *api) updateTrigger(ctx context.Context, in *struct {
 	var policy *tenant.Policy
 	if in.Body.Policy != nil {
 		if policy, err = in.Body.Policy.ofTrigger(t.Kind); err != nil {
+			return nil, err
+		}
+	}
+	if in.Body.Filter != nil {
+		if err := a.known(ctx, in.Body.Filter.Scripts); err != nil {
 			return nil, err
 		}
 	}

@@ -261,7 +261,8 @@ func (in *Ingress) refused(err error, e *outbox.Entry) problem {
 		p.Status, p.Kind, p.Detail = http.StatusTooManyRequests, "overloaded", err.Error()
 		p.RetryAfter = max(overloaded.RetryAfter, time.Second)
 	case errors.Is(err, outbox.ErrKeyReused):
-		p.Status, p.Kind, p.Detail = http.StatusUnprocessableEntity, "idempotency_key_reused", err.Error()
+		p.Status, p.Kind, p.Execution = http.StatusUnprocessableEntity, "idempotency_key_reused", uuid.Nil
+		p.Detail = err.Error() + ": another path, query, body, content type or caller needs another key"
 	case errors.As(err, &rejected):
 		p.Status, p.Kind, p.Detail = http.StatusBadRequest, "bad_request", "the request cannot be stored"
 	case errors.Is(err, outbox.ErrTooDeep):

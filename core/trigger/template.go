@@ -30,7 +30,7 @@ func CheckTemplate(template string, requests bool) error {
 	}
 	return scan(template, func(string) {}, func(place, name string) error {
 		if name == "" || !slices.Contains(places, place) {
-			return fmt.Errorf("{%s.%s} %s", place, name, words)
+			return fmt.Errorf("{%s} %s", strings.TrimSuffix(place+"."+name, "."), words)
 		}
 		return nil
 	})

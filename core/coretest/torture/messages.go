@@ -125,6 +125,9 @@ func (w *World) drawMessage(random *rand.Rand) (o *Op, do func(o *Op)) {
 		o.Queue, o.Sleep = "narrow", 1+random.IntN(20)
 	case p < 95:
 		o.Queue, o.Bounce = "bounced", fmt.Sprintf("key %d", random.IntN(3))
+		if random.IntN(3) == 0 { // it comes back while a newer one waits
+			o.Fail, o.Sleep = 1, 1+random.IntN(300)
+		}
 	}
 	return o, once
 }
