@@ -142,7 +142,7 @@ type running struct {
 func New(cfg Config) *Dispatcher {
 	return &Dispatcher{
 		cfg: cfg, log: cfg.Log.Named("dispatcher"), lease: lease{now: bootTime},
-		slots: newSlots(cfg.Slots, cfg.SyncWaiting, bootTime, cfg.Alone), limits: newLimits(bootTime),
+		slots: newSlots(cfg.Slots, cfg.SyncWaiting, uptime, cfg.Alone), limits: newLimits(uptime),
 		admission: &admission{
 			store: cfg.Claims, maxEntries: cfg.MaxBacklog, maxBytes: cfg.MaxBytes, apps: map[uuid.UUID]*backlog{},
 		},

@@ -13,7 +13,7 @@ import (
 // limits count what runs in each lane of this node and how fast it starts. A lane's limits belong to all nodes together,
 // each of which keeps to an equal share: exact on one node, off by at most one a node on several. Safe for concurrent use.
 type limits struct {
-	clock func() int64 // nanoseconds, as bootTime
+	clock func() int64 // nanoseconds, as uptime
 
 	mu      sync.Mutex
 	nodes   int

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -56,6 +57,9 @@ func (b *bench) outbox(ctx context.Context) error {
 		runs := map[string][]figure{}
 		for range b.rounds {
 			for _, load := range loads {
+				if !strings.Contains(load.name, b.load) {
+					continue
+				}
 				f, err := l.measured(ctx, load.run)
 				if err != nil {
 					return fmt.Errorf("%s: %w", load.name, err)
@@ -83,6 +87,9 @@ func reportLoads(w io.Writer, runs map[string][]figure, peers bool) error {
 	line("outbox, target in process\t\t/s\tmin-max\tp50\tp99\tcommit to run p50\tp99\tµs each: host\tpostgres\tours to theirs: rate\tp50\tpostgres")
 	for _, load := range loads {
 		ours := runs[load.name]
+		if ours == nil {
+			continue
+		}
 		row := func(name string, list []figure) {
 			least, most := bounds(list, figure.each)
 			ratio := "\t\t"

@@ -45,6 +45,7 @@ type plan struct {
 	idle    time.Duration
 	peers   string
 	only    string
+	load    string
 	profile string
 }
 
@@ -67,6 +68,7 @@ func main() {
 	flag.DurationVar(&p.idle, "idle", time.Minute, "how long to watch an idle server")
 	flag.StringVar(&p.peers, "peers", "", "a folder with programs of other queues and servers, to be measured beside ours")
 	flag.StringVar(&p.only, "only", "", "only this part: outbox, fair, http, start or idle")
+	flag.StringVar(&p.load, "load", "", "only the loads of the outbox with this in their name")
 	flag.StringVar(&p.profile, "cpuprofile", "", "a file for the CPU profile of this program, which is the host in the parts without an engine")
 	flag.Parse()
 	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt)
