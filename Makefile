@@ -70,5 +70,5 @@ planted: deps ## Check that the torture finds defects, by planting them
 	go test -timeout 60m -v -tags planted -run TestPlanted $(TORTURE) -torture.planted
 
 bench: PACKAGED := postgresql wrk
-bench: deps build ## Measure throughput, latency, CPU, start-up and idle cost on this machine
-	go run ./core/coretest/bench -picloud bin/picloud
+bench: deps build ## Measure throughput, latency, fairness and costs on this machine, beside the programs in the folder PEERS
+	go run ./core/coretest/bench -picloud bin/picloud $(if $(PEERS),-peers $(PEERS))

@@ -11,26 +11,29 @@
 // The entry goes to the [dispatcher]. If a slot is free now, the entry is written to the [outbox] already owned by this
 // node, together with whatever else is being written at that moment, and is in a slot as soon as the transaction has
 // committed; nothing is read back. If no slot is free, an async entry is written as ready, and is claimed later by
-// whichever node has room; a sync one waits a little, and then its caller is told to come again. From the commit on,
-// the entry is a promise: it ends once, in one final state, whatever dies in between.
+// whichever node has room; a sync one waits a little, and then its caller is told to come again. Who has the next slot is for
+// [schedule] to say, fairly among apps by the time that their runs take. From the commit on, the entry is a promise: it ends
+// once, in one final state, whatever dies in between.
 //
 // In its slot, [execution] runs it: one attempt, with a deadline, a log and a result. It asks [engine] for the process
 // that has the app's scripts loaded, and passes what the script asks of the platform to [service], which sends further
-// events: they know their first cause, so that a circle of scripts comes to an end. Such a process is a plugin: [pluginhost] has started it, with nothing in its
-// environment, and talks to it through an interface of the sdk. Processes are never shared between apps, and their death
-// is an error like any other.
+// events: they know their first cause, so that a circle of scripts comes to an end. Such a process is a plugin: [pluginhost]
+// has started it, with nothing in its environment, and talks to it through an interface of the sdk. Processes are never
+// shared between apps, and their death is an error like any other.
 //
 // The result goes two ways. A caller who waits in the inbox has it at once. The dispatcher settles the entry: done; or
 // again later, by the arithmetic of [retry]; or, when its attempts are used up or the failure is for good, a dead
-// letter, which [deadletter] brings to the scripts that asked for such, and puts back when somebody wants it. Settlements of many entries are one statement, which deletes the
-// entries that are still ours and writes what [record] shows of them: a node that has lost its claim meanwhile changes
-// nothing.
+// letter, which [deadletter] brings to the scripts that asked for such, and puts back when somebody wants it. How much of it
+// all is recorded, [history] decides by what the app has used of its share. Settlements of many entries are one statement,
+// which deletes the entries that are still ours and writes what [record] shows of them: a node that has lost its claim
+// meanwhile changes nothing.
 //
 // A node owns entries by its epoch, one life of one process, kept alive by a pulse each second. When the pulse stops,
 // the node stops settling before the others take over what it owned. The pulse also tells of due entries and of changed
 // configuration, so that a quiet platform costs one query a second and nothing hangs on a notification that was lost.
 //
-// Around that line: [explain] says why an entry waits; [failpoint] lets tests stop or kill the product between any two steps
+// Around that line: [explain] says why an entry waits; [metrics] tells Prometheus how it all stands; [failpoint] lets tests
+// stop or kill the product between any two steps
 // of it. [api] is the control API, and [auth] says who may use it; [postgres] holds every SQL statement and
 // implements what the packages of the line ask for, and [embedded] runs a server where none was given; [node] wires
 // it all together, as [config] says, and owns the order of start and stop. [coretest] is what tests are made with.
@@ -50,13 +53,16 @@
 // [explain]: https://pkg.go.dev/github.com/picloud/picloud/core/explain
 // [failpoint]: https://pkg.go.dev/github.com/picloud/picloud/core/failpoint
 // [inbox]: https://pkg.go.dev/github.com/picloud/picloud/core/inbox
+// [history]: https://pkg.go.dev/github.com/picloud/picloud/core/history
 // [ingress]: https://pkg.go.dev/github.com/picloud/picloud/core/ingress
+// [metrics]: https://pkg.go.dev/github.com/picloud/picloud/core/metrics
 // [node]: https://pkg.go.dev/github.com/picloud/picloud/core/node
 // [outbox]: https://pkg.go.dev/github.com/picloud/picloud/core/outbox
 // [pluginhost]: https://pkg.go.dev/github.com/picloud/picloud/core/pluginhost
 // [postgres]: https://pkg.go.dev/github.com/picloud/picloud/core/postgres
 // [record]: https://pkg.go.dev/github.com/picloud/picloud/core/record
 // [retry]: https://pkg.go.dev/github.com/picloud/picloud/core/retry
+// [schedule]: https://pkg.go.dev/github.com/picloud/picloud/core/schedule
 // [service]: https://pkg.go.dev/github.com/picloud/picloud/core/service
 // [tenant]: https://pkg.go.dev/github.com/picloud/picloud/core/tenant
 // [trigger]: https://pkg.go.dev/github.com/picloud/picloud/core/trigger
