@@ -31,7 +31,7 @@ func (d *Dispatcher) claimLoop(ctx context.Context) {
 	for {
 		select {
 		case <-d.wake:
-			if !d.fresh.Swap(false) && !d.claimable() {
+			if !d.fresh.Swap(false) && !turn.under() && !d.claimable() {
 				continue
 			}
 		case in := <-d.due:
@@ -79,6 +79,9 @@ type turn struct {
 	last outbox.LaneKey          // the lane that was looked at last
 	seen map[uuid.UUID]uuid.UUID // lanes with ready entries, and their apps, since the walk began at the first
 }
+
+// under reports whether a walk is under way: there may be lanes that nobody has looked at.
+func (t *turn) under() bool { return t.last != outbox.LaneKey{} }
 
 // part is one lane's part of a claim.
 type part struct {

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/picloud/picloud/core/coretest"
 	"github.com/picloud/picloud/core/outbox"
@@ -69,19 +70,31 @@ func TestQuietBesideNoisy(t *testing.T) {
 	coretest.Eventually(t, "everything has run", func() bool { return left(t, b.pool) == 0 })
 }
 
-// What was tried before waits behind what is fresh, but some of it runs too.
-func TestRetriesBehindFresh(t *testing.T) {
-	t.Parallel()
-	url := coretest.URL(t)
+// fill writes entries that wait, before there is a node.
+func fill(t *testing.T, url string, list []*outbox.Entry) *pgxpool.Pool {
+	t.Helper()
 	pool, err := postgres.Open(t.Context(), postgres.Config{URL: url}, coretest.Logger(t))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(pool.Close)
-	var filler int64
-	if err := pool.QueryRow(t.Context(), `INSERT INTO nodes (name) VALUES ('filler') RETURNING epoch`).Scan(&filler); err != nil {
+	var epoch int64
+	if err := pool.QueryRow(t.Context(), `INSERT INTO nodes (name) VALUES ('filler') RETURNING epoch`).Scan(&epoch); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := postgres.NewOutboxStore(pool).Insert(t.Context(), epoch, list, false); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := pool.Exec(t.Context(), `DELETE FROM nodes`); err != nil {
+		t.Fatal(err)
+	}
+	return pool
+}
+
+// What was tried before waits behind what is fresh, but some of it runs too.
+func TestRetriesBehindFresh(t *testing.T) {
+	t.Parallel()
+	url := coretest.URL(t)
 	first := entry()
 	var again []uuid.UUID
 	var list []*outbox.Entry
@@ -92,13 +105,7 @@ func TestRetriesBehindFresh(t *testing.T) {
 			again = append(again, e.ID)
 		}
 	}
-	if _, err := postgres.NewOutboxStore(pool).Insert(t.Context(), filler, list, false); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := pool.Exec(t.Context(), `DELETE FROM nodes`); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := pool.Exec(t.Context(), `UPDATE outbox SET retry = true WHERE id = ANY ($1)`, again); err != nil {
+	if _, err := fill(t, url, list).Exec(t.Context(), `UPDATE outbox SET retry = true WHERE id = ANY ($1)`, again); err != nil {
 		t.Fatal(err)
 	}
 	b := setup(t, url, func(context.Context, *outbox.Entry) *fault.Fault { return nil })

@@ -56,6 +56,7 @@ type Scheduler struct {
 	slots       int
 	sync, async pool
 	moved       []*Ticket // by the call that is in progress
+	asyncNext   bool      // on a single slot
 }
 
 // pool is those who wait for, and use, the slots of sync or of async runs.
@@ -338,13 +339,19 @@ func (p *pool) room() *Ticket {
 }
 
 // pick takes the ticket out of its queue that starts next; nil: none may. Callers who wait go first where both pools have a
-// claim: what is async can wait.
+// claim, since what is async can wait; but on a single slot, in turns.
 func (s *Scheduler) pick() *Ticket {
 	sync := s.sync.turn(s.async.waiting > 0 && s.async.running < s.async.own)
-	if sync != nil {
-		return sync.take()
+	async := s.async.turn(s.sync.waiting > 0)
+	if sync != nil && async != nil && s.slots == 1 {
+		if s.asyncNext = !s.asyncNext; !s.asyncNext {
+			sync = nil
+		}
 	}
-	if async := s.async.turn(s.sync.waiting > 0); async != nil {
+	switch {
+	case sync != nil:
+		return sync.take()
+	case async != nil:
 		return async.take()
 	}
 	return nil

@@ -419,6 +419,27 @@ func TestPools(t *testing.T) {
 	}
 }
 
+// On a single slot both have their turns.
+func TestSingleSlot(t *testing.T) {
+	t.Parallel()
+	w := newSim(t, 1)
+	a := w.app(1, always(time.Millisecond))
+	for range 50 {
+		w.come(a, Sync)
+		w.come(a, Fresh)
+		w.step(w.now + int64(time.Second))
+	}
+	async := 0
+	for _, c := range a.order {
+		if c == Fresh {
+			async++
+		}
+	}
+	if async < 20 || async > 30 {
+		t.Errorf("%d of %d runs are async", async, len(a.order))
+	}
+}
+
 func BenchmarkStart(b *testing.B) {
 	for name, apps := range map[string]int{"one app": 1, "100 apps": 100} {
 		b.Run(name, func(b *testing.B) {
