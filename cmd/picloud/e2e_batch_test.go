@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"net/http"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -50,7 +52,14 @@ func TestBatchOfAQueue(t *testing.T) {
 	if len(letters) != 1 || letters[0].Reason != "fatal" || !strings.Contains(letters[0].Error, "cannot do never") {
 		t.Errorf("the dead letters are %+v", letters)
 	}
-	if logged := n.command("logs", "take", "--limit", "30"); strings.Count(logged, "batch of 10") != 2 || !strings.Contains(logged, "ran in a batch") {
-		t.Errorf("the log is %s", logged)
+	logged := n.command("logs", "take", "--limit", "30")
+	sizes, all := regexp.MustCompile(`batch of (\d+)`).FindAllStringSubmatch(logged, -1), 0
+	for _, s := range sizes {
+		size, _ := strconv.Atoi(s[1])
+		all += size
+	}
+	// How many are written together depends on how fast they come: a full batch lets all go that wait with it.
+	if all != 21 || !strings.Contains(logged, "batch of 10") || !strings.Contains(logged, "ran in a batch") {
+		t.Errorf("the batches are %q; the log is %s", sizes, logged)
 	}
 }
