@@ -3,6 +3,7 @@ package dispatcher
 import (
 	"cmp"
 	"context"
+	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -46,8 +47,12 @@ func (d *Dispatcher) claimLoop(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		if wait := d.claim(ctx, &turn); wait > 0 {
+		wait, looked := d.claim(ctx, &turn)
+		if wait > 0 {
 			set(wait)
+		}
+		if !looked {
+			d.fresh.Store(true) // there may still be lanes that this node does not know of
 		}
 	}
 }
@@ -91,26 +96,37 @@ type part struct {
 	perRun int // entries
 }
 
-// claimable reports whether this node has room for entries of a lane that it knows to have some.
+// claimable reports whether an entry could start here of a lane that this node knows to have some.
 func (d *Dispatcher) claimable() bool {
+	if d.slots.room() == 0 {
+		return false
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.slots.claimable(d.queued)
+	for id, app := range d.queued {
+		lane := d.cfg.Lane(id)
+		if (lane == nil || !lane.Paused && d.limits.open(lane)) && d.slots.claimable(app) {
+			return true
+		}
+	}
+	return false
 }
 
-// claim takes entries while there is room. Where a rate holds entries back, it returns how long until the first may start.
-func (d *Dispatcher) claim(ctx context.Context, t *turn) (wait time.Duration) {
+// claim takes entries while there is room. Where a rate holds entries back, wait is how long until the first may start.
+// looked says whether it could look for lanes at all.
+func (d *Dispatcher) claim(ctx context.Context, t *turn) (wait time.Duration, looked bool) {
 	round := -1 // entries claimed since the walk began at the first lane; negative: it has not yet
 	for d.Ready() == nil {
 		room := d.slots.room()
 		if room == 0 {
-			return wait // a run that ends will nudge
+			return wait, looked // a run that ends will nudge
 		}
 		lanes, err := d.cfg.Claims.Ready(ctx, t.last, lanePage)
 		if err != nil {
 			d.log.Warn("cannot look for entries", "error", err)
-			return wait
+			return wait, false
 		}
+		looked = true
 		if (t.last == outbox.LaneKey{}) {
 			round = 0
 		}
@@ -124,17 +140,17 @@ func (d *Dispatcher) claim(ctx context.Context, t *turn) (wait time.Duration) {
 			if err != nil {
 				d.suspect.Store(true)
 				d.log.Warn("cannot claim", "error", err)
-				return wait
+				return wait, looked
 			}
 			if round >= 0 {
 				round += claimed
 			}
 		}
 		if round == 0 && len(lanes) < lanePage {
-			return wait // a whole round, and nothing may start
+			return wait, looked // a whole round, and nothing may start
 		}
 	}
-	return wait
+	return wait, looked
 }
 
 // note remembers which lanes have ready entries: whoever is new there queues behind them. A round that is whole says it of
@@ -157,9 +173,9 @@ func (d *Dispatcher) note(t *turn, lanes []outbox.LaneKey, whole bool) {
 	d.mu.Unlock()
 }
 
-// share divides places among lanes: equally among their apps, then among the lanes of each, then to whoever has more.
-// Paused lanes have no part, others no more than their limits allow; what they get is counted as running. held is how
-// long until the first of those may start that a rate holds back.
+// share divides places among lanes: equally among their apps, of which those come first whose turn was longer ago, then
+// among the lanes of each, then to whoever has more. Paused lanes have no part, others no more than their limits allow; what
+// they get is counted as running. held is how long until the first of those may start that a rate holds back.
 func (d *Dispatcher) share(lanes []outbox.LaneKey, places int) (shared []part, held time.Duration) {
 	parts := make([]part, 0, len(lanes))
 	for _, k := range lanes {
@@ -187,6 +203,7 @@ func (d *Dispatcher) share(lanes []outbox.LaneKey, places int) (shared []part, h
 		apps = append(apps, parts[first:end])
 		first = end
 	}
+	d.slots.sort(apps)
 	open := make([]bool, len(apps)) // there is room for more of it
 	for pass := range 2 {
 		for i, lanes := range apps {
@@ -212,24 +229,37 @@ func (d *Dispatcher) share(lanes []outbox.LaneKey, places int) (shared []part, h
 // retryShare is the part of an app's claims that is left to retries while it has fresh entries too: one in so many.
 const retryShare = 5
 
-// spread divides places of one app among its lanes and returns how many they take.
+// spread divides places of one app among its lanes and returns how many they take. Where there are fewer places than lanes
+// chance decides, so that each has its turn, and likewise for the share of retries.
 func (d *Dispatcher) spread(parts []part, places int) (used int) {
-	fresh := slices.ContainsFunc(parts, func(p part) bool { return !p.key.Retry })
+	retries := slices.IndexFunc(parts, func(p part) bool { return p.key.Retry })
+	fresh := slices.IndexFunc(parts, func(p part) bool { return !p.key.Retry })
 	each := max(1, places/len(parts))
-	for range 2 {
-		for i := range parts {
-			p := &parts[i]
-			n := min(each, places-used)
-			if p.key.Retry && fresh && each < places {
-				n = min(n, max(1, places/retryShare))
+	forRetries := places
+	if retries >= 0 && fresh >= 0 {
+		forRetries = (places + rand.IntN(retryShare)) / retryShare
+	}
+	begin := rand.IntN(len(parts))
+	for _, most := range []int{each, places} {
+		for _, again := range []bool{true, false} {
+			for i := range parts {
+				p := &parts[(begin+i)%len(parts)]
+				if p.key.Retry != again {
+					continue
+				}
+				n := min(most, places-used)
+				if again {
+					n = min(n, forRetries)
+				}
+				if p.lane != nil && n > 0 {
+					n = d.limits.reserve(p.lane, n)
+				}
+				if p.runs += n; again {
+					forRetries -= n
+				}
+				used += n
 			}
-			if p.lane != nil && n > 0 {
-				n = d.limits.reserve(p.lane, n)
-			}
-			p.runs += n
-			used += n
 		}
-		each = places
 	}
 	return used
 }

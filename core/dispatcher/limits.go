@@ -59,6 +59,12 @@ func (l *limits) room(lane *tenant.Lane) (int, time.Duration) {
 	return l.roomLocked(lane)
 }
 
+// open reports whether a run of a lane may start now.
+func (l *limits) open(lane *tenant.Lane) bool {
+	n, _ := l.room(lane)
+	return n > 0
+}
+
 func (l *limits) roomLocked(lane *tenant.Lane) (int, time.Duration) {
 	n, wait := unlimited, time.Duration(0)
 	for _, of := range owners(lane) {

@@ -126,9 +126,11 @@ func (d *Dispatcher) admitRun(ctx context.Context, e *outbox.Entry, seat *schedu
 		return fault.From(err)
 	}
 	if !d.lease.Valid() { // fenced: start nothing
+		seat.Void = true
 		return fault.New(fault.Unavailable, fault.Platform, "%v", outbox.ErrFenced)
 	}
 	if lane := d.cfg.Lane(e.Lane); lane != nil && lane.Paused { // since it was taken in
+		seat.Void = true
 		return errPaused
 	}
 	failpoint.Hit(failpoint.RunStarted)

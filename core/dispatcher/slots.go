@@ -3,6 +3,7 @@ package dispatcher
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -124,19 +125,18 @@ func (s *slots) forgo(app uuid.UUID, n int) {
 	s.schedule.Forgo(app, n)
 }
 
-// claimable reports whether there are places for entries of one of the lanes, whose apps are given.
-func (s *slots) claimable(lanes map[uuid.UUID]uuid.UUID) bool {
+// claimable reports whether there are places for entries of an app.
+func (s *slots) claimable(app uuid.UUID) bool {
 	s.lock()
 	defer s.mu.Unlock()
-	if s.schedule.Room() == 0 {
-		return false
-	}
-	for _, app := range lanes {
-		if s.schedule.Claimable(app) {
-			return true
-		}
-	}
-	return false
+	return s.schedule.Claimable(app)
+}
+
+// sort brings the parts of apps into the order in which they are to have places.
+func (s *slots) sort(apps [][]part) {
+	s.lock()
+	defer s.mu.Unlock()
+	slices.SortStableFunc(apps, func(a, b []part) int { return s.schedule.Compare(a[0].key.App, b[0].key.App) })
 }
 
 // room is how many places there are, whosever.

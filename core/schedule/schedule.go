@@ -8,6 +8,7 @@
 package schedule
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -30,6 +31,7 @@ type Ticket struct {
 	Weight int // the app's share, relative to those of others; zero: one
 	Class  Class
 	Moved  chan struct{} // for the caller to wait on
+	Void   bool          // it had a slot and did not run: nothing is learnt from it
 
 	flow    *flow
 	next    *Ticket
@@ -105,8 +107,8 @@ const (
 	// freshFirst is how many fresh runs of an app start for each of its retries while both wait.
 	freshFirst = 4
 	// maxCorrection bounds what the end of a run adds to an app's virtual time, in seconds: what nobody could know before is
-	// not held against it for long.
-	maxCorrection = 1.0
+	// not held against it for long, but an app of whose runs some are very slow pays for those.
+	maxCorrection = 10.0
 )
 
 // New makes a scheduler for n slots. Sync runs have half of them for themselves and may use all; async ones may use three
@@ -152,6 +154,17 @@ func (s *Scheduler) Claim(app uuid.UUID, n int) int {
 		return 0
 	}
 	return s.Expect(app, n)
+}
+
+// Compare says which of two apps is to have entries claimed first, as cmp.Compare does: the one whose turn was longer ago.
+func (s *Scheduler) Compare(a, b uuid.UUID) int {
+	last := func(app uuid.UUID) float64 {
+		if f := s.async.flows[app]; f != nil {
+			return f.virtual
+		}
+		return 0
+	}
+	return cmp.Compare(last(a), last(b))
 }
 
 // Claimable reports whether Claim would make room.
@@ -274,7 +287,9 @@ func (s *Scheduler) Leave(t *Ticket, now int64) []*Ticket {
 		p.settle(f)
 	case running:
 		took := time.Duration(now - t.began).Seconds()
-		f.usual += (max(took, 1e-6) - f.usual) / 8
+		if !t.Void {
+			f.usual += (max(took, 1e-6) - f.usual) / 8
+		}
 		f.virtual += min(took-t.charged, maxCorrection) / f.weight
 		f.running--
 		p.running--
@@ -339,10 +354,11 @@ func (p *pool) room() *Ticket {
 }
 
 // pick takes the ticket out of its queue that starts next; nil: none may. Callers who wait go first where both pools have a
-// claim, since what is async can wait; but on a single slot, in turns.
+// claim, since what is async can wait; but on a single slot, in turns. A pool that could not use a slot of its own does not
+// keep the other from it.
 func (s *Scheduler) pick() *Ticket {
-	sync := s.sync.turn(s.async.waiting > 0 && s.async.running < s.async.own)
-	async := s.async.turn(s.sync.waiting > 0)
+	sync := s.sync.turn(s.async.turn(true) != nil)
+	async := s.async.turn(s.sync.turn(true) != nil)
 	if sync != nil && async != nil && s.slots == 1 {
 		if s.asyncNext = !s.asyncNext; !s.asyncNext {
 			sync = nil
@@ -357,16 +373,18 @@ func (s *Scheduler) pick() *Ticket {
 	return nil
 }
 
-// turn is the flow whose turn it is. contended says that the other pool wants the slots that are not this one's own.
+// turn is the flow whose turn it is. contended says that the other pool wants the slots that are not this one's own. Apps
+// that run leave the reserve of the pool to others, and that of the node: each pool one half of it.
 func (p *pool) turn(contended bool) (first *flow) {
-	most := p.most
+	s := p.of
+	most, busy := p.most, p.most-p.kept()
 	if contended {
-		most = min(most, p.own)
+		most, busy = min(most, p.own), p.own-s.sync.kept()/2
 	}
 	if p.waiting == 0 || p.running >= most {
 		return nil
 	}
-	reserved := p.running >= most-p.kept()
+	reserved := p.running >= busy || s.sync.running+s.async.running >= s.slots-s.sync.kept()
 	for _, f := range p.awaiting {
 		if (!reserved || f.running == 0) && (first == nil || f.virtual < first.virtual) {
 			first = f

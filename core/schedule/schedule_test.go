@@ -131,19 +131,12 @@ func (w *sim) check() {
 		if p.held > p.rooms+p.most {
 			w.t.Fatalf("%d are held", p.held)
 		}
-		// Work conservation: beyond the reserve, and the other pool's own slots, nothing idles while somebody waits.
-		other := &s.sync
-		if p == other {
-			other = &s.async
-		}
-		most := p.most
-		if other.waiting > 0 {
-			most = min(most, p.own)
-		}
+		// Work conservation: beyond the reserves nothing idles while somebody waits.
+		most, all := p.most, s.slots
 		if !free {
-			most -= p.kept()
+			most, all = most-p.kept(), all-s.sync.kept()
 		}
-		if p.waiting > 0 && p.running < most && len(w.runs) < s.slots {
+		if p.waiting > 0 && p.running < most && len(w.runs) < all {
 			w.t.Fatalf("%d wait while %d of %d run", p.waiting, p.running, most)
 		}
 	}
@@ -401,7 +394,7 @@ func TestPools(t *testing.T) {
 		flood(Sync)
 		w.step(w.now + int64(time.Second))
 	}
-	if sync, async := w.s.sync.running, w.s.async.running; sync < 26 || async < 26 {
+	if sync, async := w.s.sync.running, w.s.async.running; sync < 26 || async < 26 || sync+async < 58 {
 		t.Errorf("together, %d sync and %d async runs", sync, async)
 	}
 	for range 2000 {
@@ -416,6 +409,23 @@ func TestPools(t *testing.T) {
 	w.step(w.now + int64(time.Second))
 	if w.s.sync.running != 64 {
 		t.Errorf("alone, %d sync runs", w.s.sync.running)
+	}
+}
+
+// A ticket that had a slot and did not run teaches nothing.
+func TestVoid(t *testing.T) {
+	t.Parallel()
+	s := New(8, 0)
+	app := uuid.New()
+	for _, void := range []bool{true, false} {
+		before := s.async.flow(app).usual
+		run := &Ticket{App: app, Class: Fresh, Void: void}
+		s.Expect(app, 1)
+		s.Enter(run, 0)
+		s.Leave(run, 1)
+		if after := s.async.flow(app).usual; (after == before) != void {
+			t.Errorf("void %v: a run usually takes %v s, before %v s", void, after, before)
+		}
 	}
 }
 
