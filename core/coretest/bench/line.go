@@ -83,8 +83,13 @@ func (t *noop) Invoke(_ context.Context, _ *tenant.Script, _ bool, r *engine.Req
 	return out.Head(engine.Head{Status: 200})
 }
 
-// Script is the one that every app has.
-func (l *line) Script(uuid.UUID) *tenant.Script { return l.script }
+// Script is that of an app: the one of its lane.
+func (l *line) Script(id uuid.UUID) *tenant.Script {
+	if lane := l.lane(id); lane != nil {
+		return lane.Script
+	}
+	return nil
+}
 
 func (l *line) lane(id uuid.UUID) *tenant.Lane {
 	l.mu.Lock()
