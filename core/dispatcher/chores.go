@@ -10,7 +10,8 @@ import (
 	"github.com/picloud/picloud/core/outbox"
 )
 
-// Every how many heartbeats the gates are looked after: while somebody waits at one, and otherwise.
+// Every how many heartbeats the gates are looked after: while somebody waits at one, and otherwise. Lost entries are looked
+// for as seldom where nothing says that there are some: a commit may come through long after its answer was given up.
 const (
 	mendOften  = 5
 	mendSeldom = 60
@@ -51,7 +52,7 @@ func (d *Dispatcher) chores(ctx context.Context) {
 		if beats%mendSeldom == mendSeldom-1 || p.Blocked && beats%mendOften == 0 {
 			d.chore(ctx, d.mend)
 		}
-		if d.suspect.Load() {
+		if d.suspect.Swap(false) || beats%mendSeldom == mendSeldom-1 {
 			d.chore(ctx, func(ctx context.Context) { unknown = d.recover(ctx, unknown) })
 		}
 	}
@@ -128,6 +129,7 @@ func (d *Dispatcher) recover(ctx context.Context, before map[uuid.UUID]bool) map
 	owned, err := d.cfg.Claims.Owned(ctx, d.lease.Epoch())
 	if err != nil {
 		d.log.Warn("cannot look for lost entries", "error", err)
+		d.suspect.Store(true)
 		return before
 	}
 	now := map[uuid.UUID]bool{}
@@ -150,8 +152,8 @@ func (d *Dispatcher) recover(ctx context.Context, before map[uuid.UUID]bool) map
 		d.settle[durable].Settle(
 			&outbox.Settlement{Entry: e, Outcome: outbox.Abandoned, Reason: "not_accepted", Started: time.Now()}, func() {})
 	}
-	if len(now) == 0 && len(before) == 0 {
-		d.suspect.Store(false)
+	if len(now) > 0 || len(before) > 0 {
+		d.suspect.Store(true)
 	}
 	return now
 }

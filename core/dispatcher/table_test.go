@@ -3,6 +3,7 @@ package dispatcher
 import (
 	"context"
 	"errors"
+	"sync"
 	"testing"
 
 	"github.com/google/uuid"
@@ -54,5 +55,47 @@ func TestClaimOfALostEpochStartsNothing(t *testing.T) {
 	d.lease.renew(2, 0)
 	if err := d.admit(&outbox.Entry{ID: uuid.New(), Owner: 1}, 1); !errors.Is(err, outbox.ErrFenced) {
 		t.Errorf("admitted: %v", err)
+	}
+}
+
+// lost is a database in which an entry of the epoch comes to light.
+type lost struct {
+	ClaimStore
+	entry   *outbox.Entry
+	settled chan *outbox.Settlement
+}
+
+func (l *lost) MendGates(context.Context) (int, error) { return 0, nil }
+
+func (l *lost) Owned(context.Context, int64) ([]*outbox.Entry, error) {
+	return []*outbox.Entry{l.entry}, nil
+}
+
+func (l *lost) Settle(_ context.Context, _ int64, batch []*outbox.Settlement) (int64, error) {
+	for _, x := range batch {
+		l.settled <- x
+	}
+	return int64(len(batch)), nil
+}
+
+// The commit of an INSERT may come through long after its caller was told that nothing is known of it: the entry is found
+// without a reason to look for one.
+func TestLateCommitIsFound(t *testing.T) {
+	t.Parallel()
+	d := bare()
+	store := &lost{entry: &outbox.Entry{ID: uuid.New(), Attempt: 1}, settled: make(chan *outbox.Settlement, 1)}
+	d.cfg.Claims = store
+	d.settle[durable] = outbox.NewSettler(store, &d.lease, func() {}, d.log)
+	defer d.settle[durable].Close()
+	ctx, stop := context.WithCancel(t.Context())
+	var chores sync.WaitGroup
+	defer chores.Wait()
+	defer stop()
+	chores.Go(func() { d.chores(ctx) })
+	for range mendSeldom + 2 {
+		d.pulses <- Pulse{}
+	}
+	if x := <-store.settled; x.Entry != store.entry || !x.Uncharged {
+		t.Errorf("settled as %+v", x)
 	}
 }

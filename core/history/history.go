@@ -59,8 +59,10 @@ const (
 const sampled = 10
 
 // safely is how long after its acceptance an entry is too old for an INSERT to be repeated: until then the record is what
-// tells a repeat that the entry has ended.
-const safely = time.Minute
+// tells a repeat that the entry has ended. The last repeat begins within outbox.RepeatFor of the first try, and acceptance,
+// which is when that reached the database, is no earlier. As much again is for the time that the last one takes, and for
+// the clocks of database and nodes, which differ.
+const safely = 2 * outbox.RepeatFor
 
 // Judge decides what is stored of an attempt and counts it: all of it below half of the day's share; one success of ten,
 // and every failure, up to the share; failures without input, answer and logs up to a quarter more; nothing beyond.

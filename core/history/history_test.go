@@ -17,6 +17,11 @@ func settled(app uuid.UUID, outcome outbox.Outcome) *outbox.Settlement {
 	}
 }
 
+// claimed makes an attempt one of an entry that was accepted so long ago and did not run at once.
+func claimed(ago time.Duration) func(*outbox.Settlement) {
+	return func(x *outbox.Settlement) { x.Entry.Claims, x.Entry.AcceptedAt = 1, time.Now().Add(-ago) }
+}
+
 func TestBudget(t *testing.T) {
 	t.Parallel()
 	const daily = 10_000 * recordBytes
@@ -69,7 +74,8 @@ func TestNeeded(t *testing.T) {
 		"a dead letter":    func(x *outbox.Settlement) { x.Outcome = outbox.DeadLettered },
 		"a recent claim":   func(x *outbox.Settlement) { x.Entry.Claims = 1 },
 		"nothing":          func(*outbox.Settlement) {},
-		"an earlier claim": func(x *outbox.Settlement) { x.Entry.Claims, x.Entry.AcceptedAt = 1, time.Now().Add(-time.Hour) },
+		"a last repeat":    claimed(outbox.RepeatFor * 3 / 2),
+		"an earlier claim": claimed(outbox.RepeatFor * 5 / 2),
 	} {
 		x := settled(app, outbox.Succeeded)
 		change(x)

@@ -77,8 +77,8 @@ const (
 var (
 	// ErrFenced says that this node may not write: its lease is in doubt or lost. Nothing was accepted.
 	ErrFenced = errors.New("the node has lost touch with its database")
-	// ErrUnknown says that the node lost touch with its database while it wrote: the entry may have been accepted, and then
-	// runs. Asking again under the same idempotency key is safe.
+	// ErrUnknown says that the node lost touch with its database while it wrote, or had no answer from it for RepeatFor: the
+	// entry may have been accepted, and then runs. Asking again under the same idempotency key is safe.
 	ErrUnknown = errors.New("it is not known whether it was accepted: the node has lost touch with its database")
 	// ErrTooDeep says that the event is MaxDepth events away from its first cause. Nothing was accepted.
 	ErrTooDeep = errors.New("the chain of events is too deep")

@@ -108,7 +108,7 @@ func (w *Writer) loop() {
 			}
 		}
 		batch, carry = w.fill(batch[:0], first)
-		w.write(batch, w.lease.Epoch(), false)
+		w.write(batch, w.lease.Epoch(), time.Time{})
 	}
 }
 
@@ -138,20 +138,24 @@ func (w *Writer) fill(batch []pending, first pending) (_ []pending, carry pendin
 	return batch, pending{}
 }
 
-// write sends a batch until it is committed, refused, or the lease of owner is in doubt. A batch that the database rejects
-// for its content is halved until only the culprit fails.
-func (w *Writer) write(batch []pending, owner int64, again bool) {
+// write sends a batch until it is committed, refused, the lease of owner is in doubt, or it was repeated for RepeatFor. A
+// batch that the database rejects for its content is halved until only the culprit fails. since is when the first try was
+// sent that may have been committed; zero: there was none.
+func (w *Writer) write(batch []pending, owner int64, since time.Time) {
 	entries := make([]*Entry, len(batch))
 	for i := range batch {
 		entries[i] = batch[i].entry
 	}
 	for {
-		if !w.lease.Valid() || w.lease.Epoch() != owner {
-			if again {
-				settleAll(batch, ErrUnknown)
-			} else {
-				settleAll(batch, ErrFenced)
-			}
+		again := !since.IsZero()
+		now := time.Now()
+		held := w.lease.Valid() && w.lease.Epoch() == owner
+		switch {
+		case again && (!held || elapsed(since, now) >= RepeatFor):
+			settleAll(batch, ErrUnknown)
+			return
+		case !held:
+			settleAll(batch, ErrFenced)
 			return
 		}
 		failpoint.Hit(failpoint.OutboxInserted)
@@ -179,17 +183,27 @@ func (w *Writer) write(batch []pending, owner int64, again bool) {
 			return
 		case errors.As(err, &rejected):
 			half := len(batch) / 2
-			w.write(batch[:half], owner, again)
-			w.write(batch[half:], owner, again)
+			w.write(batch[:half], owner, since)
+			w.write(batch[half:], owner, since)
 			return
 		}
 		// Unknown: the commit may have happened. Repeating with the same ids is safe while the same lease holds, since
 		// nobody can have taken over what was born claimed. A new epoch must not repeat it: the rows may be others' by then.
 		w.log.Warn("entries not written yet", "count", len(batch), "error", err)
-		again = true
+		if !again {
+			since = now
+		}
 		pause(retryPause)
 	}
 }
+
+// RepeatFor is how long an INSERT is repeated, from the first try of which it is not known whether it was committed. All that
+// time heartbeats get through, so it is not the database that is away: a longer wait would help neither these callers nor
+// those behind them. Who asks whether an entry has ended relies on it: see core/history.
+const RepeatFor = 10 * time.Second
+
+// elapsed is the time between two readings of the clock, also where the machine was suspended or its time of day was set.
+func elapsed(from, to time.Time) time.Duration { return max(to.Sub(from), to.Round(0).Sub(from)) }
 
 // retryPause lies between two tries of a statement whose connection broke.
 const retryPause = 50 * time.Millisecond

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/hashicorp/go-hclog"
@@ -106,6 +108,76 @@ func TestUnknownCommitIsRepeatedAsATouch(t *testing.T) {
 	}
 	if store.rows[e.ID] != 1 || store.again != 1 {
 		t.Fatalf("written %d times, %d repeats", store.rows[e.ID], store.again)
+	}
+}
+
+// inserts is an Inserter made of a function.
+type inserts func(ctx context.Context, entries []*Entry, again bool) error
+
+func (f inserts) Insert(ctx context.Context, _ int64, entries []*Entry, again bool) ([]error, error) {
+	return nil, f(ctx, entries, again)
+}
+
+// A database that beats well and answers no INSERT is not asked for ever: neither by one batch nor by the halves of it. Who
+// comes behind has a time of its own.
+func TestUnknownIsGivenUp(t *testing.T) {
+	t.Parallel()
+	broken := errors.New("broken")
+	for name, insert := range map[string]inserts{
+		"broken": func(context.Context, []*Entry, bool) error { return broken },
+		"silent": func(ctx context.Context, _ []*Entry, _ bool) error { <-ctx.Done(); return ctx.Err() },
+		"broken, then halved": func(_ context.Context, entries []*Entry, again bool) error {
+			if again && len(entries) > 1 {
+				return &Rejected{broken}
+			}
+			return broken
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				lease, well, first := &fixedLease{true}, false, make(chan struct{})
+				w := NewWriter(inserts(func(ctx context.Context, entries []*Entry, again bool) error {
+					switch {
+					case first != nil: // the others queue up meanwhile
+						<-first
+						first = nil
+						return nil
+					case well:
+						return nil
+					}
+					return insert(ctx, entries, again)
+				}), lease, hclog.NewNullLogger())
+				defer func() { lease.valid = false; w.Close() }()
+				w.Append(newEntry(), func(error) {})
+				synctest.Wait()
+				told := make(chan error, 4)
+				for range 4 {
+					w.Append(newEntry(), func(err error) { told <- err })
+				}
+				begin := time.Now()
+				close(first)
+				pause(RepeatFor - time.Second)
+				synctest.Wait()
+				if len(told) != 0 {
+					t.Fatalf("%d were told after %v", len(told), time.Since(begin))
+				}
+				pause(time.Second + insertTimeout)
+				synctest.Wait()
+				if len(told) != 4 {
+					t.Fatalf("%d of 4 were told", len(told))
+				}
+				for range 4 {
+					if err := <-told; !errors.Is(err, ErrUnknown) {
+						t.Errorf("told %v", err)
+					}
+				}
+				well = true
+				if err := appendAll(w, []*Entry{newEntry()})[0]; err != nil {
+					t.Errorf("the next was told %v", err)
+				}
+			})
+		})
 	}
 }
 
