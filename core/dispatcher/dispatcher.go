@@ -161,7 +161,7 @@ func (d *Dispatcher) Start(ctx context.Context) error {
 	d.lease.renew(epoch, sent)
 	for i, store := range []Store{d.cfg.Fast, d.cfg.Durable} {
 		d.writers[i] = outbox.NewWriter(store, &d.lease, d.log)
-		d.settle[i] = outbox.NewSettler(store, &d.lease, func() { d.suspect.Store(true) }, d.log)
+		d.settle[i] = outbox.NewSettler(store, &d.lease, d.log)
 	}
 	d.writers[keyed] = outbox.NewWriter(d.cfg.Keyed, &d.lease, d.log)
 	loops, stop := context.WithCancel(context.WithoutCancel(ctx))

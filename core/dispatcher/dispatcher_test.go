@@ -242,6 +242,38 @@ func TestRetriesThenDeadLetter(t *testing.T) {
 	}
 }
 
+// refusing is a database that takes nothing of how a run ended.
+type refusing struct{ dispatcher.Store }
+
+func (s refusing) Settle(ctx context.Context, owner int64, batch []*outbox.Settlement) (int64, error) {
+	for _, x := range batch {
+		if !x.Lost && !x.Uncharged {
+			return 0, &outbox.Rejected{Err: errors.New("refused")}
+		}
+	}
+	return s.Store.Settle(ctx, owner, batch)
+}
+
+// What cannot be settled has had its attempts all the same.
+func TestUnstorableEndsAfterItsAttempts(t *testing.T) {
+	t.Parallel()
+	b := setup(t, "", nil, func(c *dispatcher.Config) { c.Durable = refusing{c.Durable} })
+	e := entry()
+	e.MaxAttempts = 2
+	if err := b.Append(t.Context(), e); err != nil {
+		t.Fatal(err)
+	}
+	for attempt := 1; attempt <= e.MaxAttempts; attempt++ {
+		if got := <-b.runs.seen; got.Attempt != attempt {
+			t.Fatalf("ran as attempt %d, not %d", got.Attempt, attempt)
+		}
+	}
+	coretest.Eventually(t, "the outbox is empty", func() bool { return left(t, b.pool) == 0 })
+	if got := outcomes(t, b.pool, e.ID); len(got) != 1 || got[0] != outbox.DeadLettered {
+		t.Fatalf("outcomes %v", got)
+	}
+}
+
 // An entry whose node died runs again; a sync one does not.
 func TestDeadOwnersAreSwept(t *testing.T) {
 	t.Parallel()

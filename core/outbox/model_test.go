@@ -138,15 +138,18 @@ func (w *world) Settle(_ context.Context, owner int64, batch []*Settlement) (n i
 		return 0, errLink
 	}
 	for _, x := range batch {
-		if w.bad[x.Entry.ID] {
+		if w.bad[x.Entry.ID] && !x.Lost {
 			return 0, &Rejected{Err: fmt.Errorf("bad row %s", x.Entry.ID)}
 		}
 	}
 	for _, x := range batch {
 		if own, is := w.rows[x.Entry.ID]; is && own == owner && owner == w.live && !w.taken[x.Entry.ID] {
+			if n++; x.Lost {
+				w.rows[x.Entry.ID] = 0
+				continue
+			}
 			delete(w.rows, x.Entry.ID)
 			w.settled[x.Entry.ID]++
-			n++
 		}
 	}
 	if s == swallows {
@@ -223,7 +226,7 @@ func TestWriterModel(t *testing.T) {
 }
 
 // Whatever happens, each settlement is through once and applies at most once; without a lost epoch it applies, but for
-// one that the database refuses, which costs no other.
+// one that the database refuses: that is left to the sweep, and costs no other.
 func TestSettlerModel(t *testing.T) {
 	t.Parallel()
 	model(t, func(w *world, n, bad int) error {
@@ -231,7 +234,7 @@ func TestSettlerModel(t *testing.T) {
 		for _, e := range entries {
 			w.rows[e.ID] = 1
 		}
-		settler := NewSettler(w, w, func() {}, hclog.NewNullLogger())
+		settler := NewSettler(w, w, hclog.NewNullLogger())
 		through := map[uuid.UUID]int{}
 		for i, e := range entries {
 			if i%3 == 0 {
@@ -244,9 +247,16 @@ func TestSettlerModel(t *testing.T) {
 			return fmt.Errorf("%d of %d settlements are through", len(through), n)
 		}
 		for id, times := range through {
-			kept := w.live == 1 && w.Valid() && !w.bad[id]
-			if times != 1 || w.settled[id] > 1 || kept && w.settled[id] != 1 {
+			want := 1
+			if w.bad[id] {
+				want = 0
+			}
+			kept := w.live == 1 && w.Valid()
+			if times != 1 || w.settled[id] > want || kept && w.settled[id] != want {
 				return fmt.Errorf("a settlement was through %d times and applied %d times", times, w.settled[id])
+			}
+			if owner, is := w.rows[id]; kept && is && owner != 0 {
+				return errors.New("an entry is the node's for ever")
 			}
 		}
 		return nil

@@ -33,7 +33,7 @@ var Outcomes = map[Outcome]string{
 
 func (o Outcome) String() string { return Outcomes[o] }
 
-// Reasons of a dead letter. The sweep of dead nodes, which is one statement, adds "node_lost".
+// Reasons of a dead letter. The sweep, which is one statement, adds "node_lost".
 const (
 	ReasonExhausted  = "exhausted"   // out of attempts
 	ReasonFatal      = "fatal"       // trying again cannot help
@@ -79,15 +79,20 @@ type Settlement struct {
 	KeepInput bool
 	// Unrecorded ends the attempt without a record: nothing depends on it, and the app has enough of them.
 	Unrecorded bool
+	// Lost leaves the entry to the sweep, whatever else is said here, as if its node had died: the attempt counts.
+	Lost bool
 }
 
-// strip takes out what is only told of an attempt, which may be why the database refuses it. False: there is nothing left.
+// strip takes out what the database may refuse the settlement for: first what is only told of an attempt and what it
+// answered, then all of it. False: there is nothing left.
 func (x *Settlement) strip() bool {
 	const refused = "what it said could not be stored"
-	if x.Logs == nil && x.Response == nil && !x.KeepInput && (x.Error == "" || x.Error == refused) {
-		return false
+	if x.Logs == nil && x.Response == nil && !x.KeepInput && x.Answer == nil && (x.Error == "" || x.Error == refused) {
+		more := !x.Lost
+		x.Lost = true
+		return more
 	}
-	x.Logs, x.Response, x.KeepInput = nil, nil, false
+	x.Logs, x.Response, x.KeepInput, x.Answer = nil, nil, false, nil
 	if x.Error != "" {
 		x.Error = refused
 	}

@@ -15,7 +15,8 @@ import (
 const settleRows = 500
 
 // SettleStore applies settlements, each only where the entry still belongs to the same claim of owner, and writes the
-// execution records in the same transaction. It returns how many applied. Repeating a batch is harmless.
+// execution records in the same transaction. Of one that is Lost it takes nothing but whose claim it is. It returns how many
+// applied. Repeating a batch is harmless.
 type SettleStore interface {
 	Settle(ctx context.Context, owner int64, batch []*Settlement) (int64, error)
 }
@@ -28,8 +29,6 @@ type Settler struct {
 	// gather is how long a flush waits for company. Nobody waits for a settlement, and a batch of twenty costs a
 	// fifteenth of twenty batches of one.
 	gather time.Duration
-	// stranded is told that an entry could not be settled at all: it is this node's for ever, unless somebody looks for it.
-	stranded func()
 
 	mu      sync.Mutex
 	queue   []settling
@@ -38,10 +37,10 @@ type Settler struct {
 	ended   chan struct{}
 }
 
-// NewSettler starts a settler. stranded is told, on its goroutine, that an entry could not be settled. Close ends it.
-func NewSettler(store SettleStore, lease Lease, stranded func(), log hclog.Logger) *Settler {
+// NewSettler starts a settler. Close ends it.
+func NewSettler(store SettleStore, lease Lease, log hclog.Logger) *Settler {
 	s := &Settler{
-		store: store, lease: lease, stranded: stranded, log: log, gather: 2 * time.Millisecond,
+		store: store, lease: lease, log: log, gather: 2 * time.Millisecond,
 		wake: make(chan struct{}, 1), ended: make(chan struct{}),
 	}
 	go s.loop()
@@ -130,8 +129,7 @@ func (s *Settler) flush(batch []settling) {
 			x := batch[0]
 			s.log.Error("settlement refused by the database", "entry_id", x.Entry.ID, "outcome", x.Outcome, "error", err)
 			if !x.strip() {
-				s.stranded()
-				return
+				return // the node finds the entry again, as one that it does not run
 			}
 			continue
 		case errors.As(err, &rejected):

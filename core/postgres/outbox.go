@@ -424,9 +424,13 @@ const outboxDead = `ARRAY (
         FROM owners p WHERE p.owner IS NOT NULL)
     SELECT owner FROM owners WHERE owner IS NOT NULL AND NOT EXISTS (SELECT 1 FROM nodes n WHERE n.epoch = owners.owner))`
 
+// outboxLost says why the sweep has an entry: its node died, or could store nothing of how a run ended (sqlSettleLost).
+const outboxLost = `CASE WHEN owner = 0 THEN 'how the run ended could not be stored' ELSE 'the node died during the run' END`
+
 // sqlOutboxSweep frees entries whose owner is no live epoch. A sync call is never run again: it ends as abandoned. Nor is
 // the handler of a dead letter. Another that is out of attempts, or lost its node too often, becomes a dead letter; the rest
-// are ready again, still through their gates. Rows are locked one sweep at a time, in batches, so that a sweep never waits
+// are ready again, still through their gates. A letter that is there already, for which a settlement may have been refused,
+// must not keep the sweep from the others. Rows are locked one sweep at a time, in batches, so that a sweep never waits
 // for another.
 const sqlOutboxSweep = `
 WITH lost AS MATERIALIZED (
@@ -437,7 +441,7 @@ WITH lost AS MATERIALIZED (
             SELECT 1 FROM unnest($1::uuid[], $2::text[]) AS x (app, key) WHERE x.app = o.app AND x.key = o.gate))
     LIMIT 500 FOR UPDATE OF o SKIP LOCKED
 ), freed AS (
-    UPDATE outbox o SET state = 1, owner = NULL, node_losses = o.node_losses + 1, last_error = 'the node died during the run'
+    UPDATE outbox o SET state = 1, owner = NULL, node_losses = o.node_losses + 1, last_error = ` + outboxLost + `
     FROM lost WHERE o.id = lost.id AND lost.again
     RETURNING 1
 ), gone AS (
@@ -450,9 +454,10 @@ WITH lost AS MATERIALIZED (
         envelope, payload, accepted_at)
     SELECT id, event_id, app, lane, target, target_kind, trigger, root_id, replay_of, principal, kind,
         priority, attempt, max_attempts, depth, timeout_ms, backoff, gate, gate_limit, rate_key,
-        CASE WHEN attempt >= max_attempts THEN 'exhausted' ELSE 'node_lost' END, 'the node died during the run',
-        'platform', 'node_lost', envelope, payload, accepted_at
+        CASE WHEN attempt >= max_attempts THEN 'exhausted' ELSE 'node_lost' END, ` + outboxLost + `,
+        'platform', CASE WHEN owner = 0 THEN 'not_stored' ELSE 'node_lost' END, envelope, payload, accepted_at
     FROM gone WHERE outcome = 3
+    ON CONFLICT (id) DO NOTHING
 ), handled AS (
     UPDATE dead_letters d SET resolution = 'handler_failed' FROM gone
     WHERE gone.outcome = 7 AND d.id = gone.handler_for AND d.resolved_at IS NULL
@@ -461,7 +466,7 @@ WITH lost AS MATERIALIZED (
         accepted_at, started_at, duration_us, node, error, fault)
     SELECT id, attempt, clock_timestamp(), app, target, trigger, kind, outcome,
         CASE WHEN cancelled_at IS NULL THEN 'node_lost' ELSE 'user' END, depth, event_id, root_id, accepted_at,
-        accepted_at, 0, coalesce(owner, 0), 'the node died during the run', 'platform'
+        accepted_at, 0, coalesce(owner, 0), ` + outboxLost + `, 'platform'
     FROM gone
 )
 SELECT (SELECT count(*) FROM freed), (SELECT count(*) FROM gone), (SELECT count(*) FROM gone WHERE outcome = 3)`

@@ -145,3 +145,74 @@ func TestSecret(t *testing.T) {
 		t.Fatalf("%d bytes, %v", len(secret), err)
 	}
 }
+
+// A plugin that is no friend of ours may name its faults in ways that the database takes for no text.
+func TestSettledWordsAreStorable(t *testing.T) {
+	t.Parallel()
+	pool := coretest.DB(t)
+	epoch := live(t, pool)
+	const dirty, stored = "a\x00b\xff", "a\ufffdb\ufffd"
+	for outcome, table := range map[outbox.Outcome]string{outbox.HandlerFailed: "executions", outbox.DeadLettered: "dead_letters"} {
+		e := running(t, pool, epoch, nil)
+		settle(t, pool, &outbox.Settlement{
+			Entry: e, Outcome: outcome, Version: 1, Reason: dirty, Error: dirty, Fault: dirty, Cause: "c",
+			Answer: &outbox.Answer{Status: 502, Kind: dirty, Error: dirty},
+		})
+		res, err := postgres.NewResultStore(pool).Get(t.Context(), e.App, e.ID)
+		if err != nil || res.Answer == nil || res.Answer.Kind != stored || res.Answer.Error != stored {
+			t.Errorf("%+v %v", res, err)
+		}
+		var reason, text, origin string
+		err = pool.QueryRow(t.Context(), `SELECT reason, error, fault FROM `+table+` WHERE id = $1`, e.ID).Scan(&reason, &text, &origin)
+		if err != nil || reason != stored || text != stored || origin != stored {
+			t.Errorf("%s has %q, %q and %q: %v", table, reason, text, origin, err)
+		}
+	}
+}
+
+// An entry of whose run nothing can be stored ends as one whose node died: whoever asks for its result is told how it ended,
+// and its idempotency key is not free, since it may have had its effect.
+func TestSettleLost(t *testing.T) {
+	t.Parallel()
+	pool := coretest.DB(t)
+	epoch := live(t, pool)
+	outboxes, results := postgres.NewOutboxStore(pool), postgres.NewResultStore(pool)
+	key := &outbox.Idempotency{Scope: uuid.New(), Key: "k", Hash: []byte("h")}
+	last, again, known := running(t, pool, epoch, key), running(t, pool, epoch, nil), running(t, pool, epoch, nil)
+	for statement, e := range map[string]*outbox.Entry{
+		`UPDATE outbox SET max_attempts = 2 WHERE id = $1`: again,
+		`INSERT INTO dead_letters (id, event_id, app, lane, target, target_kind, root_id, kind, priority, attempts, max_attempts,
+			depth, timeout_ms, reason, cause, envelope, accepted_at)
+		SELECT id, id, app, lane, target, 1, id, kind, 0, 1, 1, 0, 1, 'fatal', 'known', envelope, now()
+		FROM outbox WHERE id = $1`: known,
+	} {
+		if _, err := pool.Exec(t.Context(), statement, e.ID); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, e := range []*outbox.Entry{last, again, known} {
+		settle(t, pool, &outbox.Settlement{
+			Entry: e, Lost: true, Outcome: outbox.Succeeded, Reason: "\x00", Answer: &outbox.Answer{Status: 200, Kind: "\x00"},
+		})
+	}
+	if res, err := results.Get(t.Context(), last.App, last.ID); err != nil || !res.Pending() {
+		t.Fatalf("%+v %v", res, err)
+	}
+	if freed, ended, dead, err := outboxes.Sweep(t.Context()); err != nil || freed != 1 || ended != 2 || dead != 2 {
+		t.Fatalf("freed %d, ended %d, dead %d: %v", freed, ended, dead, err)
+	}
+	res, err := results.Get(t.Context(), last.App, last.ID)
+	if err != nil || res.Outcome != outbox.DeadLettered || res.Answer != nil {
+		t.Errorf("%+v %v", res, err)
+	}
+	if free, err := results.Free(t.Context(), last.App, key, last.ID); err != nil || free {
+		t.Errorf("the key is free: %v %v", free, err)
+	}
+	const why = "how the run ended could not be stored"
+	if got := text(t, pool, `SELECT error || ' ' || reason || ' ' || cause FROM dead_letters WHERE cause <> 'known'`); got != why+" exhausted not_stored" {
+		t.Errorf("the dead letter says %q", got)
+	}
+	if got := text(t, pool, `SELECT concat_ws(' ', state, attempt, node_losses, last_error) FROM outbox`); got != "1 1 1 "+why {
+		t.Errorf("the other is %q", got)
+	}
+}

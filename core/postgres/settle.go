@@ -109,6 +109,10 @@ UPDATE outbox o SET state = ` + settleAgain + `, owner = NULL, gate_held = ` + s
 FROM unnest($2::uuid[], $3::int[], $4::bigint[], $5::text[]) AS x (id, claim, delay, error)
 WHERE ` + settleFence
 
+// sqlSettleLost leaves entries to the sweep, like those of a node that died: no epoch is 0.
+const sqlSettleLost = `
+UPDATE outbox o SET owner = 0 FROM unnest($2::uuid[], $3::int[]) AS x (id, claim) WHERE ` + settleFence
+
 // Where an entry goes that is to run again, and whether it stays through its gate meanwhile.
 const (
 	settleHeld  = `o.gate_held AND (x.delay <= 0 OR o.gate LIKE 'order/%')`
@@ -139,9 +143,13 @@ WHERE d.id = x.handler_for AND d.resolved_at IS NULL AND ` + settleRecorded
 
 // Settle ends a batch of attempts in one transaction and returns how many still belonged to owner.
 func (s *OutboxStore) Settle(ctx context.Context, owner int64, batch []*outbox.Settlement) (applied int64, err error) {
-	var plain, unrecorded, bodies, dead, again, release, answers, handlers []*outbox.Settlement
+	var plain, unrecorded, bodies, dead, again, release, lost, answers, handlers []*outbox.Settlement
 	var gates []gateKey
 	for _, x := range batch {
+		if x.Lost {
+			lost = append(lost, x)
+			continue
+		}
 		switch {
 		case x.Outcome == outbox.DeadLettered:
 			dead = append(dead, x)
@@ -191,6 +199,9 @@ func (s *OutboxStore) Settle(ctx context.Context, owner int64, batch []*outbox.S
 	}
 	if len(release) > 0 {
 		q.Queue(sqlSettleRelease, releaseArgs(owner, release)...)
+	}
+	if len(lost) > 0 {
+		q.Queue(sqlSettleLost, claimArgs(owner, lost)...)
 	}
 	rows := q.Len()
 	if len(answers) > 0 {
@@ -259,7 +270,7 @@ func answerArgs(owner int64, batch []*outbox.Settlement) ([]any, error) {
 			return nil, fmt.Errorf("encode headers: %w", err)
 		}
 		ids[i], apps[i], attempts[i], statuses[i] = x.Entry.ID, x.Entry.App, int16(x.Entry.Attempt), int16(x.Answer.Status)
-		headers[i], bodies[i], kinds[i], errs[i] = clean(string(encoded)), x.Answer.Body, x.Answer.Kind, clean(x.Answer.Error)
+		headers[i], bodies[i], kinds[i], errs[i] = clean(string(encoded)), x.Answer.Body, clean(x.Answer.Kind), clean(x.Answer.Error)
 	}
 	return []any{owner, ids, attempts, apps, statuses, headers, bodies, kinds, errs}, nil
 }
@@ -300,7 +311,7 @@ func settleArgs(owner int64, batch []*outbox.Settlement) []any {
 	for i, x := range batch {
 		ids[i], claims[i], outcomes[i], statuses[i] = x.Entry.ID, int32(x.Entry.Claims), int16(x.Outcome), int16(x.Status)
 		versions[i], started[i], durations[i] = int32(x.Version), x.Started, x.Duration.Microseconds()
-		reasons[i], errs[i], faults[i] = x.Reason, clean(x.Error), x.Fault
+		reasons[i], errs[i], faults[i] = clean(x.Reason), clean(x.Error), clean(x.Fault)
 	}
 	return []any{owner, ids, claims, outcomes, versions, statuses, started, durations, reasons, errs, faults}
 }
@@ -341,7 +352,7 @@ func releaseArgs(owner int64, batch []*outbox.Settlement) []any {
 	return []any{owner, ids, claims, delays, errs}
 }
 
-// clean makes text that came from a script storable: Postgres text holds no NUL and no invalid UTF-8.
+// clean makes text that came from a script or its engine storable: Postgres text holds no NUL and no invalid UTF-8.
 func clean(s string) string {
 	if s == "" {
 		return s
