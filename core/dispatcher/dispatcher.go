@@ -90,6 +90,11 @@ type Config struct {
 	Log          hclog.Logger
 }
 
+// gather is how long the end of an attempt waits for others, by speed: nobody waits for that of a sync call, which has its
+// answer by then, while that of an async one may let the next in. With 64 callers it is the difference between 19 and 120
+// settlements in a statement.
+var gather = [...]time.Duration{fast: 10 * time.Millisecond, durable: 2 * time.Millisecond}
+
 // stopLimit bounds what Stop waits for after it has given up on the runs.
 const stopLimit = 5 * time.Second
 
@@ -161,7 +166,7 @@ func (d *Dispatcher) Start(ctx context.Context) error {
 	d.lease.renew(epoch, sent)
 	for i, store := range []Store{d.cfg.Fast, d.cfg.Durable} {
 		d.writers[i] = outbox.NewWriter(store, &d.lease, d.log)
-		d.settle[i] = outbox.NewSettler(store, &d.lease, d.log)
+		d.settle[i] = outbox.NewSettler(store, &d.lease, gather[i], d.log)
 	}
 	d.writers[keyed] = outbox.NewWriter(d.cfg.Keyed, &d.lease, d.log)
 	loops, stop := context.WithCancel(context.WithoutCancel(ctx))

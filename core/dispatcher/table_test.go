@@ -85,7 +85,7 @@ func TestLateCommitIsFound(t *testing.T) {
 	d := bare()
 	store := &lost{entry: &outbox.Entry{ID: uuid.New(), Attempt: 1}, settled: make(chan *outbox.Settlement, 1)}
 	d.cfg.Claims = store
-	d.settle[durable] = outbox.NewSettler(store, &d.lease, d.log)
+	d.settle[durable] = outbox.NewSettler(store, &d.lease, 0, d.log)
 	defer d.settle[durable].Close()
 	ctx, stop := context.WithCancel(t.Context())
 	var chores sync.WaitGroup

@@ -112,11 +112,11 @@ func (k *Keeper) Judge(x *outbox.Settlement) {
 	d.fresh.Bytes += size + bodies
 }
 
-// needed reports whether something depends on the record: an answer or a handler that is settled with it, an entry that is
-// tried again, or an INSERT that another node may still repeat.
+// needed reports whether something depends on the record: an answer or a handler that is settled with it, an idempotency key
+// that is free again where the record says so, an entry that is tried again, or an INSERT that another node may still repeat.
 func needed(x *outbox.Settlement, now time.Time) bool {
 	e := x.Entry
-	return x.Answer != nil || e.HandlerFor != uuid.Nil || x.Outcome == outbox.Retried || x.Outcome == outbox.DeadLettered ||
+	return x.Answer != nil || e.KeepAnswer || e.HandlerFor != uuid.Nil || x.Outcome == outbox.Retried || x.Outcome == outbox.DeadLettered ||
 		e.Claims > 0 && now.Sub(e.AcceptedAt) < safely
 }
 

@@ -69,6 +69,7 @@ func TestNeeded(t *testing.T) {
 	k.Judge(settled(app, outbox.Succeeded))
 	for name, change := range map[string]func(*outbox.Settlement){
 		"an answer":        func(x *outbox.Settlement) { x.Answer = &outbox.Answer{} },
+		"a kept answer":    func(x *outbox.Settlement) { x.Entry.KeepAnswer, x.Outcome = true, outbox.Abandoned },
 		"a handler":        func(x *outbox.Settlement) { x.Entry.HandlerFor = uuid.New() },
 		"another attempt":  func(x *outbox.Settlement) { x.Outcome = outbox.Retried },
 		"a dead letter":    func(x *outbox.Settlement) { x.Outcome = outbox.DeadLettered },

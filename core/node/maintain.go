@@ -8,11 +8,12 @@ import (
 )
 
 // How often the node looks after the tables: what has to happen some day, and what a busy node has to do all the time. An
-// idle one does nothing of the latter.
+// idle one does nothing of the latter. lastNote bounds what is noted when the node stops.
 const (
 	maintainEvery = time.Hour
 	noteEvery     = 5 * time.Second
 	watchEvery    = time.Minute
+	lastNote      = 2 * time.Second
 )
 
 // What makes an outbox slow in the end, and is worth a word before.
@@ -38,17 +39,24 @@ func (n *Node) maintain(ctx context.Context, u *upkeep) {
 	defer seldom.Stop()
 	defer often.Stop()
 	defer watch.Stop()
+	busy, ended := make(chan struct{}, 1), make(chan struct{})
+	go func() { defer close(ended); n.vacuum(ctx, u, busy) }()
+	defer func() { <-ended }()
 	n.clean(ctx, u)
 	for {
 		select {
 		case <-seldom.C:
 			n.clean(ctx, u)
 		case <-often.C:
-			n.note(ctx, u)
+			if n.note(ctx, u) {
+				select {
+				case busy <- struct{}{}:
+				default:
+				}
+			}
 		case <-watch.C:
 			n.watch(ctx, u)
 		case <-ctx.Done():
-			n.note(context.WithoutCancel(ctx), u)
 			return
 		}
 	}
@@ -73,12 +81,11 @@ func (n *Node) clean(ctx context.Context, u *upkeep) {
 	warn("remove old dead letters", err)
 }
 
-// note writes down what this node has stored since the last time, learns what others have, and has the tables vacuumed
-// where many rows are dead.
-func (n *Node) note(ctx context.Context, u *upkeep) {
+// note writes down what this node has stored since the last time, if anything, and learns what others have.
+func (n *Node) note(ctx context.Context, u *upkeep) (busy bool) {
 	taken := n.records.Take()
 	if len(taken) == 0 {
-		return
+		return false
 	}
 	total, err := u.history.Add(ctx, taken)
 	if err != nil {
@@ -86,15 +93,27 @@ func (n *Node) note(ctx context.Context, u *upkeep) {
 		if ctx.Err() == nil {
 			n.log.Warn("cannot write down what is stored of runs", "error", err)
 		}
-		return
+		return true
 	}
 	n.records.Learn(total)
-	vacuumed, err := u.tables.Vacuum(ctx)
-	if err != nil && ctx.Err() == nil {
-		n.log.Warn("cannot vacuum", "error", err)
-	}
-	for _, table := range vacuumed {
-		n.log.Debug("vacuumed", "table", table)
+	return true
+}
+
+// vacuum has the tables vacuumed where many rows are dead, while the node is busy.
+func (n *Node) vacuum(ctx context.Context, u *upkeep, busy <-chan struct{}) {
+	for {
+		select {
+		case <-busy:
+		case <-ctx.Done():
+			return
+		}
+		vacuumed, err := u.tables.Vacuum(ctx)
+		if err != nil && ctx.Err() == nil {
+			n.log.Warn("cannot vacuum", "error", err)
+		}
+		for _, table := range vacuumed {
+			n.log.Debug("vacuumed", "table", table)
+		}
 	}
 }
 

@@ -151,6 +151,17 @@ func (n *Node) Start(ctx context.Context) (err error) {
 	if err := executions.Extend(ctx); err != nil {
 		return err
 	}
+	letters, results := postgres.NewDeadLetterStore(pools.General), postgres.NewResultStore(pools.General)
+	upkeep := &upkeep{
+		executions, postgres.NewHistoryStore(pools.General), letters, results, postgres.NewTableStore(pools.General),
+	}
+	n.records = history.New(n.cfg.MaxHistoryBytes / max(1, int64(n.cfg.KeepExecutions/(24*time.Hour))))
+	n.onStop(func(ctx context.Context) error { // after the last run
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastNote)
+		defer cancel()
+		n.note(ctx, upkeep)
+		return nil
+	})
 	in := &inbox.Inbox{}
 	if err := n.startDispatcher(ctx, url, pools, in); err != nil {
 		return err
@@ -158,16 +169,11 @@ func (n *Node) Start(ctx context.Context) (err error) {
 	bus := postgres.NewBus(url, pools.General, n.log)
 	n.background(func(ctx context.Context) { bus.Listen(ctx, n.requestReload) })
 	n.background(n.reloadLoop)
-	letters, results := postgres.NewDeadLetterStore(pools.General), postgres.NewResultStore(pools.General)
 	secret, err := results.Secret(ctx)
 	if err != nil {
 		return err
 	}
-	n.background(func(ctx context.Context) {
-		n.maintain(ctx, &upkeep{
-			executions, postgres.NewHistoryStore(pools.General), letters, results, postgres.NewTableStore(pools.General),
-		})
-	})
+	n.background(func(ctx context.Context) { n.maintain(ctx, upkeep) })
 
 	if n.BeforeServing != nil {
 		if err := n.BeforeServing(); err != nil {
@@ -257,7 +263,6 @@ func (n *Node) startDispatcher(ctx context.Context, url string, p *postgres.Pool
 	n.letters = deadletter.NewWorker(postgres.NewDeadLetterStore(p.General), n.snapshot.Load,
 		func() int64 { return n.dispatcher.Epoch() }, func() { n.dispatcher.Wake() }, n.log)
 	n.background(n.letters.Run)
-	n.records = history.New(n.cfg.MaxHistoryBytes / max(1, int64(n.cfg.KeepExecutions/(24*time.Hour))))
 	d := dispatcher.New(dispatcher.Config{
 		Node:    dispatcher.Node{Name: n.cfg.NodeName, Address: n.PublicAddr(), Version: Version, Kinds: kinds},
 		Nodes:   nodes,

@@ -234,7 +234,7 @@ func TestSettlerModel(t *testing.T) {
 		for _, e := range entries {
 			w.rows[e.ID] = 1
 		}
-		settler := NewSettler(w, w, hclog.NewNullLogger())
+		settler := NewSettler(w, w, 2*time.Millisecond, hclog.NewNullLogger())
 		through := map[uuid.UUID]int{}
 		for i, e := range entries {
 			if i%3 == 0 {

@@ -23,12 +23,10 @@ type SettleStore interface {
 
 // Settler ends attempts in batches, off the reply path. All methods are safe for concurrent use.
 type Settler struct {
-	store SettleStore
-	lease Lease
-	log   hclog.Logger
-	// gather is how long a flush waits for company. Nobody waits for a settlement, and a batch of twenty costs a
-	// fifteenth of twenty batches of one.
-	gather time.Duration
+	store  SettleStore
+	lease  Lease
+	log    hclog.Logger
+	gather time.Duration // how long a flush waits for company: a batch of twenty costs a fifteenth of twenty batches of one
 
 	mu      sync.Mutex
 	queue   []settling
@@ -37,10 +35,10 @@ type Settler struct {
 	ended   chan struct{}
 }
 
-// NewSettler starts a settler. Close ends it.
-func NewSettler(store SettleStore, lease Lease, log hclog.Logger) *Settler {
+// NewSettler starts a settler, of which each flush waits for company as long as gather says. Close ends it.
+func NewSettler(store SettleStore, lease Lease, gather time.Duration, log hclog.Logger) *Settler {
 	s := &Settler{
-		store: store, lease: lease, log: log, gather: 2 * time.Millisecond,
+		store: store, lease: lease, log: log, gather: gather,
 		wake: make(chan struct{}, 1), ended: make(chan struct{}),
 	}
 	go s.loop()
@@ -82,20 +80,24 @@ func (s *Settler) signal() {
 func (s *Settler) loop() {
 	defer close(s.ended)
 	for range s.wake {
-		s.mu.Lock()
-		closing, n := s.closing, len(s.queue)
-		s.mu.Unlock()
-		if !closing && n > 0 && n < settleRows {
-			pause(s.gather)
-		}
-		for batch := s.take(); len(batch) > 0; batch = s.take() {
+		for {
+			s.mu.Lock()
+			closing, n := s.closing, len(s.queue)
+			s.mu.Unlock()
+			if closing && n == 0 {
+				return
+			}
+			if n == 0 {
+				break
+			}
+			if !closing && n < settleRows {
+				pause(s.gather)
+			}
+			batch := s.take()
 			s.flush(batch)
 			for _, x := range batch {
 				x.done()
 			}
-		}
-		if closing {
-			return
 		}
 	}
 }

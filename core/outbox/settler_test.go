@@ -40,7 +40,7 @@ func TestRefusedSettlement(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			store, done := &picky{all: all, settled: make(chan *Settlement, 3)}, make(chan struct{}, 3)
-			s := NewSettler(store, held{}, hclog.NewNullLogger())
+			s := NewSettler(store, held{}, 0, hclog.NewNullLogger())
 			defer s.Close()
 			for i := range 3 {
 				x := &Settlement{Entry: &Entry{ID: uuid.New()}, Outcome: Succeeded}

@@ -61,6 +61,8 @@ const (
 SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
 WHERE i.inhparent IN ('executions'::regclass, 'execution_bodies'::regclass) ORDER BY c.relname`
 
+	sqlHistoryBefore = `SELECT clock_timestamp() - $1 * interval '1 microsecond'`
+
 	sqlHistoryForget = `DELETE FROM history_usage WHERE day < ($1::timestamptz AT TIME ZONE 'UTC')::date`
 
 	sqlHistoryStrays = `
@@ -73,10 +75,13 @@ DELETE FROM execution_bodies_default WHERE ctid = ANY (ARRAY (
 
 var partitionName = regexp.MustCompile(`^(?:executions|execution_bodies)_(\d{8})$`)
 
-// Purge drops the days that ended before keep ago, and returns how many partitions that were. Rows that came before there
+// Purge drops the days that ended before keep ago, by the database's clock, and returns how many partitions that were. Rows that came before there
 // was a partition for their day are removed some at a time.
 func (s *HistoryStore) Purge(ctx context.Context, keep time.Duration) (dropped int, err error) {
-	before := time.Now().Add(-keep).UTC()
+	var before time.Time
+	if err := s.pool.QueryRow(ctx, sqlHistoryBefore, keep.Microseconds()).Scan(&before); err != nil {
+		return 0, fmt.Errorf("read the time: %w", err)
+	}
 	rows, _ := s.pool.Query(ctx, sqlHistoryPartitions)
 	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	if err != nil {

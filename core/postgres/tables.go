@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -12,17 +13,22 @@ import (
 	"github.com/picloud/picloud/core/record"
 )
 
-// TableStore looks after the tables themselves.
-type TableStore struct{ pool *pgxpool.Pool }
+// TableStore looks after the tables themselves. Vacuum is for one goroutine at a time.
+type TableStore struct {
+	pool *pgxpool.Pool
+	rest map[string]time.Time // until when a table is left alone
+}
 
 // NewTableStore makes a store over pool.
-func NewTableStore(pool *pgxpool.Pool) *TableStore { return &TableStore{pool} }
+func NewTableStore(pool *pgxpool.Pool) *TableStore {
+	return &TableStore{pool: pool, rest: map[string]time.Time{}}
+}
 
 // sqlTablesDead lists hot tables in which dead rows have the upper hand. A server's own vacuum may sleep for a minute
 // between two looks; at some thousand events a second that is what makes an outbox slow.
 const sqlTablesDead = `
 SELECT relname::text FROM pg_stat_user_tables
-WHERE relname IN ('outbox', 'gates', 'idempotency_keys', 'results', 'roots', 'nodes')
+WHERE schemaname = current_schema() AND relname IN ('outbox', 'gates', 'idempotency_keys', 'results', 'roots', 'nodes')
     AND n_dead_tup > greatest(20000, 2 * n_live_tup)
 ORDER BY relname`
 
@@ -30,6 +36,13 @@ ORDER BY relname`
 const sqlTablesLock = `SELECT pg_try_advisory_lock(2615)`
 
 const sqlTablesUnlock = `SELECT pg_advisory_unlock(2615)`
+
+// A table is left alone after a vacuum for a while, and for many times as long as that took: where an old transaction keeps the
+// dead rows it is in vain, and must not be all that the server does.
+const (
+	restAtLeast = 10 * time.Second
+	restFactor  = 20
+)
 
 // Vacuum removes the dead rows of tables that have many, and returns which those were. While another node does so it does
 // nothing.
@@ -39,6 +52,7 @@ func (s *TableStore) Vacuum(ctx context.Context) (done []string, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("count dead rows: %w", err)
 	}
+	tables = slices.DeleteFunc(tables, func(table string) bool { return time.Now().Before(s.rest[table]) })
 	if len(tables) == 0 {
 		return nil, nil
 	}
@@ -61,12 +75,16 @@ func (s *TableStore) Vacuum(ctx context.Context) (done []string, err error) {
 		return nil, err
 	}
 	for _, table := range tables {
-		if _, err := conn.Exec(ctx, `VACUUM `+pgx.Identifier{table}.Sanitize()); err != nil {
-			return done, fmt.Errorf("vacuum %s: %w", table, err)
+		began := time.Now()
+		_, failed := conn.Exec(ctx, `VACUUM (SKIP_LOCKED) `+pgx.Identifier{table}.Sanitize())
+		s.rest[table] = time.Now().Add(max(restAtLeast, restFactor*time.Since(began)))
+		if failed != nil {
+			err = errors.Join(err, fmt.Errorf("vacuum %s: %w", table, failed))
+			continue
 		}
 		done = append(done, table)
 	}
-	return done, nil
+	return done, err
 }
 
 // sqlTablesHealth looks at what makes a queue in a database slow: rows that vacuum may not remove yet, those that it has not
@@ -76,7 +94,7 @@ SELECT coalesce(extract(epoch FROM clock_timestamp() - least(
         (SELECT min(xact_start) FROM pg_stat_activity WHERE backend_xmin IS NOT NULL),
         (SELECT min(prepared) FROM pg_prepared_xacts))), 0)::float8,
     t.n_dead_tup, t.n_live_tup, pg_database_size(current_database())
-FROM pg_stat_user_tables t WHERE t.relname = 'outbox'`
+FROM pg_stat_user_tables t WHERE t.schemaname = current_schema() AND t.relname = 'outbox'`
 
 // sqlTablesOldest finds how long the first entry of each lane has been ready, for up to 1,000 lanes, and takes the longest.
 const sqlTablesOldest = `
