@@ -32,7 +32,7 @@ func (c *cli) appsCommand() *cobra.Command {
 
 	var yes bool
 	remove := &cobra.Command{
-		Use: "delete SLUG", Short: "Delete an app with everything in it", Args: cobra.ExactArgs(1),
+		Use: "delete SLUG", Aliases: []string{"rm"}, Short: "Delete an app with everything in it", Args: cobra.ExactArgs(1),
 		Example: "  picloud apps delete shop --yes",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if !yes {
@@ -135,7 +135,7 @@ func (c *cli) domainsCommand() *cobra.Command {
 			},
 		},
 		&cobra.Command{
-			Use: "rm HOST", Short: "Give a host up", Args: cobra.ExactArgs(1),
+			Use: "rm HOST", Aliases: []string{"delete"}, Short: "Give a host up", Args: cobra.ExactArgs(1),
 			RunE: func(cmd *cobra.Command, args []string) error {
 				err := c.remove(cmd.Context(), client.Path("apps", c.app, "domains", args[0]))
 				return absent(err, fmt.Sprintf("host %q of app %q", args[0], c.app), "domains ls --app "+c.app)

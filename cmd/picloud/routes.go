@@ -67,7 +67,7 @@ func (c *cli) routesCommand() *cobra.Command {
 		},
 		add, check, match,
 		&cobra.Command{
-			Use: "rm ID|'METHOD /path'", Short: "Delete a route", Args: cobra.ExactArgs(1),
+			Use: "rm ID|'METHOD /path'", Aliases: []string{"delete"}, Short: "Delete a route", Args: cobra.ExactArgs(1),
 			Example: "  picloud routes rm 'GET /users/{id}'",
 			RunE:    func(cmd *cobra.Command, args []string) error { return c.removeRoute(cmd.Context(), args[0]) },
 		},

@@ -59,7 +59,7 @@ func (c *cli) scriptsCommand() *cobra.Command {
 		c.pauseCommand("NAME", "pause", "Have the script start nothing", c.scripts),
 		c.pauseCommand("NAME", "resume", "End a pause of the script", c.scripts),
 		&cobra.Command{
-			Use: "delete NAME", Short: "Delete a script with its versions and routes", Args: cobra.ExactArgs(1),
+			Use: "delete NAME", Aliases: []string{"rm"}, Short: "Delete a script with its versions and routes", Args: cobra.ExactArgs(1),
 			RunE: func(cmd *cobra.Command, args []string) error {
 				return c.absentScript(c.remove(cmd.Context(), c.scripts(args[0])), args[0])
 			},
