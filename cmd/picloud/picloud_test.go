@@ -285,12 +285,12 @@ func TestCommands(t *testing.T) {
 		if out := s.must("dead-letters", "ls", "--script", "handler", "--all"); strings.Contains(out, "exhausted") {
 			t.Errorf("a handler left a dead letter: %s", out)
 		}
-		s.must("triggers", "rm", "help")
+		s.must("triggers", "delete", "help")
 		s.must("dead-letters", "resolve-all", "--script", "pot")
 		if out := s.must("dead-letters", "count"); strings.TrimSpace(out) != "0" {
 			t.Errorf("after all are resolved dead-letters count prints %s", out)
 		}
-		s.must("scripts", "delete", "handler")
+		s.must("scripts", "rm", "handler")
 	})
 
 	t.Run("logs", func(t *testing.T) {
