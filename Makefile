@@ -19,7 +19,7 @@ TORTURE := ./core/coretest/torture
 # The Debian packages that a target needs, see deps.
 PACKAGED := postgresql gcc libc6-dev
 
-.PHONY: help deps run test build generate verify lint format race crash torture planted bench
+.PHONY: help deps run test build generate verify lint format race crash torture planted bench soak
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -72,3 +72,7 @@ planted: deps ## Check that the torture finds defects, by planting them
 bench: PACKAGED := postgresql wrk
 bench: deps build ## Measure throughput, latency, fairness and costs on this machine, beside the programs in the folder PEERS
 	go run ./core/coretest/bench -picloud bin/picloud $(if $(PEERS),-peers $(PEERS))
+
+soak: PACKAGED := postgresql wrk
+soak: deps build ## Put a steady load on a server for TIME (30m): RATE calls a second, or as many as there can be
+	go run ./core/coretest/bench -picloud bin/picloud -only soak -soak $(or $(TIME),30m) -rate $(or $(RATE),0)

@@ -209,7 +209,7 @@ func (a *api) explainEntry(ctx context.Context, in *EntryPath) (*body[Explanatio
 	facts := a.Lanes.Facts(f.Lane, f.Target)
 	facts.State, facts.Now, facts.RunAt, facts.Attempt, facts.LastError = f.State, f.Now, f.RunAt, f.Attempt, f.LastError
 	facts.Cancelled, facts.Gate, facts.GateLimit = f.Cancelled, f.Gate, f.GateLimit
-	facts.Holders, facts.Ahead, facts.Owner, facts.OwnerLive = f.Holders, f.Ahead, f.Owner, f.OwnerLive
+	facts.Holders, facts.Ahead, facts.Node = f.Holders, f.Ahead, f.Node
 	out := Explanation{State: states[f.State]}
 	if f.State != outbox.Running { // what has started does not expire
 		out.ExpiresAt = f.ExpiresAt.UTC()

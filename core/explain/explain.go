@@ -52,10 +52,9 @@ type Facts struct {
 	Cancelled bool
 	Gate      string
 	GateLimit int
-	Holders   []uuid.UUID // entries that hold the gate
-	Ahead     int         // entries of the lane that start before it, or wait before it at the gate
-	Owner     int64
-	OwnerLive bool
+	Holders   []uuid.UUID  // entries that hold the gate
+	Ahead     int          // entries of the lane that start before it, or wait before it at the gate
+	Node      string       // that runs it; empty: none does any more
 	Lane      *tenant.Lane // nil: gone
 	Target    *tenant.Script
 	Running   int // runs of the lane on this node
@@ -95,16 +94,16 @@ func Why(f *Facts) []Reason {
 
 func running(f *Facts) Reason {
 	switch {
-	case !f.OwnerLive:
+	case f.Node == "":
 		return Reason{
-			Code: Orphaned, Message: fmt.Sprintf("the node that ran it (epoch %d) is gone", f.Owner),
+			Code: Orphaned, Message: "the node that ran it is gone",
 			Frees: "a live node takes it over within seconds",
 		}
 	case f.Cancelled:
 		return Reason{Code: Cancelling, Message: "it runs, and is to be stopped", Frees: "its node stops it within a second or two"}
 	}
 	return Reason{
-		Code: Running, Message: fmt.Sprintf("attempt %d runs on the node of epoch %d", f.Attempt, f.Owner),
+		Code: Running, Message: fmt.Sprintf("attempt %d runs on node %s", f.Attempt, f.Node),
 		Frees: "it ends by itself, or at its time limit",
 	}
 }

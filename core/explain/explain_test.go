@@ -22,9 +22,9 @@ func TestWhy(t *testing.T) {
 		facts Facts
 		want  []Code
 	}{
-		"runs":              {Facts{State: outbox.Running, OwnerLive: true, Target: script}, []Code{Running}},
+		"runs":              {Facts{State: outbox.Running, Node: "a", Target: script}, []Code{Running}},
 		"node gone":         {Facts{State: outbox.Running, Target: script}, []Code{Orphaned}},
-		"being stopped":     {Facts{State: outbox.Running, OwnerLive: true, Cancelled: true}, []Code{Cancelling}},
+		"being stopped":     {Facts{State: outbox.Running, Node: "a", Cancelled: true}, []Code{Cancelling}},
 		"later":             {Facts{State: outbox.Scheduled, RunAt: now, Target: script, Lane: lane}, []Code{Delayed}},
 		"failed before":     {Facts{State: outbox.Scheduled, Attempt: 2, LastError: "x", Target: script, Lane: lane}, []Code{Backoff}},
 		"in a batch":        {Facts{State: outbox.Scheduled, Target: script, Lane: batch}, []Code{Gathering}},

@@ -126,7 +126,7 @@ const (
 	sqlEntryFacts = `
 SELECT o.lane, o.target, o.state, clock_timestamp(), o.run_at, o.attempt, coalesce(o.last_error, ''),
     o.cancelled_at IS NOT NULL, coalesce(o.gate, ''), coalesce(o.gate_limit, 0), coalesce(o.gate_seq, 0),
-    coalesce(o.owner, 0), EXISTS (SELECT 1 FROM nodes n WHERE n.epoch = o.owner), o.priority, o.retry, o.expires_at
+    coalesce((SELECT n.name FROM nodes n WHERE n.epoch = o.owner), ''), o.priority, o.retry, o.expires_at
 FROM outbox o JOIN apps a ON a.id = o.app AND a.deleted_at IS NULL WHERE o.app = $1 AND o.id = $2`
 
 	sqlEntryHolders = `SELECT id FROM outbox WHERE app = $1 AND gate = $2 AND gate_held AND id <> $3 ORDER BY id LIMIT 20`
@@ -147,7 +147,7 @@ func (s *EntryStore) Facts(ctx context.Context, app, id uuid.UUID) (f record.Ent
 	var retry bool
 	var expires *time.Time
 	err = s.pool.QueryRow(ctx, sqlEntryFacts, app, id).Scan(&f.Lane, &f.Target, &f.State, &f.Now, &f.RunAt, &f.Attempt,
-		&f.LastError, &f.Cancelled, &f.Gate, &f.GateLimit, &seq, &f.Owner, &f.OwnerLive, &priority, &retry, &expires)
+		&f.LastError, &f.Cancelled, &f.Gate, &f.GateLimit, &seq, &f.Node, &priority, &retry, &expires)
 	if err != nil {
 		return f, missing("read entry", err)
 	}

@@ -118,9 +118,8 @@ type EntryFacts struct {
 	GateLimit int
 	Holders   []uuid.UUID // entries that hold the gate, up to 20
 	Ahead     int         // entries that come before it, in its lane or at its gate; up to 10,000
-	Owner     int64
-	OwnerLive bool
-	ExpiresAt time.Time // zero: never
+	Node      string      // that runs it; empty: none does any more
+	ExpiresAt time.Time   // zero: never
 }
 
 // DeadLetterFilter narrows dead letters; zero values do not. It is stored with a replay.

@@ -20,6 +20,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"runtime/pprof"
 	"strings"
 	"time"
@@ -47,6 +48,8 @@ type plan struct {
 	only    string
 	load    string
 	profile string
+	spell   time.Duration
+	rate    int
 }
 
 func main() {
@@ -60,6 +63,7 @@ func main() {
 		}
 		return
 	}
+	debug.SetGCPercent(400) // as that of a node
 	var p plan
 	flag.StringVar(&p.program, "picloud", "bin/picloud", "the program to measure")
 	flag.IntVar(&p.rounds, "rounds", 3, "how often to measure each combination; the median counts")
@@ -67,7 +71,9 @@ func main() {
 	flag.IntVar(&p.starts, "starts", 5, "how many starts to measure")
 	flag.DurationVar(&p.idle, "idle", time.Minute, "how long to watch an idle server")
 	flag.StringVar(&p.peers, "peers", "", "a folder with programs of other queues and servers, to be measured beside ours")
-	flag.StringVar(&p.only, "only", "", "only this part: outbox, fair, http, start or idle")
+	flag.StringVar(&p.only, "only", "", "only this part: outbox, fair, http, start or idle, or soak, which takes long")
+	flag.DurationVar(&p.spell, "soak", 30*time.Minute, "how long to soak, in whole minutes")
+	flag.IntVar(&p.rate, "rate", 0, "calls a second while it soaks; 0: as many as there can be")
 	flag.StringVar(&p.load, "load", "", "only the loads of the outbox with this in their name")
 	flag.StringVar(&p.profile, "cpuprofile", "", "a file for the CPU profile of this program, which is the host in the parts without an engine")
 	flag.Parse()
@@ -125,8 +131,8 @@ func measure(ctx context.Context, p plan) (err error) {
 	for _, part := range []struct {
 		name string
 		run  func(context.Context) error
-	}{{"outbox", b.outbox}, {"fair", b.fairness}, {"http", b.throughput}, {"start", b.startUp}, {"idle", b.idleCost}} {
-		if b.only != "" && b.only != part.name {
+	}{{"outbox", b.outbox}, {"fair", b.fairness}, {"http", b.throughput}, {"start", b.startUp}, {"idle", b.idleCost}, {"soak", b.soak}} {
+		if b.only != part.name && (b.only != "" || part.name == "soak") {
 			continue
 		}
 		if err := part.run(ctx); err != nil {
@@ -222,8 +228,9 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-func (b *bench) deploy(ctx context.Context, file, route string) error {
-	cmd := exec.CommandContext(ctx, b.program, "deploy", filepath.Join(b.dir, file), "--route", route, "--data", b.data())
+func (b *bench) deploy(ctx context.Context, file, route string, flags ...string) error {
+	args := append([]string{"deploy", filepath.Join(b.dir, file), "--route", route, "--data", b.data()}, flags...)
+	cmd := exec.CommandContext(ctx, b.program, args...)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("deploy %s: %w: %s", file, err, out)
 	}
