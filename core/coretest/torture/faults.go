@@ -145,7 +145,8 @@ func (w *World) hurtServer(ctx context.Context, number int, hurt func() error) e
 	w.noteServerDown()
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
-	if first := w.recorder.await(ctx, up, func(*Run) bool { return true }); w.calm(up, first, number) {
+	first := w.recorder.await(ctx, up, func(*Run) bool { return true })
+	if first.Before(w.until) && w.calm(up, first, number) { // there are requests until then
 		w.figures.add(figurePostgres, first.Sub(up))
 	}
 	return nil
@@ -272,7 +273,7 @@ func (w *World) hurtEngine(ctx context.Context, n *Node, f Fault, number int) er
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	first := w.recorder.await(ctx, killed, func(r *Run) bool { return r.Node == l.pid && r.Engine != pid })
-	if !first.IsZero() && w.calm(killed, first, number) {
+	if first.Before(w.until) && w.calm(killed, first, number) {
 		w.figures.add(figureEngine, first.Sub(killed))
 	}
 	return nil

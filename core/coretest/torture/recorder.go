@@ -334,7 +334,8 @@ func (r *Recorder) of(id string) []Run {
 	return runs
 }
 
-// await waits for the first run after a time that has the property; zero when ctx ends before.
+// await waits for the first run after a time that has the property, and returns when that began; where there is none
+// before ctx ends, when that was.
 func (r *Recorder) await(ctx context.Context, t time.Time, has func(*Run) bool) time.Time {
 	for {
 		first, next := r.firstAfter(t, has)
@@ -344,7 +345,7 @@ func (r *Recorder) await(ctx context.Context, t time.Time, has func(*Run) bool) 
 		select {
 		case <-next:
 		case <-ctx.Done():
-			return time.Time{}
+			return time.Now()
 		}
 	}
 }
