@@ -108,9 +108,7 @@ func openLine(ctx context.Context, url string) (_ *line, err error) {
 	if l.pools, err = postgres.OpenPools(ctx, url, log); err != nil {
 		return nil, err
 	}
-	// One entry at a time, planning the INSERT costs more than it does: Postgres took 190 µs for a transaction, and takes 130.
-	own := postgres.Config{URL: url, MaxConns: producers, Settings: map[string]string{"plan_cache_mode": "force_generic_plan"}}
-	if l.own, err = postgres.Open(ctx, own, log); err != nil {
+	if l.own, err = postgres.Open(ctx, postgres.Config{URL: url, MaxConns: producers}, log); err != nil {
 		l.pools.Close()
 		return nil, err
 	}
