@@ -75,6 +75,40 @@ func TestResults(t *testing.T) {
 	t.Run("idempotency", func(t *testing.T) { sentAgain(t, n, seen) })
 }
 
+// Beyond the app's share neither records nor answers are kept, and whoever asks is told so; all runs are counted.
+func TestResultsBeyondShare(t *testing.T) {
+	t.Parallel()
+	n := start(t, setup{command: "dev", data: coretest.DataDir(t), args: []string{"--max-history-bytes", "1048576"}})
+	n.command("deploy", script(t, "large", `return strings.Repeat("x", 60_000), nil`, "strings"), "--route", "POST /large")
+	const calls = 12 // a day's share is 150 KB
+	kept, gone := 0, 0
+	for range calls {
+		_, result := taken(t, n.with("POST", "/large", "", "Prefer", "respond-async"))
+		switch r := n.with("GET", result+"&wait=60s", ""); {
+		case r.status == http.StatusOK && len(r.body) >= 60_000:
+			kept++
+		case r.status == http.StatusGone && strings.Contains(string(r.body), "result_gone"):
+			gone++
+		default:
+			t.Fatalf("the result is %s", r)
+		}
+	}
+	if kept == 0 || gone < calls/2 {
+		t.Errorf("%d answers are kept, %d are not", kept, gone)
+	}
+	coretest.Eventually(t, "all runs are counted", func() bool {
+		var usage struct{ Days []struct{ Attempts int } }
+		if err := json.Unmarshal([]byte(n.command("scripts", "usage", "large", "--output", "json")), &usage); err != nil {
+			t.Fatal(err)
+		}
+		total := 0
+		for _, d := range usage.Days { // two, about midnight
+			total += d.Attempts
+		}
+		return total == calls
+	})
+}
+
 // taken checks a 202 and returns the execution and the path of its result.
 func taken(t *testing.T, r reply) (id, result string) {
 	t.Helper()

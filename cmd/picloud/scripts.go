@@ -3,7 +3,10 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -54,6 +57,11 @@ func (c *cli) scriptsCommand() *cobra.Command {
 				}
 				return c.print(s, func() grid { return scriptGrid(&s) })
 			},
+		},
+		&cobra.Command{
+			Use: "usage NAME", Short: "Count the runs of a script, day by day", Args: cobra.ExactArgs(1),
+			Long: "Counts all runs of a script, also those of which no record is kept. Days are in UTC.",
+			RunE: func(cmd *cobra.Command, args []string) error { return c.scriptUsage(cmd.Context(), args[0]) },
 		},
 		c.limitCommand(),
 		c.pauseCommand("NAME", "pause", "Have the script start nothing", c.scripts),
@@ -112,6 +120,26 @@ func scriptGrid(s *api.Script) grid {
 		{"created", clock(s.CreatedAt)},
 		{"updated", clock(s.UpdatedAt)},
 	}}
+}
+
+func (c *cli) scriptUsage(ctx context.Context, name string) error {
+	usage, err := call[api.ScriptUsage](ctx, c, http.MethodGet, c.scripts(name, "usage"), nil)
+	if err != nil {
+		return c.absentScript(err, name)
+	}
+	return c.print(usage, func() grid {
+		g := grid{head: []string{"DAY", "RUNS", "MEAN", "ENDED"}}
+		for _, d := range usage.Days {
+			ended := make([]string, 0, len(d.Outcomes))
+			for _, outcome := range slices.Sorted(maps.Keys(d.Outcomes)) {
+				ended = append(ended, fmt.Sprintf("%d %s", d.Outcomes[outcome], outcome))
+			}
+			g.rows = append(g.rows, []string{
+				d.Day, fmt.Sprint(d.Attempts), milliseconds(d.DurationMS / float64(d.Attempts)), strings.Join(ended, ", "),
+			})
+		}
+		return g
+	})
 }
 
 func (c *cli) listVersions(ctx context.Context, name string) error {

@@ -29,6 +29,7 @@ type Config struct {
 	Releases    ReleaseStore
 	Snapshots   SnapshotStore
 	Executions  ExecutionStore
+	Usage       UsageStore
 	Entries     EntryStore
 	Lanes       Lanes
 	DeadLetters DeadLetterStore

@@ -65,6 +65,7 @@ func newServer(t *testing.T) *server {
 		Releases:    postgres.NewReleaseStore(s.pool),
 		Snapshots:   postgres.NewSnapshotStore(s.pool),
 		Executions:  postgres.NewExecutionStore(s.pool),
+		Usage:       postgres.NewHistoryStore(s.pool),
 		DeadLetters: postgres.NewDeadLetterStore(s.pool),
 		Auth:        auth.New(users),
 		Checker:     s,

@@ -3,6 +3,7 @@ package api_test
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -464,6 +465,21 @@ func TestExecutions(t *testing.T) {
 	s.want(t, 200, "GET", "/api/v1/apps/a/executions/"+id.String()+"/logs?cursor="+logs.NextCursor, nil, &rest)
 	if len(rest.Items) != 2 || rest.NextCursor != "" || rest.Items[0].Attempt != 3 {
 		t.Errorf("the rest of the logs is %+v", rest)
+	}
+
+	var usage api.ScriptUsage
+	s.want(t, 200, "GET", "/api/v1/apps/a/scripts/hello/usage", nil, &usage)
+	if usage.Days == nil || len(usage.Days) != 0 {
+		t.Errorf("the usage of what never ran is %+v", usage)
+	}
+	if _, err := s.pool.Exec(t.Context(), `INSERT INTO script_usage SELECT app, id, day::date, outcome, n, 1000 * n
+		FROM scripts, (VALUES ('2026-01-02', 1, 7), ('2026-01-02', 9, 2), ('2026-01-03', 1, 1)) AS x (day, outcome, n)`); err != nil {
+		t.Fatal(err)
+	}
+	s.want(t, 200, "GET", "/api/v1/apps/a/scripts/hello/usage", nil, &usage)
+	if len(usage.Days) != 2 || usage.Days[0].Day != "2026-01-03" || usage.Days[1].Attempts != 9 || usage.Days[1].DurationMS != 9 ||
+		!maps.Equal(usage.Days[1].Outcomes, map[string]int64{"succeeded": 7, "failed": 2}) {
+		t.Errorf("the usage is %+v", usage)
 	}
 
 	var entry api.Entry

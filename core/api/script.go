@@ -8,6 +8,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/picloud/picloud/core/auth"
+	"github.com/picloud/picloud/core/history"
 	"github.com/picloud/picloud/core/tenant"
 )
 
@@ -52,6 +53,34 @@ type ScriptChange struct {
 	Policy      *Policy `json:"policy,omitempty" doc:"Replaces the whole one"`
 }
 
+// ScriptUsage is how the runs of a script went.
+type ScriptUsage struct {
+	Days []ScriptDay `json:"days" doc:"Newest first; a day without a run is absent"`
+}
+
+// ScriptDay is how the runs of a script went on one day.
+type ScriptDay struct {
+	Day        string           `json:"day" format:"date" example:"2026-03-01" doc:"In UTC"`
+	Attempts   int64            `json:"attempts" example:"1203"`
+	Outcomes   map[string]int64 `json:"outcomes" doc:"Attempts by how they ended, in the words of executions" example:"{\"succeeded\":1200,\"failed\":3}"`
+	DurationMS float64          `json:"duration_ms" example:"2406.5" doc:"Of all attempts together"`
+}
+
+func viewUsage(runs []history.Runs) (u ScriptUsage) {
+	u.Days = []ScriptDay{}
+	for _, r := range runs {
+		day := r.Day.UTC().Format(time.DateOnly)
+		if n := len(u.Days); n == 0 || u.Days[n-1].Day != day {
+			u.Days = append(u.Days, ScriptDay{Day: day, Outcomes: map[string]int64{}})
+		}
+		d := &u.Days[len(u.Days)-1]
+		d.Attempts += r.Attempts
+		d.Outcomes[r.Outcome.String()] += r.Attempts
+		d.DurationMS += float64(r.Time.Microseconds()) / 1000
+	}
+	return u
+}
+
 const (
 	scriptsPath = appPath + "/scripts"
 	scriptPath  = scriptsPath + "/{script}"
@@ -81,6 +110,11 @@ func (a *api) registerScripts(doc huma.API) {
 		return answer(viewScript(&s)), err
 	})
 	register(a, doc, operation{
+		id: "get-script-usage", method: http.MethodGet, path: scriptPath + "/usage", tag: "scripts", capability: auth.AppLogRead,
+		summary: "Count a script's runs",
+		text:    "All runs count, also those of which no record is kept. What ended within the last few seconds may be missing.",
+	}, a.scriptUsage)
+	register(a, doc, operation{
 		id: "update-script", method: http.MethodPatch, path: scriptPath, tag: "scripts", capability: auth.AppWriteScript,
 		summary: "Change a script", text: "A change of its limits is a release.",
 	}, a.updateScript)
@@ -99,6 +133,18 @@ func (a *api) registerScripts(doc huma.API) {
 		a.Changed()
 		return nil, nil
 	})
+}
+
+func (a *api) scriptUsage(ctx context.Context, in *ScriptPath) (*body[ScriptUsage], error) {
+	s, err := a.Scripts.Get(ctx, app(ctx), in.Script)
+	if err != nil {
+		return nil, err
+	}
+	runs, err := a.Usage.Runs(ctx, app(ctx), s.ID)
+	if err != nil {
+		return nil, err
+	}
+	return answer(viewUsage(runs)), nil
 }
 
 func (a *api) createScript(ctx context.Context, in *struct {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/picloud/picloud/core/auth"
 	"github.com/picloud/picloud/core/explain"
+	"github.com/picloud/picloud/core/history"
 	"github.com/picloud/picloud/core/outbox"
 	"github.com/picloud/picloud/core/record"
 	"github.com/picloud/picloud/core/tenant"
@@ -99,6 +100,12 @@ type ReleaseStore interface {
 // SnapshotStore reads the whole configuration as it is now.
 type SnapshotStore interface {
 	Load(ctx context.Context) (*tenant.Snapshot, error)
+}
+
+// UsageStore counts runs.
+type UsageStore interface {
+	// Runs returns how the attempts at the events of a script ended, newest day first.
+	Runs(ctx context.Context, app, script uuid.UUID) ([]history.Runs, error)
 }
 
 // ExecutionStore reads what became of entries.

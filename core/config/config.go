@@ -65,8 +65,8 @@ type Config struct {
 	// shortest holds. Default 168h (7 days); 24h to 8784h (366 days).
 	KeepExecutions time.Duration `koanf:"keep_executions"`
 
-	// MaxHistoryBytes is how much the records of one app may take over that time. Each day has an equal share; beyond half of
-	// it, one success of ten is recorded, and beyond all of it no more. Default 1 GiB; at least 1 MiB.
+	// MaxHistoryBytes is how much the records and kept answers of one app may take over that time. Each day has an equal share; beyond half of
+	// it, one success of ten is recorded, and beyond all of it neither successes nor answers are kept. Default 1 GiB; at least 1 MiB.
 	MaxHistoryBytes int64 `koanf:"max_history_bytes"`
 
 	// MaxBody is how many bytes the body of a request may have. Default and most: 6291456 (6 MiB).

@@ -34,7 +34,7 @@ func Flags(flags *pflag.FlagSet) {
 	flags.Int64("max-backlog-bytes", d.MaxBacklogBytes, "how many bytes of events of one app may wait")
 	flags.Duration("keep-dead-letters", d.KeepDeadLetters, "how long dead letters are kept")
 	flags.Duration("keep-executions", d.KeepExecutions, "how long the records of runs are kept")
-	flags.Int64("max-history-bytes", d.MaxHistoryBytes, "how many `bytes` the records of one app may take over that time")
+	flags.Int64("max-history-bytes", d.MaxHistoryBytes, "how many `bytes` the records and kept answers of one app may take over that time")
 	flags.Int64("max-body", d.MaxBody, "how many `bytes` the body of a request may have")
 	flags.Duration("drain", d.Drain, "how long to let runs in progress go on when told to stop")
 	flags.String("log-level", d.LogLevel, "trace, debug, info, warn, error or off")

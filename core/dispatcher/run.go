@@ -115,15 +115,17 @@ func (d *Dispatcher) again(e *outbox.Entry, x *outbox.Settlement) {
 // admitRun waits for a slot. A fault says why there is none, or that nothing may start.
 func (d *Dispatcher) admitRun(ctx context.Context, e *outbox.Entry, seat *schedule.Ticket, started *time.Time) *fault.Fault {
 	*started = time.Now()
-	wait := ctx
-	if seat.Class == schedule.Sync {
-		// The caller's time runs from acceptance, and most of it is for the script.
-		var cancel context.CancelFunc
-		wait, cancel = context.WithTimeoutCause(ctx, min(syncPatience, e.Timeout), errNoSlot)
-		defer cancel()
-	}
-	if err := d.slots.enter(wait, seat); err != nil {
-		return fault.From(err)
+	if !d.slots.enter(seat) {
+		wait := ctx
+		if seat.Class == schedule.Sync {
+			// The caller's time runs from acceptance, and most of it is for the script.
+			var cancel context.CancelFunc
+			wait, cancel = context.WithTimeoutCause(ctx, min(syncPatience, e.Timeout), errNoSlot)
+			defer cancel()
+		}
+		if err := d.slots.wait(wait, seat); err != nil {
+			return fault.From(err)
+		}
 	}
 	if !d.lease.Valid() { // fenced: start nothing
 		seat.Void = true

@@ -68,18 +68,19 @@ func (s *slots) place(ctx context.Context, t *schedule.Ticket) error {
 	return ErrBusy
 }
 
-// enter waits for a slot. Its error is the cause of ctx; leave follows all the same.
-func (s *slots) enter(ctx context.Context, t *schedule.Ticket) error {
+// enter asks for a slot. False: wait follows. In either case leave does.
+func (s *slots) enter(t *schedule.Ticket) bool {
 	s.lock()
+	defer s.mu.Unlock()
 	s.wake(s.schedule.Enter(t, s.clock()), t)
-	if t.Started() {
-		s.mu.Unlock()
-		return nil
-	}
-	if t.Moved == nil {
+	if !t.Started() && t.Moved == nil {
 		t.Moved = make(chan struct{}, 1)
 	}
-	s.mu.Unlock()
+	return t.Started()
+}
+
+// wait waits for a slot that was asked for. Its error is the cause of ctx.
+func (s *slots) wait(ctx context.Context, t *schedule.Ticket) error {
 	select {
 	case <-t.Moved:
 		return nil

@@ -1,6 +1,7 @@
 package history
 
 import (
+	"reflect"
 	"testing"
 	"time"
 
@@ -55,7 +56,7 @@ func TestBudget(t *testing.T) {
 	if k.Judge(x); x.Unrecorded || !x.KeepInput {
 		t.Error("another app's failure is not stored")
 	}
-	u := k.Take()
+	u := k.Take().Usage
 	if len(u) != 2 || u[0].LeftOut+u[1].LeftOut+u[0].Records+u[1].Records != 200_001 {
 		t.Errorf("the counts are %+v", u)
 	}
@@ -68,8 +69,8 @@ func TestNeeded(t *testing.T) {
 	app := uuid.New()
 	k.Judge(settled(app, outbox.Succeeded))
 	for name, change := range map[string]func(*outbox.Settlement){
-		"an answer":        func(x *outbox.Settlement) { x.Answer = &outbox.Answer{} },
-		"a kept answer":    func(x *outbox.Settlement) { x.Entry.KeepAnswer, x.Outcome = true, outbox.Abandoned },
+		"no answer":        func(x *outbox.Settlement) { x.Entry.KeepAnswer, x.Outcome = true, outbox.Abandoned },
+		"an answer":        func(x *outbox.Settlement) { x.Entry.KeepAnswer, x.Answer = true, &outbox.Answer{} },
 		"a handler":        func(x *outbox.Settlement) { x.Entry.HandlerFor = uuid.New() },
 		"another attempt":  func(x *outbox.Settlement) { x.Outcome = outbox.Retried },
 		"a dead letter":    func(x *outbox.Settlement) { x.Outcome = outbox.DeadLettered },
@@ -81,9 +82,62 @@ func TestNeeded(t *testing.T) {
 		x := settled(app, outbox.Succeeded)
 		change(x)
 		k.Judge(x)
-		if wanted := name == "nothing" || name == "an earlier claim"; x.Unrecorded != wanted {
+		if wanted := name == "nothing" || name == "an answer" || name == "an earlier claim"; x.Unrecorded != wanted {
 			t.Errorf("%s: left out is %v", name, x.Unrecorded)
 		}
+	}
+}
+
+// Answers are kept until the share is used up, whether there are records beside them or not.
+func TestAnswers(t *testing.T) {
+	t.Parallel()
+	const daily = 1000 * answerBytes
+	k := New(daily)
+	app := uuid.New()
+	kept := 0
+	for range 5000 {
+		x := settled(app, outbox.Succeeded)
+		x.Entry.KeepAnswer, x.Answer = true, &outbox.Answer{Status: 200, Body: make([]byte, 100)}
+		if k.Judge(x); x.Answer != nil {
+			kept++
+		}
+	}
+	if used := k.of(app, time.Now()).fresh.Bytes; used < daily || used > daily+1000 {
+		t.Errorf("%d bytes are stored of %d a day", used, daily)
+	}
+	if kept < 400 || kept > 700 {
+		t.Errorf("%d answers are stored", kept)
+	}
+}
+
+// Every attempt is counted, with a record or without.
+func TestRuns(t *testing.T) {
+	t.Parallel()
+	k := New(1)
+	app, script := uuid.New(), uuid.New()
+	for i := range 30 {
+		x := settled(app, outbox.Succeeded)
+		x.Entry.Target, x.Duration = script, time.Millisecond
+		if i%10 == 0 {
+			x.Outcome = outbox.Failed
+		}
+		k.Judge(x)
+		if i == 20 {
+			k.Undo(k.Take())
+		}
+	}
+	got := map[outbox.Outcome]Runs{}
+	for _, r := range k.Take().Runs {
+		got[r.Outcome] = r
+	}
+	for outcome, attempts := range map[outbox.Outcome]int64{outbox.Succeeded: 27, outbox.Failed: 3} {
+		r := got[outcome]
+		if r.Attempts != attempts || r.Time != time.Duration(attempts)*time.Millisecond || r.App != app || r.Script != script {
+			t.Errorf("%v: %+v", outcome, r)
+		}
+	}
+	if again := k.Take(); again.Runs != nil {
+		t.Errorf("they are counted again: %+v", again)
 	}
 }
 
@@ -95,11 +149,11 @@ func TestLearn(t *testing.T) {
 	k.Judge(settled(app, outbox.Succeeded))
 	taken := k.Take()
 	k.Undo(taken)
-	if again := k.Take(); len(again) != 1 || again[0] != taken[0] {
+	if again := k.Take(); len(again.Usage) != 1 || !reflect.DeepEqual(again, taken) {
 		t.Errorf("after an undo it is %+v, not %+v", again, taken)
 	}
-	taken[0].Bytes = 100 * recordBytes
-	k.Learn(taken)
+	taken.Usage[0].Bytes = 100 * recordBytes
+	k.Learn(taken.Usage)
 	x := settled(app, outbox.Succeeded)
 	if k.Judge(x); !x.Unrecorded {
 		t.Error("what others have stored does not count")

@@ -194,10 +194,10 @@ func TestResult(t *testing.T) {
 	if err := json.Unmarshal([]byte(body), &got); err != nil {
 		t.Fatal(err)
 	}
-	unknown, noBody := with(t, "GET", url+got.URL, "")
+	gone, goneBody := with(t, "GET", url+got.URL, "")
 	wrong, wrongBody := with(t, "GET", url+got.URL+"0", "")
-	if unknown.StatusCode != 404 || wrong.StatusCode != 404 || noBody != wrongBody || l.looks != 1 {
-		t.Errorf("unknown %s, wrong token %s, %d looks", noBody, wrongBody, l.looks)
+	if gone.StatusCode != 410 || kind(goneBody) != "result_gone" || wrong.StatusCode != 404 || l.looks != 1 {
+		t.Errorf("nothing kept %s, wrong token %s, %d looks", goneBody, wrongBody, l.looks)
 	}
 	if res, _ := with(t, "POST", url+got.URL, ""); res.StatusCode != 405 || res.Header.Get("Allow") != "GET, HEAD" {
 		t.Error(res.Status)

@@ -104,8 +104,11 @@ func noResult() problem {
 
 // unread explains why a result was not found.
 func (in *Ingress) unread(err error, id uuid.UUID) problem {
-	if errors.Is(err, tenant.ErrNotFound) {
-		return noResult()
+	if errors.Is(err, tenant.ErrNotFound) { // the address was given out, so the event was accepted
+		return problem{
+			Status: http.StatusGone, Kind: "result_gone", Execution: id,
+			Detail: "the event has ended, and how is not known any more: answers are kept for a day, and as far as the app's share of stored bytes goes",
+		}
 	}
 	in.log.Warn("cannot read a result", "entry_id", id, "error", err)
 	return problem{

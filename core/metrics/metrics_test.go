@@ -44,7 +44,9 @@ func TestMetrics(t *testing.T) {
 		t.Fatal(err)
 	}
 	store := postgres.NewHistoryStore(pool)
-	if _, err := store.Add(t.Context(), []history.Usage{{App: app, Day: time.Now(), Bytes: 1234}, {App: gone, Day: time.Now()}}); err != nil {
+	if _, err := store.Add(t.Context(), history.Tally{
+		Usage: []history.Usage{{App: app, Day: time.Now(), Bytes: 1234}, {App: gone, Day: time.Now()}},
+	}); err != nil {
 		t.Fatal(err)
 	}
 	text := scrape(Sources{

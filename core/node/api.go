@@ -39,6 +39,7 @@ func (n *Node) apiHandler(
 		Releases:    postgres.NewReleaseStore(pool),
 		Snapshots:   n.snapshots,
 		Executions:  postgres.NewExecutionStore(pool),
+		Usage:       postgres.NewHistoryStore(pool),
 		Entries:     postgres.NewEntryStore(pool),
 		Lanes:       lanes{n},
 		DeadLetters: deadLetters,

@@ -81,10 +81,10 @@ func (n *Node) clean(ctx context.Context, u *upkeep) {
 	warn("remove old dead letters", err)
 }
 
-// note writes down what this node has stored since the last time, if anything, and learns what others have.
+// note writes down what this node has counted since the last time, if anything, and learns what others have stored.
 func (n *Node) note(ctx context.Context, u *upkeep) (busy bool) {
 	taken := n.records.Take()
-	if len(taken) == 0 {
+	if len(taken.Usage) == 0 {
 		return false
 	}
 	total, err := u.history.Add(ctx, taken)

@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -18,7 +19,8 @@ type HistoryStore struct{ pool *pgxpool.Pool }
 // NewHistoryStore makes a store over pool.
 func NewHistoryStore(pool *pgxpool.Pool) *HistoryStore { return &HistoryStore{pool} }
 
-const sqlHistoryAdd = `
+const (
+	sqlHistoryAdd = `
 INSERT INTO history_usage AS u (app, day, bytes, records, left_out)
 SELECT app, day, bytes, records, left_out FROM unnest($1::uuid[], $2::date[], $3::bigint[], $4::bigint[], $5::bigint[])
     AS x (app, day, bytes, records, left_out) ORDER BY app, day
@@ -26,20 +28,63 @@ ON CONFLICT (app, day) DO UPDATE SET bytes = u.bytes + excluded.bytes, records =
     left_out = u.left_out + excluded.left_out
 RETURNING app, day, bytes, records, left_out`
 
-// Add adds what a node has stored and left out, and returns what all nodes have by then.
-func (s *HistoryStore) Add(ctx context.Context, added []history.Usage) ([]history.Usage, error) {
-	n := len(added)
+	sqlHistoryAddRuns = `
+INSERT INTO script_usage AS u (app, script, day, outcome, attempts, duration_us)
+SELECT app, script, day, outcome, attempts, duration_us
+FROM unnest($1::uuid[], $2::uuid[], $3::date[], $4::smallint[], $5::bigint[], $6::bigint[])
+    AS x (app, script, day, outcome, attempts, duration_us) ORDER BY app, script, day, outcome
+ON CONFLICT (app, script, day, outcome) DO UPDATE SET attempts = u.attempts + excluded.attempts,
+    duration_us = u.duration_us + excluded.duration_us`
+)
+
+// Add adds what a node has counted, and returns the usage of all nodes by then.
+func (s *HistoryStore) Add(ctx context.Context, added history.Tally) (total []history.Usage, err error) {
+	n := len(added.Usage)
 	apps, days := make([][16]byte, n), make([]time.Time, n)
 	bytes, records, left := make([]int64, n), make([]int64, n), make([]int64, n)
-	for i, u := range added {
+	for i, u := range added.Usage {
 		apps[i], days[i], bytes[i], records[i], left[i] = u.App, u.Day, u.Bytes, u.Records, u.LeftOut
 	}
-	rows, _ := s.pool.Query(ctx, sqlHistoryAdd, apps, days, bytes, records, left)
-	total, err := pgx.CollectRows(rows, pgx.RowToStructByPos[history.Usage])
-	if err != nil {
+	var q pgx.Batch
+	q.Queue(sqlHistoryAdd, apps, days, bytes, records, left).Query(func(rows pgx.Rows) error {
+		total, err = pgx.CollectRows(rows, pgx.RowToStructByPos[history.Usage])
+		return err
+	})
+	q.Queue(sqlHistoryAddRuns, runArgs(added.Runs)...)
+	if err := s.pool.SendBatch(ctx, &q).Close(); err != nil {
 		return nil, fmt.Errorf("add to the history's usage: %w", err)
 	}
 	return total, nil
+}
+
+func runArgs(runs []history.Runs) []any {
+	n := len(runs)
+	apps, scripts, days := make([][16]byte, n), make([][16]byte, n), make([]time.Time, n)
+	outcomes, attempts, durations := make([]int16, n), make([]int64, n), make([]int64, n)
+	for i, r := range runs {
+		apps[i], scripts[i], days[i], outcomes[i] = r.App, r.Script, r.Day, int16(r.Outcome)
+		attempts[i], durations[i] = r.Attempts, r.Time.Microseconds()
+	}
+	return []any{apps, scripts, days, outcomes, attempts, durations}
+}
+
+const sqlHistoryRuns = `
+SELECT app, script, day::timestamp AT TIME ZONE 'UTC', outcome, attempts, duration_us
+FROM script_usage WHERE app = $1 AND script = $2 ORDER BY day DESC, outcome`
+
+// Runs returns how the attempts at the events of a script ended, newest day first.
+func (s *HistoryStore) Runs(ctx context.Context, app, script uuid.UUID) ([]history.Runs, error) {
+	rows, _ := s.pool.Query(ctx, sqlHistoryRuns, app, script)
+	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (r history.Runs, err error) {
+		var us int64
+		err = row.Scan(&r.App, &r.Script, &r.Day, &r.Outcome, &r.Attempts, &us)
+		r.Time = time.Duration(us) * time.Microsecond
+		return r, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read the runs of a script: %w", err)
+	}
+	return list, nil
 }
 
 const sqlHistoryUsage = `
@@ -63,7 +108,8 @@ WHERE i.inhparent IN ('executions'::regclass, 'execution_bodies'::regclass) ORDE
 
 	sqlHistoryBefore = `SELECT clock_timestamp() - $1 * interval '1 microsecond'`
 
-	sqlHistoryForget = `DELETE FROM history_usage WHERE day < ($1::timestamptz AT TIME ZONE 'UTC')::date`
+	sqlHistoryForget     = `DELETE FROM history_usage WHERE day < ($1::timestamptz AT TIME ZONE 'UTC')::date`
+	sqlHistoryForgetRuns = `DELETE FROM script_usage WHERE day < ($1::timestamptz AT TIME ZONE 'UTC')::date`
 
 	sqlHistoryStrays = `
 DELETE FROM executions_default WHERE ctid = ANY (ARRAY (SELECT ctid FROM executions_default WHERE finished_at < $1 LIMIT 5000))`
@@ -112,8 +158,10 @@ func (s *HistoryStore) Purge(ctx context.Context, keep time.Duration) (dropped i
 			}
 		}
 	}
-	if _, err := s.pool.Exec(ctx, sqlHistoryForget, before); err != nil {
-		return dropped, fmt.Errorf("forget the usage of old days: %w", err)
+	for _, sql := range []string{sqlHistoryForget, sqlHistoryForgetRuns} {
+		if _, err := s.pool.Exec(ctx, sql, before); err != nil {
+			return dropped, fmt.Errorf("forget the usage of old days: %w", err)
+		}
 	}
 	return dropped, nil
 }

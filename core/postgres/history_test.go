@@ -17,9 +17,15 @@ func TestHistoryUsage(t *testing.T) {
 	r := newRaces(t)
 	store := postgres.NewHistoryStore(r.pool)
 	day := time.Now().UTC().Truncate(24 * time.Hour)
-	app := uuid.New()
+	app, script := uuid.New(), uuid.New()
 	for i := range 2 {
-		total, err := store.Add(t.Context(), []history.Usage{{App: app, Day: day, Bytes: 100, Records: 2, LeftOut: 1}})
+		total, err := store.Add(t.Context(), history.Tally{
+			Usage: []history.Usage{{App: app, Day: day, Bytes: 100, Records: 2, LeftOut: 1}},
+			Runs: []history.Runs{
+				{App: app, Script: script, Day: day, Outcome: outbox.Succeeded, Attempts: 2, Time: 3 * time.Millisecond},
+				{App: app, Script: script, Day: day.AddDate(0, 0, -1), Outcome: outbox.Failed, Attempts: 1},
+			},
+		})
 		r.must(err)
 		n := int64(i + 1)
 		if len(total) != 1 || !total[0].Day.Equal(day) || total[0].Bytes != 100*n || total[0].Records != 2*n || total[0].LeftOut != n {
@@ -30,6 +36,15 @@ func TestHistoryUsage(t *testing.T) {
 	r.must(err)
 	if len(list) != 1 || list[0].App != app || list[0].Bytes != 200 || !list[0].Day.Equal(day) {
 		t.Errorf("the usage is %+v", list)
+	}
+	runs, err := store.Runs(t.Context(), app, script)
+	r.must(err)
+	if len(runs) != 2 || runs[0].Attempts != 4 || runs[0].Time != 6*time.Millisecond || !runs[0].Day.Equal(day) ||
+		runs[1].Outcome != outbox.Failed || runs[1].Attempts != 2 {
+		t.Errorf("the runs are %+v", runs)
+	}
+	if runs, err = store.Runs(t.Context(), uuid.New(), script); err != nil || len(runs) != 0 {
+		t.Errorf("another app sees %+v, %v", runs, err)
 	}
 }
 
@@ -58,6 +73,35 @@ func TestSettleUnrecorded(t *testing.T) {
 	}
 }
 
+// An answer is kept although there is no record, and only with the end of its entry.
+func TestSettleAnswered(t *testing.T) {
+	t.Parallel()
+	r := newRaces(t)
+	mine, stale := r.entry(outbox.Running), r.entry(outbox.Running)
+	r.must(r.insert(here, false, mine))
+	r.must(r.insert(there, false, stale))
+	answer := &outbox.Answer{Status: 201, Body: []byte("made")}
+	n, err := r.store.Settle(t.Context(), here, []*outbox.Settlement{
+		{Entry: mine, Outcome: outbox.Succeeded, Started: time.Now(), Unrecorded: true, Answer: answer},
+		{Entry: stale, Outcome: outbox.Succeeded, Started: time.Now(), Unrecorded: true, Answer: answer},
+	})
+	if r.must(err); n != 1 {
+		t.Errorf("%d applied", n)
+	}
+	results := postgres.NewResultStore(r.pool)
+	got, err := results.Get(t.Context(), mine.App, mine.ID)
+	r.must(err)
+	if got.Answer == nil || got.Answer.Status != 201 || string(got.Answer.Body) != "made" {
+		t.Errorf("the answer is %+v", got.Answer)
+	}
+	if r.want(mine, "none"); r.finals(mine) != 0 {
+		t.Error("what was left out has a record")
+	}
+	if got, err = results.Get(t.Context(), stale.App, stale.ID); err != nil || !got.Pending() {
+		t.Errorf("another node's entry has ended: %+v, %v", got, err)
+	}
+}
+
 // Old days go with their partitions, and what is in the default partition row by row.
 func TestHistoryPurge(t *testing.T) {
 	t.Parallel()
@@ -77,6 +121,8 @@ func TestHistoryPurge(t *testing.T) {
 			duration_us, node) SELECT gen_random_uuid(), 1, date_trunc('day', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC' - $1::interval
 			+ interval '1 second', gen_random_uuid(), gen_random_uuid(), 1, 1, gen_random_uuid(), gen_random_uuid(), now(), now(), 1, 1`, ago)
 	}
+	r.exec(`INSERT INTO script_usage SELECT gen_random_uuid(), gen_random_uuid(), (now() AT TIME ZONE 'UTC')::date - d, 1, 1, 1
+		FROM unnest(ARRAY[9, 0]) AS d`)
 	r.exec(`INSERT INTO history_usage VALUES (gen_random_uuid(), (now() AT TIME ZONE 'UTC')::date - 9, 1, 1, 1),
 		(gen_random_uuid(), (now() AT TIME ZONE 'UTC')::date, 1, 1, 1)`)
 	dropped, err := store.Purge(t.Context(), 7*24*time.Hour)
@@ -88,6 +134,9 @@ func TestHistoryPurge(t *testing.T) {
 	}
 	if n := one[int](r, `SELECT count(*) FROM history_usage`); n != 1 {
 		t.Errorf("the usage of %d days is left", n)
+	}
+	if n := one[int](r, `SELECT count(*) FROM script_usage`); n != 1 {
+		t.Errorf("the runs of %d days are left", n)
 	}
 	if dropped, err = store.Purge(t.Context(), 7*24*time.Hour); err != nil || dropped != 0 {
 		t.Errorf("again it dropped %d, %v", dropped, err)
@@ -117,7 +166,7 @@ func TestRecordSize(t *testing.T) {
 		}
 	}
 	took := one[int64](r, `SELECT sum(pg_total_relation_size(inhrelid))::bigint FROM pg_inherits WHERE inhparent = 'executions'::regclass`)
-	if counted := keeper.Take()[0].Bytes; took < counted*2/3 || took > counted*3/2 {
+	if counted := keeper.Take().Usage[0].Bytes; took < counted*2/3 || took > counted*3/2 {
 		t.Errorf("%d bytes a record, and %d are counted", took/n, counted/n)
 	}
 }

@@ -59,6 +59,20 @@ WITH g AS (
 const sqlSettleUnrecorded = `
 DELETE FROM outbox o USING unnest($2::uuid[], $3::int[]) AS x (id, claim) WHERE ` + settleFence
 
+// sqlSettleAnswered ends attempts that leave nothing but their answer.
+const sqlSettleAnswered = `
+WITH g AS (` + sqlSettleUnrecorded + `
+    RETURNING o.id
+)
+INSERT INTO results (id, app, status, headers, body, kind, error, expires_at)
+SELECT id, app, status, headers, body, kind, error, ` + settleKept + `
+FROM g JOIN unnest($2::uuid[], $4::uuid[], $5::smallint[], $6::jsonb[], $7::bytea[], $8::text[], $9::text[])
+    AS x (id, app, status, headers, body, kind, error) USING (id)
+ON CONFLICT (id) DO NOTHING`
+
+// settleKept is until when an answer is kept.
+const settleKept = `clock_timestamp() + interval '24 hours'`
+
 // sqlSettleBodies ends attempts that leave logs, or their input and answer.
 const sqlSettleBodies = `
 WITH g AS (
@@ -127,7 +141,7 @@ const (
 
 	sqlSettleAnswers = `
 INSERT INTO results (id, app, status, headers, body, kind, error, expires_at)
-SELECT id, app, status, headers, body, kind, error, clock_timestamp() + interval '24 hours'
+SELECT id, app, status, headers, body, kind, error, ` + settleKept + `
 FROM unnest($2::uuid[], $3::smallint[], $4::uuid[], $5::smallint[], $6::jsonb[], $7::bytea[], $8::text[], $9::text[])
     AS x (id, attempt, app, status, headers, body, kind, error)
 WHERE ` + settleRecorded + `
@@ -143,7 +157,7 @@ WHERE d.id = x.handler_for AND d.resolved_at IS NULL AND ` + settleRecorded
 
 // Settle ends a batch of attempts in one transaction and returns how many still belonged to owner.
 func (s *OutboxStore) Settle(ctx context.Context, owner int64, batch []*outbox.Settlement) (applied int64, err error) {
-	var plain, unrecorded, bodies, dead, again, release, lost, answers, handlers []*outbox.Settlement
+	var plain, unrecorded, answered, bodies, dead, again, release, lost, answers, handlers []*outbox.Settlement
 	var gates []gateKey
 	for _, x := range batch {
 		if x.Lost {
@@ -157,6 +171,8 @@ func (s *OutboxStore) Settle(ctx context.Context, owner int64, batch []*outbox.S
 			release = append(release, x)
 		case x.Outcome == outbox.Retried:
 			again = append(again, x)
+		case x.Unrecorded && x.Answer != nil:
+			answered = append(answered, x)
 		case x.Unrecorded:
 			unrecorded = append(unrecorded, x)
 		case x.Logs != nil || x.Response != nil || x.KeepInput:
@@ -164,7 +180,7 @@ func (s *OutboxStore) Settle(ctx context.Context, owner int64, batch []*outbox.S
 		default:
 			plain = append(plain, x)
 		}
-		if x.Answer != nil {
+		if x.Answer != nil && !x.Unrecorded {
 			answers = append(answers, x)
 		}
 		if x.Entry.HandlerFor != uuid.Nil && x.Outcome != outbox.Retried {
@@ -184,6 +200,13 @@ func (s *OutboxStore) Settle(ctx context.Context, owner int64, batch []*outbox.S
 	}
 	if len(unrecorded) > 0 {
 		q.Queue(sqlSettleUnrecorded, claimArgs(owner, unrecorded)...)
+	}
+	if len(answered) > 0 {
+		args, err := answerArgs(answered)
+		if err != nil {
+			return 0, err
+		}
+		q.Queue(sqlSettleAnswered, append(claimArgs(owner, answered), args...)...)
 	}
 	if len(plain) > 0 {
 		q.Queue(sqlSettlePlain, settleArgs(owner, plain)...)
@@ -205,11 +228,12 @@ func (s *OutboxStore) Settle(ctx context.Context, owner int64, batch []*outbox.S
 	}
 	rows := q.Len()
 	if len(answers) > 0 {
-		args, err := answerArgs(owner, answers)
+		args, err := answerArgs(answers)
 		if err != nil {
 			return 0, err
 		}
-		q.Queue(sqlSettleAnswers, args...)
+		ids, attempts := attemptKeys(answers)
+		q.Queue(sqlSettleAnswers, append([]any{owner, ids, attempts}, args...)...)
 	}
 	if len(handlers) > 0 {
 		q.Queue(sqlSettleHandlers, handlerArgs(owner, handlers)...)
@@ -254,10 +278,10 @@ func settleBatch(ctx context.Context, db interface {
 	return applied, nil
 }
 
-func answerArgs(owner int64, batch []*outbox.Settlement) ([]any, error) {
+// answerArgs are the columns of answers but for their ids.
+func answerArgs(batch []*outbox.Settlement) ([]any, error) {
 	n := len(batch)
-	ids, apps, small := make([][16]byte, n), make([][16]byte, n), make([]int16, 2*n)
-	attempts, statuses := small[:n:n], small[n:]
+	apps, statuses := make([][16]byte, n), make([]int16, n)
 	headers, bodies := make([]string, n), make([][]byte, n)
 	kinds, errs := make([]string, n), make([]string, n)
 	for i, x := range batch {
@@ -269,20 +293,29 @@ func answerArgs(owner int64, batch []*outbox.Settlement) ([]any, error) {
 		if err != nil {
 			return nil, fmt.Errorf("encode headers: %w", err)
 		}
-		ids[i], apps[i], attempts[i], statuses[i] = x.Entry.ID, x.Entry.App, int16(x.Entry.Attempt), int16(x.Answer.Status)
+		apps[i], statuses[i] = x.Entry.App, int16(x.Answer.Status)
 		headers[i], bodies[i], kinds[i], errs[i] = clean(string(encoded)), x.Answer.Body, clean(x.Answer.Kind), clean(x.Answer.Error)
 	}
-	return []any{owner, ids, attempts, apps, statuses, headers, bodies, kinds, errs}, nil
+	return []any{apps, statuses, headers, bodies, kinds, errs}, nil
 }
 
 func handlerArgs(owner int64, batch []*outbox.Settlement) []any {
 	n := len(batch)
-	ids, letters, attempts, handled := make([][16]byte, n), make([][16]byte, n), make([]int16, n), make([]bool, n)
+	letters, handled := make([][16]byte, n), make([]bool, n)
 	for i, x := range batch {
-		ids[i], letters[i], attempts[i] = x.Entry.ID, x.Entry.HandlerFor, int16(x.Entry.Attempt)
-		handled[i] = x.Outcome == outbox.Succeeded
+		letters[i], handled[i] = x.Entry.HandlerFor, x.Outcome == outbox.Succeeded
 	}
+	ids, attempts := attemptKeys(batch)
 	return []any{owner, ids, attempts, letters, handled}
+}
+
+// attemptKeys are the ids and numbers of attempts.
+func attemptKeys(batch []*outbox.Settlement) ([][16]byte, []int16) {
+	ids, attempts := make([][16]byte, len(batch)), make([]int16, len(batch))
+	for i, x := range batch {
+		ids[i], attempts[i] = x.Entry.ID, int16(x.Entry.Attempt)
+	}
+	return ids, attempts
 }
 
 func causes(batch []*outbox.Settlement) []string {
