@@ -221,6 +221,13 @@ func (l *line) fill(ctx context.Context, n int, app func(i int) (app, lane uuid.
 	return nil
 }
 
+// hangUp closes the connections. They are opened again when they are needed.
+func (l *line) hangUp() {
+	for _, pool := range []*pgxpool.Pool{l.own, l.pools.General, l.pools.Durable, l.pools.Fast} {
+		pool.Reset()
+	}
+}
+
 // reset empties what a run left behind.
 func (l *line) reset(ctx context.Context) error {
 	_, err := l.pools.General.Exec(ctx, `TRUNCATE outbox, executions, execution_bodies`)
