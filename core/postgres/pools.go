@@ -53,7 +53,7 @@ func hotSettings(s map[string]string) map[string]string {
 		s = map[string]string{}
 	}
 	s["plan_cache_mode"] = "force_generic_plan"
-	for _, off := range []string{"enable_seqscan", "enable_hashjoin", "enable_mergejoin"} {
+	for _, off := range []string{"enable_seqscan", "enable_bitmapscan", "enable_hashjoin", "enable_mergejoin"} {
 		s[off] = "off"
 	}
 	return s

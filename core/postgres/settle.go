@@ -26,8 +26,10 @@ const (
 	settleBodyArrays = `, $12::boolean[], $13::bytea[], $14::bytea[], $15::bytea[]`
 	settleBodyNames  = `, keep, body, response, logs`
 
-	// owner + 0 keeps the planner to the primary key: the index on owner holds every dead row of this node too.
-	settleFence = `o.id = x.id AND o.claims = x.claim AND o.owner + 0 = $1 AND o.state + 0 = 2
+	// owner + 0 keeps the planner to the primary key: the index on owner holds every dead row of this node too. ANY keeps it
+	// from walking over the whole of that, in the order of a join: it came to prefer that when a vacuum had found the table
+	// empty, and a settlement of 500 took 1.5 s instead of 20 ms until the next one.
+	settleFence = `o.id = ANY (ARRAY[x.id]) AND o.claims = x.claim AND o.owner + 0 = $1 AND o.state + 0 = 2
         AND EXISTS (SELECT 1 FROM nodes WHERE epoch = $1)`
 
 	settleReturns = `o.id, o.attempt, o.app, o.target, o.trigger, o.kind, o.depth, o.event_id, o.root_id, o.accepted_at,
