@@ -328,7 +328,7 @@ ORDER BY run_at LIMIT 500`
 
 	sqlOutboxBlock = `
 UPDATE outbox o SET state = 3, gate_seq = x.seq FROM unnest($1::uuid[], $2::bigint[]) AS x (id, seq)
-WHERE o.id = x.id AND o.state = 0 AND NOT o.gate_held`
+WHERE o.id = ANY (ARRAY[x.id]) AND o.state = 0 AND NOT o.gate_held`
 
 	sqlOutboxNextDue = `SELECT ceil(extract(epoch FROM min(run_at) - clock_timestamp()) * 1000)::bigint FROM outbox WHERE state = 0`
 )
