@@ -4,7 +4,6 @@ package plugins
 
 import (
 	"fmt"
-	"runtime/debug"
 	"slices"
 	"strings"
 
@@ -15,15 +14,10 @@ import (
 // builtin maps a plugin's name to what serves it until the host ends the process.
 var builtin = map[string]func(){
 	"engine/yaegi": func() {
-		// An endless recursion ends the process in any case; this way it takes a small machine's memory with it less far.
-		debug.SetMaxStack(maxStack)
+		yaegi.Bound()
 		engine.Serve(yaegi.New())
 	},
 }
-
-// maxStack bounds the stack of a goroutine in an engine, in bytes: enough for some ten thousand calls of a script's
-// functions within one another.
-const maxStack = 64 << 20
 
 // Names returns the names of all built-in plugins, sorted.
 func Names() []string {

@@ -14,11 +14,13 @@
 // not that it was handled. A run that handles several events at once finds them in Context.Batch.
 //
 // Globals live as long as the interpreter that holds them, which serves one call at a time; there may be several, and
-// they come and go, so globals are good for caches and for nothing else. Goroutines end with the call that started them.
+// they come and go, so globals are good for caches and for nothing else. Goroutines end with the call that started them, at
+// most a thousand may live at a time, and a panic in one fails the run.
 //
-// Scripts are written in Go 1.20: there is no range over numbers or functions, no min, max or clear, and the variables of
-// a loop are the same in all its rounds. They import this package and those of the standard library that only compute;
-// Context.Sleep stands for time.Sleep. encoding/json sees the fields of a script's types but calls MarshalJSON only on
+// Scripts are written in Go 1.22, without range over functions. What the interpreter would get wrong is refused, with what to
+// write instead: a loop variable that a function or pointer keeps and the loop's body changes, a defer that uses what a loop
+// around it declares, and a deferred call of a function value that the same function has made. Scripts import this package and
+// those of the standard library that only compute; Context.Sleep stands for time.Sleep. encoding/json sees the fields of a script's types but calls MarshalJSON only on
 // the value that it is given, never on what is inside, UnmarshalJSON not at all, and treats an embedded struct as a field
 // with its type's name. An error that was made of a nil pointer is nil, where Go would have an error that holds nil, and
 // errors.As and errors.Is see of errors of a script's own types neither the type nor what they wrap.

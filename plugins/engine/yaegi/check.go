@@ -18,9 +18,8 @@ import (
 )
 
 const (
-	// language is the newest Go whose forms the interpreter knows. It loops with one variable for all rounds, as this
-	// Go does.
-	language = "go1.20"
+	// language is the Go that scripts are written in. What the interpreter lacks of it is rewritten or refused.
+	language = "go1.22"
 	// findings bounds the diagnostics of a script: the first are what its author needs.
 	findings = 20
 	// sdkPath is what a script imports of ours.
@@ -29,11 +28,13 @@ const (
 
 // source is a script that was found to be well formed.
 type source struct {
-	name    string
-	text    string // as the interpreter has to read it
-	imports []string
-	spawns  bool // it has go statements
-	limit   int  // of an answer's body, in bytes
+	name     string
+	original string // as its author wrote it
+	text     string // as the interpreter has to read it
+	moved    shifts // from there to the original
+	imports  []string
+	limit    int    // of an answer's body, in bytes
+	watch    *watch // over the runs of its process
 }
 
 // check reads a script as the Go compiler would. The interpreter alone says little of what is wrong with a source, and
@@ -60,19 +61,19 @@ func check(files []engine.File) (*source, []engine.Diagnostic) {
 	if file.Name.Name != "main" {
 		c.add(file.Name.Pos(), "a script is of package main, not %s", file.Name.Name)
 	}
-	s := &source{name: c.name, imports: c.imports(file)}
+	s := &source{name: c.name, original: string(files[0].Data), imports: c.imports(file)}
+	var info *types.Info
 	if len(c.found) == 0 {
-		c.types(file)
+		info = c.types(file)
+	}
+	if len(c.found) == 0 {
+		l := &lowering{fset: c.fset, file: file, info: info, sizes: sizes, text: s.original, refuse: c.add}
+		l.rewrite()
+		s.text, s.moved = l.apply()
 	}
 	if len(c.found) > 0 {
 		return nil, c.found
 	}
-	s.text = lower(c.fset, file, string(files[0].Data))
-	ast.Inspect(file, func(n ast.Node) bool {
-		_, spawn := n.(*ast.GoStmt)
-		s.spawns = s.spawns || spawn
-		return true
-	})
 	return s, nil
 }
 
@@ -119,11 +120,13 @@ func (c *checker) imports(file *ast.File) []string {
 	return paths
 }
 
+var sizes = types.SizesFor("gc", "amd64")
+
 // types checks the script's types, and that it has a Handle that can be called.
-func (c *checker) types(file *ast.File) {
+func (c *checker) types(file *ast.File) *types.Info {
 	file.GoVersion = "" // a build constraint must not raise the language
 	config := types.Config{
-		GoVersion: language, Importer: symbols.Importer(), Sizes: types.SizesFor("gc", "amd64"),
+		GoVersion: language, Importer: symbols.Importer(), Sizes: sizes,
 		Error: func(err error) {
 			var e types.Error
 			if errors.As(err, &e) && !strings.HasPrefix(e.Msg, "\t") { // a tab begins a remark on the error before
@@ -131,15 +134,20 @@ func (c *checker) types(file *ast.File) {
 			}
 		},
 	}
-	pkg, _ := config.Check("main", c.fset, []*ast.File{file}, nil) // Error has its errors
+	info := &types.Info{
+		Types: map[ast.Expr]types.TypeAndValue{}, Defs: map[*ast.Ident]types.Object{}, Uses: map[*ast.Ident]types.Object{},
+		Selections: map[*ast.SelectorExpr]*types.Selection{},
+	}
+	pkg, _ := config.Check("main", c.fset, []*ast.File{file}, info) // Error has its errors
 	handle, ok := pkg.Scope().Lookup("Handle").(*types.Func)
 	if !ok {
 		c.add(file.Name.Pos(), "the script has no func Handle(ctx *picloud.Context) (any, error)")
-		return
+		return info
 	}
 	if !types.Identical(handle.Signature(), handleType) {
 		c.add(handle.Pos(), "Handle must be func Handle(ctx *picloud.Context) (any, error)")
 	}
+	return info
 }
 
 // handleType is the type of Handle.

@@ -11,6 +11,8 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/traefik/yaegi/interp"
@@ -37,21 +39,52 @@ type handleFunc = func(*picloud.Context) (any, error)
 // as it lives. yaegi then ends every running frame and every channel operation of the script. After that its functions
 // return zero values and no error, so it is never used again.
 type interpreter struct {
-	source *source
-	handle handleFunc
-	stop   context.CancelFunc
-	out    *output
-	used   time.Time
+	source   *source
+	handle   handleFunc
+	stop     context.CancelFunc
+	out      *output
+	used     time.Time
+	ready    atomic.Bool // its initialisers have ended
+	children children
+	inHost   atomic.Int32 // calls of the host that the script waits for
+
+	mu   sync.Mutex
+	over *fault.Fault // why it was stopped, where that was not the end of the run's time
 }
+
+// fail ends what the script does, for a reason that its author has to know. The first one counts.
+func (in *interpreter) fail(f *fault.Fault) {
+	in.mu.Lock()
+	if in.over == nil {
+		in.over = f
+	}
+	in.mu.Unlock()
+	in.stop()
+}
+
+func (in *interpreter) failed() *fault.Fault {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return in.over
+}
+
+// waits reports whether the script waits for the host.
+func (in *interpreter) waits() bool { return in.inHost.Load() > 0 && in.children.left() == nil }
 
 // build makes an interpreter and runs the script's initialisers. It ends when ctx does.
 func (s *source) build(ctx context.Context) (*interpreter, error) {
 	life, stop := context.WithCancel(context.Background())
 	in := &interpreter{source: s, stop: stop, out: &output{}}
 	abort := context.AfterFunc(ctx, stop)
+	s.watch.enter(in)
 	err := s.load(life, in)
+	s.watch.leave(in)
+	in.ready.Store(true)
 	if !abort() {
 		err = context.Cause(ctx)
+	}
+	if f := in.failed(); f != nil {
+		err = f
 	}
 	if err != nil {
 		stop()
@@ -72,6 +105,9 @@ func (s *source) load(life context.Context, in *interpreter) (err error) {
 	})
 	parked := make(chan struct{})
 	exports := in.out.exports(s.imports)
+	exports[runPath+"/run"] = symbols.Table{
+		"Go": reflect.ValueOf(in.spawn), "Size": reflect.ValueOf(size), "Grow": reflect.ValueOf(grow), "Add": reflect.ValueOf(add),
+	}
 	exports[parkPath+"/park"] = symbols.Table{"Park": reflect.ValueOf(func() { close(parked); <-life.Done() })}
 	if err := i.Use(exports); err != nil {
 		return err
@@ -107,39 +143,57 @@ func (noFiles) Open(name string) (fs.File, error) {
 	return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
 }
 
-// call runs Handle once. stopped says that ctx ended the run: then the interpreter is of no use any more and the other
-// results mean nothing.
-func (in *interpreter) call(ctx context.Context, inv *engine.Invocation) (a answer, err error, stopped bool) {
-	if in.source.spawns {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithCancel(ctx) // what Handle leaves behind must not sleep on
-		defer cancel()
-	}
+// call runs Handle once, and ends the goroutines that it leaves. stopped says that the interpreter is of no use any more:
+// if that is for the end of ctx, which over says, then the other results mean nothing.
+func (in *interpreter) call(ctx context.Context, inv *engine.Invocation) (a answer, stopped, over bool, err error) {
+	run, cancel := context.WithCancel(ctx) // what Handle leaves behind must not sleep on
+	defer cancel()
 	watch := context.AfterFunc(ctx, in.stop)
+	in.source.watch.enter(in)
+	defer in.source.watch.leave(in)
 	in.out.begin(inv)
-	a, err = in.handled(ctx, inv)
+	a, err = in.handled(run, inv)
+	if left := in.children.left(); left != nil {
+		stopped = true
+		in.stop()
+		cancel()
+		<-left
+	}
 	in.out.end()
-	return a, err, !watch()
+	over = !watch()
+	if f := in.failed(); f != nil && !over {
+		return a, true, false, f
+	}
+	return a, stopped || over, over, err
 }
 
 // handled calls Handle and makes an answer of what it returns, both under recover: values of a script can run its code.
 func (in *interpreter) handled(ctx context.Context, inv *engine.Invocation) (a answer, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			f := fault.New(fault.ScriptPanic, fault.Script, "the script panicked: %s", describe(p))
-			f.Detail = in.out.trace.take()
-			err = f
+			err = in.panicked(p, "the script panicked")
 		}
 	}()
-	value, err := in.handle(picloud.NewContext(&run{ctx, inv}, inv.ExecutionID, inv.Attempt, inv.Event, inv.Body))
+	value, err := in.handle(picloud.NewContext(&run{ctx, inv, &in.inHost}, inv.ExecutionID, inv.Attempt, inv.Event, inv.Body))
 	if err != nil {
 		return answer{}, picloud.Failed(err)
 	}
 	return newAnswer(value, in.source.limit)
 }
 
-// describe writes a panic's value; one from the interpreter may be a reflect.Value.
-func describe(p any) string {
+// panicked is the fault of a panic. One that is a fault comes from us.
+func (in *interpreter) panicked(p any, what string) *fault.Fault {
+	var f *fault.Fault
+	if err, ok := cause(p).(error); ok && errors.As(err, &f) {
+		return f
+	}
+	f = fault.New(fault.ScriptPanic, fault.Script, "%s: %s", what, describe(p))
+	f.Detail = in.source.locate(in.out.trace.take())
+	return f
+}
+
+// cause is what a script panicked with; what comes from the interpreter may be wrapped.
+func cause(p any) any {
 	var ip interp.Panic
 	if err, ok := p.(error); ok && errors.As(err, &ip) {
 		p = ip.Value
@@ -147,7 +201,12 @@ func describe(p any) string {
 	if v, ok := p.(reflect.Value); ok && v.IsValid() && v.CanInterface() {
 		p = v.Interface()
 	}
-	v := plain(p)
+	return p
+}
+
+// describe writes a panic's value.
+func describe(p any) string {
+	v := plain(cause(p))
 	switch kind := reflect.ValueOf(v).Kind(); kind {
 	case reflect.Map, reflect.Slice, reflect.Array, reflect.Struct, reflect.Pointer, reflect.Interface:
 		if _, ok := v.(error); ok {
@@ -164,13 +223,16 @@ func describe(p any) string {
 
 // run is the platform as a script sees it.
 type run struct {
-	ctx context.Context
-	inv *engine.Invocation
+	ctx    context.Context
+	inv    *engine.Invocation
+	inHost *atomic.Int32
 }
 
 func (r *run) Done() <-chan struct{} { return r.ctx.Done() }
 
 func (r *run) Call(service, method string, args []byte) ([]byte, error) {
+	r.inHost.Add(1)
+	defer r.inHost.Add(-1)
 	return r.inv.Call(r.ctx, service, method, args)
 }
 
@@ -193,6 +255,19 @@ func (r *run) Log(level, message string, data []any) {
 	r.inv.Log(l)
 }
 
+// locate puts the places of the author's text into what the interpreter says, which are those of the text that it reads.
+func (s *source) locate(text string) string {
+	return places.ReplaceAllStringFunc(text, func(at string) string {
+		m := places.FindStringSubmatch(at)
+		line, _ := strconv.Atoi(m[1])
+		column, _ := strconv.Atoi(m[2])
+		line, column = s.place(line, column)
+		return fmt.Sprintf("%d:%d: ", line, column)
+	})
+}
+
+var places = regexp.MustCompile(`(?m)^(\d+):(\d+): `)
+
 var position = regexp.MustCompile(`(?s)^(?:[\w./-]*?:)?(\d+):(\d+): (.*)$`)
 
 // diagnose finds the place in an error of the interpreter.
@@ -201,6 +276,7 @@ func (s *source) diagnose(err error) engine.Diagnostic {
 	if m := position.FindStringSubmatch(d.Message); m != nil {
 		d.Line, _ = strconv.Atoi(m[1])
 		d.Column, _ = strconv.Atoi(m[2])
+		d.Line, d.Column = s.place(d.Line, d.Column)
 		d.Message = m[3]
 	}
 	if errors.Is(err, context.DeadlineExceeded) {

@@ -1,6 +1,7 @@
 package yaegi
 
 import (
+	"bytes"
 	"encoding"
 	"encoding/json"
 	"fmt"
@@ -30,6 +31,9 @@ func (o *output) exports(imports []string) interp.Exports {
 			table = jsonTable()
 			methods.add(table, marshaling, "Marshal", "MarshalIndent")
 			exports[exportKey("encoding")] = symbols.For("encoding") // the interpreter finds TextMarshaler there
+		case "strings", "bytes":
+			table = maps.Clone(table)
+			table["Repeat"] = repeats[path]
 		}
 		exports[exportKey(path)] = table
 	}
@@ -47,6 +51,12 @@ func exportKey(path string) string {
 		return "fmt//fmt"
 	}
 	return path + "/" + name
+}
+
+// repeats are functions that make much of little: memory that cannot be had would end the process.
+var repeats = map[string]reflect.Value{
+	"strings": reflect.ValueOf(func(s string, count int) string { return strings.Repeat(s, size(count, max(1, len(s)))) }),
+	"bytes":   reflect.ValueOf(func(b []byte, count int) []byte { return bytes.Repeat(b, size(count, max(1, len(b)))) }),
 }
 
 // methodTypes says for functions which interfaces their arguments may implement: the interpreter hands a script's value

@@ -21,6 +21,7 @@ func New() engine.Engine { return &scripts{bundles: map[string]*pool{}} }
 
 // scripts holds the loaded bundles of one process.
 type scripts struct {
+	watch   watch
 	mu      sync.RWMutex
 	bundles map[string]*pool
 }
@@ -42,6 +43,7 @@ func (s *scripts) Load(ctx context.Context, b engine.Bundle) (engine.Loaded, err
 	if len(found) > 0 {
 		return engine.Loaded{Diagnostics: found}, compileFault(found[0])
 	}
+	src.watch = &s.watch
 	if src.limit = b.Limits.BodyBytes; src.limit <= 0 {
 		src.limit = bodyLimit
 	}
@@ -93,13 +95,13 @@ func (s *scripts) Invoke(ctx context.Context, inv *engine.Invocation, out engine
 	if err != nil {
 		return err
 	}
-	answer, err, stopped := in.call(ctx, inv)
-	if stopped || p.src.spawns { // a goroutine may have outlived Handle, and ends with the interpreter only
+	answer, stopped, over, err := in.call(ctx, inv)
+	if stopped {
 		p.discard(in)
 	} else {
 		p.put(in)
 	}
-	if stopped {
+	if over {
 		return endOf(ctx)
 	}
 	if err != nil {

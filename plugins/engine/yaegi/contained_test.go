@@ -1,0 +1,90 @@
+package yaegi_test
+
+import (
+	"context"
+	"runtime"
+	"runtime/metrics"
+	"testing"
+	"time"
+
+	"github.com/picloud/picloud/plugins/engine/yaegi"
+	"github.com/picloud/picloud/sdk/fault"
+)
+
+// What would end the process of a Go program, or take all of a machine, ends the run that does it, with a name: the next
+// call works, and another script goes on meanwhile.
+func TestContained(t *testing.T) {
+	e := yaegi.New()
+	load(t, e, "neighbour", script(nil, `n := 0; for i := 0; i < 1000; i++ { n += i }; return n, nil`))
+	for name, c := range map[string]struct {
+		imports []string
+		body    string
+		kind    fault.Kind
+	}{
+		"recursion":               {nil, `return down(1), nil`, fault.Limit},
+		"recursion in a closure":  {nil, `var f func(int) int; f = func(n int) int { return f(n+1) + 1 }; return f(1), nil`, fault.Limit},
+		"recursion of two":        {nil, `return ping(1), nil`, fault.Limit},
+		"recursion and recover":   {nil, `defer func() { recover() }(); return down(1), nil`, fault.Limit},
+		"append":                  {nil, `var a [][]byte; for { a = append(a, make([]byte, 1<<20)) }`, fault.Limit},
+		"small appends":           {nil, `var a []int; for { a = append(a, 1) }`, fault.Limit},
+		"growing text":            {nil, `s := "x"; for { s += s }`, fault.Limit},
+		"growing slice":           {nil, `a := []byte("x"); for { a = append(a, a...) }`, fault.Limit},
+		"growing map":             {nil, `m := map[int]string{}; for i := 0; ; i++ { m[i] = "some text" }`, fault.Limit},
+		"one large value":         {nil, `n := 16; return len(make([]byte, n<<30)), nil`, fault.Limit},
+		"one large map":           {nil, `n := 1; return len(make(map[int]int, n<<40)), nil`, fault.Limit},
+		"repeat":                  {[]string{"strings"}, `return len(strings.Repeat("x", 16<<30)), nil`, fault.Limit},
+		"repeat, caught":          {[]string{"bytes"}, `func() { defer func() { recover() }(); bytes.Repeat([]byte("x"), 16<<30) }(); return 1, nil`, ""},
+		"panic in a goroutine":    {nil, `go func() { panic("beside") }(); select {}`, fault.ScriptPanic},
+		"nil map in a goroutine":  {nil, `go func() { var m map[string]int; m["a"] = 1 }(); select {}`, fault.ScriptPanic},
+		"goroutine bomb":          {nil, `for { go func() { <-make(chan int) }() }`, fault.Limit},
+		"goroutine tree":          {nil, `tree(); select {}`, fault.Limit},
+		"recursion beside":        {nil, `go down(1); select {}`, fault.Limit},
+		"memory beside":           {nil, `go func() { var a [][]byte; for { a = append(a, make([]byte, 1<<20)) } }(); select {}`, fault.Limit},
+		"goroutine left looping":  {nil, `go func() { for {} }(); return 1, nil`, ""},
+		"goroutine left sleeping": {[]string{"time"}, `go func() { ctx.Sleep(time.Hour) }(); return 1, nil`, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			load(t, e, name, script(c.imports, "if ctx.Request.Body[0] == 'g' { return 1, nil }\n"+c.body)+`
+func down(n int) int { return down(n+1) + 1 }
+func ping(n int) int { return pong(n+1) + 1 }
+func pong(n int) int { return ping(n+1) + 1 }
+func tree() { go tree(); go tree(); <-make(chan int) }
+`)
+			for range 3 {
+				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+				_, err := invoke(ctx, e, name, "stop")
+				cancel()
+				switch f := fault.From(err); {
+				case c.kind == "" && err != nil, c.kind != "" && (f == nil || f.Kind != c.kind || f.Origin != fault.Script):
+					t.Fatalf("%+v", f)
+				}
+				for _, again := range []string{name, "neighbour"} {
+					if _, err := invoke(t.Context(), e, again, "go"); err != nil {
+						t.Fatalf("the next call of %s: %v", again, err)
+					}
+				}
+			}
+		})
+	}
+}
+
+// Initialisers are contained like runs.
+func TestContainedInitialisers(t *testing.T) {
+	defer func() { // what was stopped unwinds beside, and is gone when its stack is
+		stacks := []metrics.Sample{{Name: "/memory/classes/heap/stacks:bytes"}}
+		for metrics.Read(stacks); stacks[0].Value.Uint64() > 16<<20; metrics.Read(stacks) {
+			runtime.GC()
+		}
+	}()
+	for name, c := range map[string]string{
+		"recursion": "var x = down(1)\nfunc down(n int) int { return down(n+1) + 1 }\n",
+		"append":    "var x = fill()\nfunc fill() int { var a [][]byte; for { a = append(a, make([]byte, 1<<20)) } }\n",
+		"goroutine": "func init() { go func() { select {} }() }\n",
+		"panic":     "func init() { c := make(chan int); go func() { panic(\"beside\") }(); <-c }\n",
+	} {
+		_, err := yaegi.New().Load(t.Context(), bundle(name, script(nil, "return 1, nil")+c))
+		if f := fault.From(err); f == nil || f.Kind != fault.Compile || f.Origin != fault.Script {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

@@ -1,0 +1,136 @@
+package yaegi
+
+import (
+	"runtime"
+	"runtime/debug"
+	"runtime/metrics"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/picloud/picloud/sdk/fault"
+)
+
+// Bounds on what the runs in a process take together. They end long before the process would: an endless recursion takes
+// stackLimit within a tenth of a second, a loop that appends reaches heapLimit in milliseconds.
+const (
+	heapLimit  = 160 << 20 // bytes of living objects, and of dead ones that are not collected yet
+	liveLimit  = 112 << 20 // bytes of what was found to live; close to the collector's limit it would do little but collect
+	stackLimit = 64 << 20  // bytes of stacks
+)
+
+// Bound sets the limits of the process that hold where the watch comes too late: a stack may have four times what the runs
+// may have together, and the collector works harder the closer the heap comes to its limit, so that what is beyond it lives.
+func Bound() {
+	debug.SetMaxStack(4 * stackLimit)
+	debug.SetMemoryLimit(heapLimit * 7 / 8)
+}
+
+const (
+	watchEvery = 5 * time.Millisecond
+	watchIdle  = 50 // looks without a run until the watch sleeps
+)
+
+// watch ends runs that take more memory than they may. What one of them takes cannot be told from what others do, so it
+// ends the one that has been at it for the longest, and does not count those that wait for the host. Safe for concurrent
+// use.
+type watch struct {
+	mu    sync.Mutex
+	runs  []*interpreter // the first began first
+	awake bool
+	left  int // looks for which what was ended last is waited for
+}
+
+func (w *watch) enter(in *interpreter) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.runs = append(w.runs, in)
+	if !w.awake {
+		w.awake = true
+		go w.look()
+	}
+}
+
+func (w *watch) leave(in *interpreter) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if i := slices.Index(w.runs, in); i >= 0 {
+		w.runs = slices.Delete(w.runs, i, i+1)
+	}
+}
+
+// look looks at the process while there are runs.
+func (w *watch) look() {
+	tick := time.NewTicker(watchEvery)
+	defer tick.Stop()
+	used := []metrics.Sample{
+		{Name: "/memory/classes/heap/objects:bytes"}, {Name: "/gc/heap/live:bytes"}, {Name: "/memory/classes/heap/stacks:bytes"},
+	}
+	for idle := 0; ; <-tick.C {
+		if idle++; w.busy() {
+			idle = 0
+		}
+		if idle > watchIdle && w.sleep() {
+			return
+		}
+		if idle > 0 {
+			continue
+		}
+		metrics.Read(used)
+		f := excess(used[0].Value.Uint64(), used[1].Value.Uint64(), used[2].Value.Uint64())
+		if f != nil && w.forgive() {
+			runtime.GC() // it makes stacks half as large at a time
+			continue
+		}
+		w.judge(f)
+	}
+}
+
+// excess is the fault of whoever takes too much; nil: all is well.
+func excess(heap, live, stacks uint64) *fault.Fault {
+	switch {
+	case stacks > stackLimit:
+		return fault.New(fault.Limit, fault.Script, "the script's calls are nested too deeply: its stacks take more than %d MB", stackLimit>>20)
+	case heap > heapLimit, live > liveLimit:
+		return fault.New(fault.Limit, fault.Script, "the script takes more than %d MB of memory", liveLimit>>20)
+	}
+	return nil
+}
+
+func (w *watch) busy() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.runs) > 0
+}
+
+// sleep ends the watch unless a run has begun.
+func (w *watch) sleep() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.awake = len(w.runs) > 0
+	return !w.awake
+}
+
+// patience is how many looks what was ended has to unwind and be collected. Until then nobody else is blamed for it.
+const patience = 100
+
+// forgive reports whether an excess may be of what was ended already.
+func (w *watch) forgive() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.left--
+	return w.left >= 0
+}
+
+// judge ends a run for f; nil: what was ended is gone.
+func (w *watch) judge(f *fault.Fault) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if f == nil || len(w.runs) == 0 {
+		w.left = 0
+		return
+	}
+	guilty := max(0, slices.IndexFunc(w.runs, func(in *interpreter) bool { return !in.waits() }))
+	w.runs[guilty].fail(f)
+	w.left = patience
+}
