@@ -7,15 +7,21 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/picloud/picloud/plugins/engine/starlark"
 	"github.com/picloud/picloud/plugins/engine/yaegi"
 	"github.com/picloud/picloud/sdk/engine"
+	"github.com/picloud/picloud/sdk/watch"
 )
 
 // builtin maps a plugin's name to what serves it until the host ends the process.
 var builtin = map[string]func(){
 	"engine/yaegi": func() {
-		yaegi.Bound()
+		watch.Bound()
 		engine.Serve(yaegi.New())
+	},
+	"engine/starlark": func() {
+		watch.Bound()
+		engine.Serve(starlark.New())
 	},
 }
 

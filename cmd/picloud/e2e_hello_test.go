@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -124,5 +125,30 @@ func refusals(t *testing.T, n *instance) {
 	var versions struct{ Items []any }
 	if err := json.Unmarshal([]byte(n.command("scripts", "versions", "kept")), &versions); err != nil || len(versions.Items) != 1 {
 		t.Errorf("versions of kept: %v, %v", versions, err)
+	}
+}
+
+// Scripts in another language are found by their extension, and served like those in Go.
+func TestStarlark(t *testing.T) {
+	t.Parallel()
+	n := start(t, setup{command: "dev", data: coretest.DataDir(t)})
+	file := filepath.Join(t.TempDir(), "total.star")
+	source := "def handle(ctx):\n    print(\"summing\")\n    return {\"total\": sum_of(ctx.request.json()[\"lines\"])}\n\n" +
+		"def sum_of(lines):\n    total = 0\n    for l in lines:\n        total += l[\"count\"]\n    return total\n"
+	if err := os.WriteFile(file, []byte(source), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	n.command("deploy", file, "--route", "POST /total")
+	if r := n.must("POST", "/total", []byte(`{"lines":[{"count":2},{"count":3}]}`)); r.status != 200 || string(r.body) != `{"total":5}` {
+		t.Errorf("%s", r)
+	}
+	if r := n.must("POST", "/total", []byte(`{"lines":[{}]}`)); r.status != 502 || !strings.Contains(string(r.body), "script_error") {
+		t.Errorf("%s", r)
+	}
+	if err := os.WriteFile(file, []byte("def handle(ctx):\n    return nothing\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if code, _, errs := n.cli("deploy", file); code == 0 || !strings.Contains(errs, "total.star:2:12: undefined: nothing") {
+		t.Errorf("%d %s", code, errs)
 	}
 }

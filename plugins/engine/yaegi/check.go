@@ -15,6 +15,7 @@ import (
 
 	"github.com/picloud/picloud/plugins/engine/yaegi/symbols"
 	"github.com/picloud/picloud/sdk/engine"
+	"github.com/picloud/picloud/sdk/watch"
 )
 
 const (
@@ -33,8 +34,8 @@ type source struct {
 	text     string // as the interpreter has to read it
 	moved    shifts // from there to the original
 	imports  []string
-	limit    int    // of an answer's body, in bytes
-	watch    *watch // over the runs of its process
+	limit    int          // of an answer's body, in bytes
+	watch    *watch.Watch // over the runs of its process
 }
 
 // check reads a script as the Go compiler would. The interpreter alone says little of what is wrong with a source, and

@@ -70,9 +70,9 @@ func tree() { go tree(); go tree(); <-make(chan int) }
 
 // Initialisers are contained like runs.
 func TestContainedInitialisers(t *testing.T) {
-	defer func() { // what was stopped unwinds beside, and is gone when its stack is
-		stacks := []metrics.Sample{{Name: "/memory/classes/heap/stacks:bytes"}}
-		for metrics.Read(stacks); stacks[0].Value.Uint64() > 16<<20; metrics.Read(stacks) {
+	defer func() { // what was stopped ends beside, and has when its stack and what it held are gone
+		used := []metrics.Sample{{Name: "/memory/classes/heap/stacks:bytes"}, {Name: "/gc/heap/live:bytes"}}
+		for metrics.Read(used); used[0].Value.Uint64() > 16<<20 || used[1].Value.Uint64() > 64<<20; metrics.Read(used) {
 			runtime.GC()
 		}
 	}()

@@ -21,6 +21,7 @@ import (
 	"github.com/picloud/picloud/sdk/engine"
 	"github.com/picloud/picloud/sdk/fault"
 	"github.com/picloud/picloud/sdk/picloud"
+	"github.com/picloud/picloud/sdk/script"
 )
 
 // The function that an interpreter waits in, and the program that calls it: a package of its own, so that nothing that
@@ -52,8 +53,8 @@ type interpreter struct {
 	over *fault.Fault // why it was stopped, where that was not the end of the run's time
 }
 
-// fail ends what the script does, for a reason that its author has to know. The first one counts.
-func (in *interpreter) fail(f *fault.Fault) {
+// Fail ends what the script does, for a reason that its author has to know. The first one counts.
+func (in *interpreter) Fail(f *fault.Fault) {
 	in.mu.Lock()
 	if in.over == nil {
 		in.over = f
@@ -68,17 +69,17 @@ func (in *interpreter) failed() *fault.Fault {
 	return in.over
 }
 
-// waits reports whether the script waits for the host.
-func (in *interpreter) waits() bool { return in.inHost.Load() > 0 && in.children.left() == nil }
+// Waits reports whether the script waits for the host.
+func (in *interpreter) Waits() bool { return in.inHost.Load() > 0 && in.children.left() == nil }
 
 // build makes an interpreter and runs the script's initialisers. It ends when ctx does.
 func (s *source) build(ctx context.Context) (*interpreter, error) {
 	life, stop := context.WithCancel(context.Background())
 	in := &interpreter{source: s, stop: stop, out: &output{}}
 	abort := context.AfterFunc(ctx, stop)
-	s.watch.enter(in)
+	s.watch.Enter(in)
 	err := s.load(life, in)
-	s.watch.leave(in)
+	s.watch.Leave(in)
 	in.ready.Store(true)
 	if !abort() {
 		err = context.Cause(ctx)
@@ -145,12 +146,12 @@ func (noFiles) Open(name string) (fs.File, error) {
 
 // call runs Handle once, and ends the goroutines that it leaves. stopped says that the interpreter is of no use any more:
 // if that is for the end of ctx, which over says, then the other results mean nothing.
-func (in *interpreter) call(ctx context.Context, inv *engine.Invocation) (a answer, stopped, over bool, err error) {
+func (in *interpreter) call(ctx context.Context, inv *engine.Invocation) (a script.Answer, stopped, over bool, err error) {
 	run, cancel := context.WithCancel(ctx) // what Handle leaves behind must not sleep on
 	defer cancel()
 	watch := context.AfterFunc(ctx, in.stop)
-	in.source.watch.enter(in)
-	defer in.source.watch.leave(in)
+	in.source.watch.Enter(in)
+	defer in.source.watch.Leave(in)
 	in.out.begin(inv)
 	a, err = in.handled(run, inv)
 	if left := in.children.left(); left != nil {
@@ -168,7 +169,7 @@ func (in *interpreter) call(ctx context.Context, inv *engine.Invocation) (a answ
 }
 
 // handled calls Handle and makes an answer of what it returns, both under recover: values of a script can run its code.
-func (in *interpreter) handled(ctx context.Context, inv *engine.Invocation) (a answer, err error) {
+func (in *interpreter) handled(ctx context.Context, inv *engine.Invocation) (a script.Answer, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = in.panicked(p, "the script panicked")
@@ -176,9 +177,9 @@ func (in *interpreter) handled(ctx context.Context, inv *engine.Invocation) (a a
 	}()
 	value, err := in.handle(picloud.NewContext(&run{ctx, inv, &in.inHost}, inv.ExecutionID, inv.Attempt, inv.Event, inv.Body))
 	if err != nil {
-		return answer{}, picloud.Failed(err)
+		return script.Answer{}, picloud.Failed(err)
 	}
-	return newAnswer(value, in.source.limit)
+	return script.NewAnswer(value, in.source.limit, marshal)
 }
 
 // panicked is the fault of a panic. One that is a fault comes from us.

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/picloud/picloud/sdk/fault"
+	"github.com/picloud/picloud/sdk/script"
 )
 
 const (
@@ -43,7 +44,7 @@ func (p *pool) get(ctx context.Context) (*interpreter, error) {
 		select {
 		case p.room <- struct{}{}:
 		case <-ctx.Done():
-			return nil, endOf(ctx)
+			return nil, script.EndOf(ctx)
 		}
 	}
 	p.mu.Lock()
@@ -58,7 +59,7 @@ func (p *pool) get(ctx context.Context) (*interpreter, error) {
 	if err != nil {
 		<-p.room
 		if ctx.Err() != nil {
-			return nil, endOf(ctx)
+			return nil, script.EndOf(ctx)
 		}
 		return nil, fault.New(fault.ScriptError, fault.Script, "the script's initialisers failed: %v", err)
 	}

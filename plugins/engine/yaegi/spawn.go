@@ -48,18 +48,18 @@ func (c *children) left() <-chan struct{} {
 // spawn runs f beside the script. In Go a panic there, or too many of them, would end the process; here it ends the run.
 func (in *interpreter) spawn(f func()) {
 	if !in.ready.Load() { // blocked there, nothing would end it
-		in.fail(fault.New(fault.Compile, fault.Script, "the script's initialisers start a goroutine: start it in Handle"))
+		in.Fail(fault.New(fault.Compile, fault.Script, "the script's initialisers start a goroutine: start it in Handle"))
 		return
 	}
 	if !in.children.add() {
-		in.fail(fault.New(fault.Limit, fault.Script, "the script has more than %d goroutines at a time", maxChildren))
+		in.Fail(fault.New(fault.Limit, fault.Script, "the script has more than %d goroutines at a time", maxChildren))
 		return
 	}
 	go func() {
 		defer in.children.done()
 		defer func() {
 			if p := recover(); p != nil {
-				in.fail(in.panicked(p, "the script panicked in a goroutine"))
+				in.Fail(in.panicked(p, "the script panicked in a goroutine"))
 			}
 		}()
 		f()

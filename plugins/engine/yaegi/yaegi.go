@@ -6,12 +6,13 @@ package yaegi
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 
 	"github.com/picloud/picloud/sdk/engine"
 	"github.com/picloud/picloud/sdk/fault"
 	"github.com/picloud/picloud/sdk/picloud"
+	"github.com/picloud/picloud/sdk/script"
+	"github.com/picloud/picloud/sdk/watch"
 )
 
 //go:generate go run ./internal/gensymbols
@@ -21,7 +22,7 @@ func New() engine.Engine { return &scripts{bundles: map[string]*pool{}} }
 
 // scripts holds the loaded bundles of one process.
 type scripts struct {
-	watch   watch
+	watch   watch.Watch
 	mu      sync.RWMutex
 	bundles map[string]*pool
 }
@@ -41,11 +42,11 @@ func (s *scripts) Load(ctx context.Context, b engine.Bundle) (engine.Loaded, err
 	}
 	src, found := check(b.Files)
 	if len(found) > 0 {
-		return engine.Loaded{Diagnostics: found}, compileFault(found[0])
+		return engine.Loaded{Diagnostics: found}, script.CompileFault(found[0])
 	}
 	src.watch = &s.watch
 	if src.limit = b.Limits.BodyBytes; src.limit <= 0 {
-		src.limit = bodyLimit
+		src.limit = script.BodyLimit
 	}
 	first, err := src.build(ctx)
 	if errors.Is(err, context.Canceled) {
@@ -53,7 +54,7 @@ func (s *scripts) Load(ctx context.Context, b engine.Bundle) (engine.Loaded, err
 	}
 	if err != nil {
 		d := src.diagnose(err)
-		return engine.Loaded{Diagnostics: []engine.Diagnostic{d}}, compileFault(d)
+		return engine.Loaded{Diagnostics: []engine.Diagnostic{d}}, script.CompileFault(d)
 	}
 	p := newPool(src, b.Limits.Pool, first)
 	s.mu.Lock()
@@ -64,12 +65,6 @@ func (s *scripts) Load(ctx context.Context, b engine.Bundle) (engine.Loaded, err
 	}
 	s.bundles[b.Hash] = p
 	return engine.Loaded{}, nil
-}
-
-func compileFault(d engine.Diagnostic) *fault.Fault {
-	f := fault.New(fault.Compile, fault.Script, "%s:%d:%d: %s", d.File, d.Line, d.Column, d.Message)
-	f.Fatal = true
-	return f
 }
 
 // Unload forgets a bundle.
@@ -102,24 +97,10 @@ func (s *scripts) Invoke(ctx context.Context, inv *engine.Invocation, out engine
 		p.put(in)
 	}
 	if over {
-		return endOf(ctx)
+		return script.EndOf(ctx)
 	}
 	if err != nil {
 		return err
 	}
-	if err := out.Head(answer.head); err != nil {
-		return fmt.Errorf("send head: %w", err)
-	}
-	if _, err := out.Write(answer.body); err != nil {
-		return fmt.Errorf("send body: %w", err)
-	}
-	return nil
-}
-
-// endOf says why a run was stopped.
-func endOf(ctx context.Context) error {
-	if context.Cause(ctx) == context.DeadlineExceeded {
-		return fault.New(fault.Deadline, fault.Script, "the script did not finish in time")
-	}
-	return fault.New(fault.Cancelled, fault.Platform, "the run was cancelled")
+	return answer.Send(out)
 }

@@ -22,10 +22,11 @@ import (
 	"github.com/picloud/picloud/sdk/engine"
 	"github.com/picloud/picloud/sdk/event"
 	"github.com/picloud/picloud/sdk/fault"
+	"github.com/picloud/picloud/sdk/watch"
 )
 
 func TestMain(m *testing.M) {
-	yaegi.Bound() // as the process of the engine
+	watch.Bound() // as the process of the engine
 	goleak.VerifyTestMain(m)
 }
 

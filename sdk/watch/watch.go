@@ -1,4 +1,6 @@
-package yaegi
+// Package watch ends the runs of an engine's process that take more memory than they may, before the process would end for
+// it. It is for engines whose scripts can take memory faster than anything inside them counts.
+package watch
 
 import (
 	"runtime"
@@ -31,36 +33,46 @@ const (
 	watchIdle  = 50 // looks without a run until the watch sleeps
 )
 
-// watch ends runs that take more memory than they may. What one of them takes cannot be told from what others do, so it
-// ends the one that has been at it for the longest, and does not count those that wait for the host. Safe for concurrent
+// Run is what can be ended.
+type Run interface {
+	// Fail ends the run, for a reason that its author has to know. It must not block.
+	Fail(*fault.Fault)
+	// Waits reports whether the run waits for the host, so that it takes nothing more.
+	Waits() bool
+}
+
+// Watch looks at the memory of the process while there are runs. What one of them takes cannot be told from what others do,
+// so it ends the one that has been at it for the longest, but for those that wait. The zero Watch is ready. Safe for concurrent
 // use.
-type watch struct {
+type Watch struct {
 	mu    sync.Mutex
-	runs  []*interpreter // the first began first
+	runs  []Run // the first began first
 	awake bool
 	left  int // looks for which what was ended last is waited for
 }
 
-func (w *watch) enter(in *interpreter) {
+// Enter begins to look at a run, until Leave.
+func (w *Watch) Enter(r Run) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.runs = append(w.runs, in)
+	w.runs = append(w.runs, r)
 	if !w.awake {
 		w.awake = true
 		go w.look()
 	}
 }
 
-func (w *watch) leave(in *interpreter) {
+// Leave ends what Enter began.
+func (w *Watch) Leave(r Run) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if i := slices.Index(w.runs, in); i >= 0 {
+	if i := slices.Index(w.runs, r); i >= 0 {
 		w.runs = slices.Delete(w.runs, i, i+1)
 	}
 }
 
 // look looks at the process while there are runs.
-func (w *watch) look() {
+func (w *Watch) look() {
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
 	used := []metrics.Sample{
@@ -97,14 +109,14 @@ func excess(heap, live, stacks uint64) *fault.Fault {
 	return nil
 }
 
-func (w *watch) busy() bool {
+func (w *Watch) busy() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return len(w.runs) > 0
 }
 
 // sleep ends the watch unless a run has begun.
-func (w *watch) sleep() bool {
+func (w *Watch) sleep() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.awake = len(w.runs) > 0
@@ -115,7 +127,7 @@ func (w *watch) sleep() bool {
 const patience = 100
 
 // forgive reports whether an excess may be of what was ended already.
-func (w *watch) forgive() bool {
+func (w *Watch) forgive() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.left--
@@ -123,14 +135,14 @@ func (w *watch) forgive() bool {
 }
 
 // judge ends a run for f; nil: what was ended is gone.
-func (w *watch) judge(f *fault.Fault) {
+func (w *Watch) judge(f *fault.Fault) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if f == nil || len(w.runs) == 0 {
 		w.left = 0
 		return
 	}
-	guilty := max(0, slices.IndexFunc(w.runs, func(in *interpreter) bool { return !in.waits() }))
-	w.runs[guilty].fail(f)
+	guilty := max(0, slices.IndexFunc(w.runs, func(r Run) bool { return !r.Waits() }))
+	w.runs[guilty].Fail(f)
 	w.left = patience
 }
