@@ -128,6 +128,19 @@ func refusals(t *testing.T, n *instance) {
 	}
 }
 
+// What a script needs of the machine it has in its process, which cannot open files.
+func TestTimeZones(t *testing.T) {
+	t.Parallel()
+	n := start(t, setup{command: "dev", data: coretest.DataDir(t)})
+	n.command("deploy", script(t, "zone", `
+	zone, err := time.LoadLocation("Europe/Berlin")
+	if err != nil {
+		return nil, err
+	}
+	return time.Unix(0, 0).In(zone).Format("15:04"), nil`, "time"), "--route", "GET /zone")
+	n.expect("/zone", http.StatusOK, `"01:00"`)
+}
+
 // Scripts in another language are found by their extension, and served like those in Go.
 func TestStarlark(t *testing.T) {
 	t.Parallel()

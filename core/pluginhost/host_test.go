@@ -54,10 +54,10 @@ func servePlugin(name string) {
 		if err := os.WriteFile(arg, []byte(strconv.Itoa(os.Getpid())), 0o600); err != nil {
 			panic(err)
 		}
-		select {}
+		stay()
 	case "engine/junk": // stays: how it ended would be said before what it said
 		os.Stdout.WriteString("good morning\n")
-		select {}
+		stay()
 	case "engine/sad":
 		os.Stderr.WriteString("there is no fuel\n")
 		os.Exit(4)
@@ -66,11 +66,20 @@ func servePlugin(name string) {
 	case "engine/talker":
 		engine.Serve(talker{os.Stderr})
 	case "engine/parent":
-		engine.Serve(parent{})
+		engine.ServeUnconfined(parent{})
+	case "engine/thief":
+		engine.Serve(thief{})
+	case "engine/hog":
+		engine.Serve(hog{})
+	case "engine/open":
+		engine.ServeUnconfined(thief{})
 	case "engine/idle":
-		select {}
+		stay()
 	}
 }
+
+// stay does nothing until the process is ended. A select without cases would be seen as a deadlock where nothing else runs.
+func stay() { <-time.After(time.Hour) }
 
 // surroundings answers with what a plugin can see of where it runs.
 type surroundings struct{ enginetest.Puppet }

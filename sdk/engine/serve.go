@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"runtime"
 	"runtime/debug"
@@ -42,12 +43,38 @@ const headroom = 16 << 20
 
 // Serve runs an engine as a plugin process. The process exits with its session: a host that was killed leaves none
 // behind, even where the kernel does not see to it and a run ignores its end.
+//
+// On Linux it is confined: it has 1 GB of memory, and from the opening of the session on, before the first Load, it can neither
+// open files or sockets nor start or touch other processes. What the engine needs of those it has to have by then. A process
+// that cannot be confined ends.
 func Serve(e Engine) {
+	if err := limit(); err != nil {
+		giveUp(err)
+	}
+	serve(e, confine)
+}
+
+// ServeUnconfined is Serve for an engine that needs files or processes while it runs scripts. Nothing but itself keeps its
+// scripts from them.
+func ServeUnconfined(e Engine) { serve(e, func() error { return nil }) }
+
+// giveUp ends the process; the host reads why.
+func giveUp(err error) {
+	fmt.Fprintln(os.Stderr, err)
+	os.Exit(1)
+}
+
+func serve(e Engine, begun func() error) {
 	ballast := make([]byte, headroom) // is never touched, so takes no memory: it counts as living
 	defer runtime.KeepAlive(ballast)
 	orphaned := time.AfterFunc(sessionLimit, func() { os.Exit(1) })
 	s := newServer(e)
-	s.begun = func() { orphaned.Stop() }
+	s.begun = func() {
+		orphaned.Stop()
+		if err := begun(); err != nil {
+			giveUp(err)
+		}
+	}
 	s.ended = func() { os.Exit(0) }
 	goplugin.Serve(&goplugin.ServeConfig{
 		HandshakeConfig:  plugin.Handshake,

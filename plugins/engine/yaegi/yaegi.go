@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	_ "time/tzdata" // the process cannot open the machine's
 
 	"github.com/picloud/picloud/sdk/engine"
 	"github.com/picloud/picloud/sdk/fault"
