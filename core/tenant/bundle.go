@@ -8,9 +8,9 @@ import (
 	"github.com/picloud/picloud/sdk/engine"
 )
 
-// BundleHash identifies what an engine loads: the files with their names and order, the SDK version and the limits.
+// BundleHash identifies what an engine loads: the files with their names and order, the modules, the SDK version and the limits.
 // Every part is preceded by its length, so that no two bundles run together into the same bytes.
-func BundleHash(files []engine.File, sdkVersion string, limits engine.Limits) string {
+func BundleHash(files []engine.File, modules []engine.Module, sdkVersion string, limits engine.Limits) string {
 	h := sha256.New()
 	number := func(n int) {
 		var b [8]byte
@@ -22,13 +22,23 @@ func BundleHash(files []engine.File, sdkVersion string, limits engine.Limits) st
 		h.Write(s)
 	}
 	text([]byte(sdkVersion))
-	for _, n := range []int{limits.Pool, limits.LogLines, limits.LogBytes, limits.BodyBytes} {
+	for _, n := range []int{
+		limits.Pool, limits.LogLines, limits.LogBytes, limits.BodyBytes, limits.Memory, int(limits.CPU), limits.Goroutines,
+	} {
 		number(n)
 	}
-	number(len(files))
-	for _, f := range files {
-		text([]byte(f.Name))
-		text(f.Data)
+	program := func(files []engine.File) {
+		number(len(files))
+		for _, f := range files {
+			text([]byte(f.Name))
+			text(f.Data)
+		}
+	}
+	program(files)
+	number(len(modules))
+	for _, m := range modules {
+		text([]byte(m.Name))
+		program(m.Files)
 	}
 	return hex.EncodeToString(h.Sum(nil))
 }

@@ -30,29 +30,48 @@ func infoFromWire(m *enginev1.DescribeResponse) Info {
 }
 
 func bundleToWire(b Bundle) *enginev1.LoadRequest {
-	m := &enginev1.LoadRequest{Hash: b.Hash, Script: b.Script, Limits: &enginev1.Limits{
-		Pool: int64(b.Limits.Pool), LogLines: int64(b.Limits.LogLines), LogBytes: int64(b.Limits.LogBytes),
-		BodyBytes: int64(b.Limits.BodyBytes),
+	l := b.Limits
+	m := &enginev1.LoadRequest{Hash: b.Hash, Script: b.Script, Files: filesToWire(b.Files), Limits: &enginev1.Limits{
+		Pool: int64(l.Pool), LogLines: int64(l.LogLines), LogBytes: int64(l.LogBytes), BodyBytes: int64(l.BodyBytes),
+		MemoryBytes: int64(l.Memory), CpuMs: l.CPU.Milliseconds(), Goroutines: int64(l.Goroutines),
 	}}
-	for _, f := range b.Files {
-		m.Files = append(m.Files, &enginev1.File{Name: f.Name, Data: f.Data})
+	for _, x := range b.Modules {
+		m.Modules = append(m.Modules, &enginev1.Module{Name: x.Name, Files: filesToWire(x.Files)})
 	}
 	return m
 }
 
 func bundleFromWire(m *enginev1.LoadRequest) Bundle {
 	l := m.GetLimits()
-	b := Bundle{Hash: m.GetHash(), Script: m.GetScript(), Limits: Limits{
+	b := Bundle{Hash: m.GetHash(), Script: m.GetScript(), Files: filesFromWire(m.GetFiles()), Limits: Limits{
 		Pool: int(l.GetPool()), LogLines: int(l.GetLogLines()), LogBytes: int(l.GetLogBytes()), BodyBytes: int(l.GetBodyBytes()),
+		Memory: int(l.GetMemoryBytes()), CPU: time.Duration(l.GetCpuMs()) * time.Millisecond, Goroutines: int(l.GetGoroutines()),
 	}}
-	for _, f := range m.GetFiles() {
-		b.Files = append(b.Files, File{Name: f.GetName(), Data: f.GetData()})
+	for _, x := range m.GetModules() {
+		b.Modules = append(b.Modules, Module{Name: x.GetName(), Files: filesFromWire(x.GetFiles())})
 	}
 	return b
 }
 
+func filesToWire(files []File) (m []*enginev1.File) {
+	for _, f := range files {
+		m = append(m, &enginev1.File{Name: f.Name, Data: f.Data})
+	}
+	return m
+}
+
+func filesFromWire(m []*enginev1.File) (files []File) {
+	for _, f := range m {
+		files = append(files, File{Name: f.GetName(), Data: f.GetData()})
+	}
+	return files
+}
+
 func loadedToWire(l Loaded, err error) *enginev1.LoadResponse {
 	m := &enginev1.LoadResponse{Fault: faultToWire(err)}
+	for _, name := range l.Imports {
+		m.Imports = append(m.Imports, wireText(name))
+	}
 	for _, d := range l.Diagnostics {
 		m.Diagnostics = append(m.Diagnostics, &enginev1.Diagnostic{
 			File: wireText(d.File), Line: int64(d.Line), Column: int64(d.Column), Message: wireText(d.Message), Warning: d.Warning,
@@ -62,7 +81,7 @@ func loadedToWire(l Loaded, err error) *enginev1.LoadResponse {
 }
 
 func loadedFromWire(m *enginev1.LoadResponse) (Loaded, error) {
-	var l Loaded
+	l := Loaded{Imports: m.GetImports()}
 	for _, d := range m.GetDiagnostics() {
 		l.Diagnostics = append(l.Diagnostics, Diagnostic{
 			File: d.GetFile(), Line: int(d.GetLine()), Column: int(d.GetColumn()), Message: d.GetMessage(), Warning: d.GetWarning(),

@@ -39,8 +39,16 @@ type Info struct {
 type Bundle struct {
 	Hash   string // identifies files, limits and SDK version
 	Script string // name, for messages
-	Files  []File // the first is the entry point
-	Limits Limits
+	Files  []File // the first is the entry point; they import one another by relative names
+	// Modules are what the files may import as "app/<name>", and what those import in turn. There may be more than they use.
+	Modules []Module
+	Limits  Limits
+}
+
+// Module is a script of the same app and engine that others import.
+type Module struct {
+	Name  string
+	Files []File // the first is the entry point
 }
 
 // File is one source file.
@@ -55,10 +63,20 @@ type Limits struct {
 	LogLines  int
 	LogBytes  int
 	BodyBytes int // the largest answer
+
+	// Memory is what a run may have, in bytes, and CPU the processor time that it may take. Where an engine cannot tell runs
+	// apart it measures them together.
+	Memory int
+	CPU    time.Duration
+	// Goroutines, or what the language has in their place, that a run may have at one time.
+	Goroutines int
 }
 
 // Loaded tells the outcome of Load.
-type Loaded struct{ Diagnostics []Diagnostic }
+type Loaded struct {
+	Diagnostics []Diagnostic
+	Imports     []string // names of the modules that the files import themselves, sorted
+}
 
 // Diagnostic is one finding in a script's source. Line and Column are 1-based, zero where unknown.
 type Diagnostic struct {

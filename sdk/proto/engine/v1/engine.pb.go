@@ -152,9 +152,11 @@ type LoadRequest struct {
 	Hash string `protobuf:"bytes,1,opt,name=hash,proto3" json:"hash,omitempty"`
 	// The script's name, for messages.
 	Script string `protobuf:"bytes,2,opt,name=script,proto3" json:"script,omitempty"`
-	// The first is the entry point.
-	Files         []*File `protobuf:"bytes,3,rep,name=files,proto3" json:"files,omitempty"`
-	Limits        *Limits `protobuf:"bytes,4,opt,name=limits,proto3" json:"limits,omitempty"`
+	// The first is the entry point. Files import one another by relative names.
+	Files  []*File `protobuf:"bytes,3,rep,name=files,proto3" json:"files,omitempty"`
+	Limits *Limits `protobuf:"bytes,4,opt,name=limits,proto3" json:"limits,omitempty"`
+	// What the files may import as "app/<name>", and what those import in turn. There may be more than they use.
+	Modules       []*Module `protobuf:"bytes,5,rep,name=modules,proto3" json:"modules,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -217,6 +219,67 @@ func (x *LoadRequest) GetLimits() *Limits {
 	return nil
 }
 
+func (x *LoadRequest) GetModules() []*Module {
+	if x != nil {
+		return x.Modules
+	}
+	return nil
+}
+
+// Module is a script of the same app and engine that others import.
+type Module struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// The first is the entry point.
+	Files         []*File `protobuf:"bytes,2,rep,name=files,proto3" json:"files,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Module) Reset() {
+	*x = Module{}
+	mi := &file_engine_v1_engine_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Module) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Module) ProtoMessage() {}
+
+func (x *Module) ProtoReflect() protoreflect.Message {
+	mi := &file_engine_v1_engine_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Module.ProtoReflect.Descriptor instead.
+func (*Module) Descriptor() ([]byte, []int) {
+	return file_engine_v1_engine_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Module) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Module) GetFiles() []*File {
+	if x != nil {
+		return x.Files
+	}
+	return nil
+}
+
 type File struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -227,7 +290,7 @@ type File struct {
 
 func (x *File) Reset() {
 	*x = File{}
-	mi := &file_engine_v1_engine_proto_msgTypes[3]
+	mi := &file_engine_v1_engine_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -239,7 +302,7 @@ func (x *File) String() string {
 func (*File) ProtoMessage() {}
 
 func (x *File) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_engine_proto_msgTypes[3]
+	mi := &file_engine_v1_engine_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -252,7 +315,7 @@ func (x *File) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use File.ProtoReflect.Descriptor instead.
 func (*File) Descriptor() ([]byte, []int) {
-	return file_engine_v1_engine_proto_rawDescGZIP(), []int{3}
+	return file_engine_v1_engine_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *File) GetName() string {
@@ -278,14 +341,20 @@ type Limits struct {
 	LogLines int64 `protobuf:"varint,2,opt,name=log_lines,json=logLines,proto3" json:"log_lines,omitempty"`
 	LogBytes int64 `protobuf:"varint,3,opt,name=log_bytes,json=logBytes,proto3" json:"log_bytes,omitempty"`
 	// The largest answer. A run that sends more fails with "limit_exceeded".
-	BodyBytes     int64 `protobuf:"varint,4,opt,name=body_bytes,json=bodyBytes,proto3" json:"body_bytes,omitempty"`
+	BodyBytes int64 `protobuf:"varint,4,opt,name=body_bytes,json=bodyBytes,proto3" json:"body_bytes,omitempty"`
+	// What a run may have in memory, and how much processor time it may take. Where an engine cannot tell runs apart it measures
+	// them together. A run that takes more fails with "limit_exceeded".
+	MemoryBytes int64 `protobuf:"varint,5,opt,name=memory_bytes,json=memoryBytes,proto3" json:"memory_bytes,omitempty"`
+	CpuMs       int64 `protobuf:"varint,6,opt,name=cpu_ms,json=cpuMs,proto3" json:"cpu_ms,omitempty"`
+	// Goroutines, or what the language has in their place, that a run may have at one time.
+	Goroutines    int64 `protobuf:"varint,7,opt,name=goroutines,proto3" json:"goroutines,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Limits) Reset() {
 	*x = Limits{}
-	mi := &file_engine_v1_engine_proto_msgTypes[4]
+	mi := &file_engine_v1_engine_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -297,7 +366,7 @@ func (x *Limits) String() string {
 func (*Limits) ProtoMessage() {}
 
 func (x *Limits) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_engine_proto_msgTypes[4]
+	mi := &file_engine_v1_engine_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -310,7 +379,7 @@ func (x *Limits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limits.ProtoReflect.Descriptor instead.
 func (*Limits) Descriptor() ([]byte, []int) {
-	return file_engine_v1_engine_proto_rawDescGZIP(), []int{4}
+	return file_engine_v1_engine_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Limits) GetPool() int64 {
@@ -341,19 +410,42 @@ func (x *Limits) GetBodyBytes() int64 {
 	return 0
 }
 
+func (x *Limits) GetMemoryBytes() int64 {
+	if x != nil {
+		return x.MemoryBytes
+	}
+	return 0
+}
+
+func (x *Limits) GetCpuMs() int64 {
+	if x != nil {
+		return x.CpuMs
+	}
+	return 0
+}
+
+func (x *Limits) GetGoroutines() int64 {
+	if x != nil {
+		return x.Goroutines
+	}
+	return 0
+}
+
 type LoadResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// "compile_error" of origin "script" where the source is wrong.
 	Fault *v1.Fault `protobuf:"bytes,1,opt,name=fault,proto3" json:"fault,omitempty"`
 	// May hold warnings where there is no fault.
-	Diagnostics   []*Diagnostic `protobuf:"bytes,2,rep,name=diagnostics,proto3" json:"diagnostics,omitempty"`
+	Diagnostics []*Diagnostic `protobuf:"bytes,2,rep,name=diagnostics,proto3" json:"diagnostics,omitempty"`
+	// Names of the modules that the files import themselves, sorted.
+	Imports       []string `protobuf:"bytes,3,rep,name=imports,proto3" json:"imports,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *LoadResponse) Reset() {
 	*x = LoadResponse{}
-	mi := &file_engine_v1_engine_proto_msgTypes[5]
+	mi := &file_engine_v1_engine_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -365,7 +457,7 @@ func (x *LoadResponse) String() string {
 func (*LoadResponse) ProtoMessage() {}
 
 func (x *LoadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_engine_proto_msgTypes[5]
+	mi := &file_engine_v1_engine_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -378,7 +470,7 @@ func (x *LoadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LoadResponse.ProtoReflect.Descriptor instead.
 func (*LoadResponse) Descriptor() ([]byte, []int) {
-	return file_engine_v1_engine_proto_rawDescGZIP(), []int{5}
+	return file_engine_v1_engine_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *LoadResponse) GetFault() *v1.Fault {
@@ -391,6 +483,13 @@ func (x *LoadResponse) GetFault() *v1.Fault {
 func (x *LoadResponse) GetDiagnostics() []*Diagnostic {
 	if x != nil {
 		return x.Diagnostics
+	}
+	return nil
+}
+
+func (x *LoadResponse) GetImports() []string {
+	if x != nil {
+		return x.Imports
 	}
 	return nil
 }
@@ -411,7 +510,7 @@ type Diagnostic struct {
 
 func (x *Diagnostic) Reset() {
 	*x = Diagnostic{}
-	mi := &file_engine_v1_engine_proto_msgTypes[6]
+	mi := &file_engine_v1_engine_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -423,7 +522,7 @@ func (x *Diagnostic) String() string {
 func (*Diagnostic) ProtoMessage() {}
 
 func (x *Diagnostic) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_engine_proto_msgTypes[6]
+	mi := &file_engine_v1_engine_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -436,7 +535,7 @@ func (x *Diagnostic) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Diagnostic.ProtoReflect.Descriptor instead.
 func (*Diagnostic) Descriptor() ([]byte, []int) {
-	return file_engine_v1_engine_proto_rawDescGZIP(), []int{6}
+	return file_engine_v1_engine_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Diagnostic) GetFile() string {
@@ -483,7 +582,7 @@ type UnloadRequest struct {
 
 func (x *UnloadRequest) Reset() {
 	*x = UnloadRequest{}
-	mi := &file_engine_v1_engine_proto_msgTypes[7]
+	mi := &file_engine_v1_engine_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -495,7 +594,7 @@ func (x *UnloadRequest) String() string {
 func (*UnloadRequest) ProtoMessage() {}
 
 func (x *UnloadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_engine_proto_msgTypes[7]
+	mi := &file_engine_v1_engine_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -508,7 +607,7 @@ func (x *UnloadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnloadRequest.ProtoReflect.Descriptor instead.
 func (*UnloadRequest) Descriptor() ([]byte, []int) {
-	return file_engine_v1_engine_proto_rawDescGZIP(), []int{7}
+	return file_engine_v1_engine_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *UnloadRequest) GetHash() string {
@@ -526,7 +625,7 @@ type UnloadResponse struct {
 
 func (x *UnloadResponse) Reset() {
 	*x = UnloadResponse{}
-	mi := &file_engine_v1_engine_proto_msgTypes[8]
+	mi := &file_engine_v1_engine_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -538,7 +637,7 @@ func (x *UnloadResponse) String() string {
 func (*UnloadResponse) ProtoMessage() {}
 
 func (x *UnloadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_engine_proto_msgTypes[8]
+	mi := &file_engine_v1_engine_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -551,7 +650,7 @@ func (x *UnloadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnloadResponse.ProtoReflect.Descriptor instead.
 func (*UnloadResponse) Descriptor() ([]byte, []int) {
-	return file_engine_v1_engine_proto_rawDescGZIP(), []int{8}
+	return file_engine_v1_engine_proto_rawDescGZIP(), []int{9}
 }
 
 type HealthRequest struct {
@@ -562,7 +661,7 @@ type HealthRequest struct {
 
 func (x *HealthRequest) Reset() {
 	*x = HealthRequest{}
-	mi := &file_engine_v1_engine_proto_msgTypes[9]
+	mi := &file_engine_v1_engine_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -574,7 +673,7 @@ func (x *HealthRequest) String() string {
 func (*HealthRequest) ProtoMessage() {}
 
 func (x *HealthRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_engine_proto_msgTypes[9]
+	mi := &file_engine_v1_engine_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -587,7 +686,7 @@ func (x *HealthRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthRequest.ProtoReflect.Descriptor instead.
 func (*HealthRequest) Descriptor() ([]byte, []int) {
-	return file_engine_v1_engine_proto_rawDescGZIP(), []int{9}
+	return file_engine_v1_engine_proto_rawDescGZIP(), []int{10}
 }
 
 type HealthResponse struct {
@@ -598,7 +697,7 @@ type HealthResponse struct {
 
 func (x *HealthResponse) Reset() {
 	*x = HealthResponse{}
-	mi := &file_engine_v1_engine_proto_msgTypes[10]
+	mi := &file_engine_v1_engine_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -610,7 +709,7 @@ func (x *HealthResponse) String() string {
 func (*HealthResponse) ProtoMessage() {}
 
 func (x *HealthResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_engine_proto_msgTypes[10]
+	mi := &file_engine_v1_engine_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -623,7 +722,7 @@ func (x *HealthResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthResponse.ProtoReflect.Descriptor instead.
 func (*HealthResponse) Descriptor() ([]byte, []int) {
-	return file_engine_v1_engine_proto_rawDescGZIP(), []int{10}
+	return file_engine_v1_engine_proto_rawDescGZIP(), []int{11}
 }
 
 type DrainRequest struct {
@@ -634,7 +733,7 @@ type DrainRequest struct {
 
 func (x *DrainRequest) Reset() {
 	*x = DrainRequest{}
-	mi := &file_engine_v1_engine_proto_msgTypes[11]
+	mi := &file_engine_v1_engine_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -646,7 +745,7 @@ func (x *DrainRequest) String() string {
 func (*DrainRequest) ProtoMessage() {}
 
 func (x *DrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_engine_proto_msgTypes[11]
+	mi := &file_engine_v1_engine_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -659,7 +758,7 @@ func (x *DrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainRequest.ProtoReflect.Descriptor instead.
 func (*DrainRequest) Descriptor() ([]byte, []int) {
-	return file_engine_v1_engine_proto_rawDescGZIP(), []int{11}
+	return file_engine_v1_engine_proto_rawDescGZIP(), []int{12}
 }
 
 type DrainResponse struct {
@@ -670,7 +769,7 @@ type DrainResponse struct {
 
 func (x *DrainResponse) Reset() {
 	*x = DrainResponse{}
-	mi := &file_engine_v1_engine_proto_msgTypes[12]
+	mi := &file_engine_v1_engine_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -682,7 +781,7 @@ func (x *DrainResponse) String() string {
 func (*DrainResponse) ProtoMessage() {}
 
 func (x *DrainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_engine_proto_msgTypes[12]
+	mi := &file_engine_v1_engine_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -695,7 +794,7 @@ func (x *DrainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainResponse.ProtoReflect.Descriptor instead.
 func (*DrainResponse) Descriptor() ([]byte, []int) {
-	return file_engine_v1_engine_proto_rawDescGZIP(), []int{12}
+	return file_engine_v1_engine_proto_rawDescGZIP(), []int{13}
 }
 
 // Frame is what a writer had queued: at most 32 messages or 256 KiB, a larger message alone. A writer sends what there is
@@ -709,7 +808,7 @@ type Frame struct {
 
 func (x *Frame) Reset() {
 	*x = Frame{}
-	mi := &file_engine_v1_engine_proto_msgTypes[13]
+	mi := &file_engine_v1_engine_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -721,7 +820,7 @@ func (x *Frame) String() string {
 func (*Frame) ProtoMessage() {}
 
 func (x *Frame) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_engine_proto_msgTypes[13]
+	mi := &file_engine_v1_engine_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -734,7 +833,7 @@ func (x *Frame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Frame.ProtoReflect.Descriptor instead.
 func (*Frame) Descriptor() ([]byte, []int) {
-	return file_engine_v1_engine_proto_rawDescGZIP(), []int{13}
+	return file_engine_v1_engine_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Frame) GetMessages() []*Message {
@@ -769,7 +868,7 @@ type Message struct {
 
 func (x *Message) Reset() {
 	*x = Message{}
-	mi := &file_engine_v1_engine_proto_msgTypes[14]
+	mi := &file_engine_v1_engine_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -781,7 +880,7 @@ func (x *Message) String() string {
 func (*Message) ProtoMessage() {}
 
 func (x *Message) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_engine_proto_msgTypes[14]
+	mi := &file_engine_v1_engine_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -794,7 +893,7 @@ func (x *Message) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Message.ProtoReflect.Descriptor instead.
 func (*Message) Descriptor() ([]byte, []int) {
-	return file_engine_v1_engine_proto_rawDescGZIP(), []int{14}
+	return file_engine_v1_engine_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Message) GetId() uint64 {
@@ -968,7 +1067,7 @@ type Invoke struct {
 
 func (x *Invoke) Reset() {
 	*x = Invoke{}
-	mi := &file_engine_v1_engine_proto_msgTypes[15]
+	mi := &file_engine_v1_engine_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -980,7 +1079,7 @@ func (x *Invoke) String() string {
 func (*Invoke) ProtoMessage() {}
 
 func (x *Invoke) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_engine_proto_msgTypes[15]
+	mi := &file_engine_v1_engine_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -993,7 +1092,7 @@ func (x *Invoke) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Invoke.ProtoReflect.Descriptor instead.
 func (*Invoke) Descriptor() ([]byte, []int) {
-	return file_engine_v1_engine_proto_rawDescGZIP(), []int{15}
+	return file_engine_v1_engine_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Invoke) GetBundle() string {
@@ -1046,7 +1145,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_engine_v1_engine_proto_msgTypes[16]
+	mi := &file_engine_v1_engine_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1058,7 +1157,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_engine_proto_msgTypes[16]
+	mi := &file_engine_v1_engine_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1071,7 +1170,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_engine_v1_engine_proto_rawDescGZIP(), []int{16}
+	return file_engine_v1_engine_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Event) GetEnvelope() []byte {
@@ -1104,7 +1203,7 @@ type Cancel struct {
 
 func (x *Cancel) Reset() {
 	*x = Cancel{}
-	mi := &file_engine_v1_engine_proto_msgTypes[17]
+	mi := &file_engine_v1_engine_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1116,7 +1215,7 @@ func (x *Cancel) String() string {
 func (*Cancel) ProtoMessage() {}
 
 func (x *Cancel) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_engine_proto_msgTypes[17]
+	mi := &file_engine_v1_engine_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1129,7 +1228,7 @@ func (x *Cancel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cancel.ProtoReflect.Descriptor instead.
 func (*Cancel) Descriptor() ([]byte, []int) {
-	return file_engine_v1_engine_proto_rawDescGZIP(), []int{17}
+	return file_engine_v1_engine_proto_rawDescGZIP(), []int{18}
 }
 
 // Output is the answer of a run or a part of it: the first has the head, every other has data or the end. A small answer
@@ -1151,7 +1250,7 @@ type Output struct {
 
 func (x *Output) Reset() {
 	*x = Output{}
-	mi := &file_engine_v1_engine_proto_msgTypes[18]
+	mi := &file_engine_v1_engine_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1163,7 +1262,7 @@ func (x *Output) String() string {
 func (*Output) ProtoMessage() {}
 
 func (x *Output) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_engine_proto_msgTypes[18]
+	mi := &file_engine_v1_engine_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1176,7 +1275,7 @@ func (x *Output) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Output.ProtoReflect.Descriptor instead.
 func (*Output) Descriptor() ([]byte, []int) {
-	return file_engine_v1_engine_proto_rawDescGZIP(), []int{18}
+	return file_engine_v1_engine_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Output) GetHead() *Head {
@@ -1219,7 +1318,7 @@ type Head struct {
 
 func (x *Head) Reset() {
 	*x = Head{}
-	mi := &file_engine_v1_engine_proto_msgTypes[19]
+	mi := &file_engine_v1_engine_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1231,7 +1330,7 @@ func (x *Head) String() string {
 func (*Head) ProtoMessage() {}
 
 func (x *Head) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_engine_proto_msgTypes[19]
+	mi := &file_engine_v1_engine_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1244,7 +1343,7 @@ func (x *Head) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Head.ProtoReflect.Descriptor instead.
 func (*Head) Descriptor() ([]byte, []int) {
-	return file_engine_v1_engine_proto_rawDescGZIP(), []int{19}
+	return file_engine_v1_engine_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Head) GetStatus() int64 {
@@ -1271,7 +1370,7 @@ type Header struct {
 
 func (x *Header) Reset() {
 	*x = Header{}
-	mi := &file_engine_v1_engine_proto_msgTypes[20]
+	mi := &file_engine_v1_engine_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1283,7 +1382,7 @@ func (x *Header) String() string {
 func (*Header) ProtoMessage() {}
 
 func (x *Header) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_engine_proto_msgTypes[20]
+	mi := &file_engine_v1_engine_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1296,7 +1395,7 @@ func (x *Header) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Header.ProtoReflect.Descriptor instead.
 func (*Header) Descriptor() ([]byte, []int) {
-	return file_engine_v1_engine_proto_rawDescGZIP(), []int{20}
+	return file_engine_v1_engine_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Header) GetName() []byte {
@@ -1323,7 +1422,7 @@ type Chunk struct {
 
 func (x *Chunk) Reset() {
 	*x = Chunk{}
-	mi := &file_engine_v1_engine_proto_msgTypes[21]
+	mi := &file_engine_v1_engine_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1335,7 +1434,7 @@ func (x *Chunk) String() string {
 func (*Chunk) ProtoMessage() {}
 
 func (x *Chunk) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_engine_proto_msgTypes[21]
+	mi := &file_engine_v1_engine_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1348,7 +1447,7 @@ func (x *Chunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Chunk.ProtoReflect.Descriptor instead.
 func (*Chunk) Descriptor() ([]byte, []int) {
-	return file_engine_v1_engine_proto_rawDescGZIP(), []int{21}
+	return file_engine_v1_engine_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Chunk) GetData() []byte {
@@ -1371,7 +1470,7 @@ type Credit struct {
 
 func (x *Credit) Reset() {
 	*x = Credit{}
-	mi := &file_engine_v1_engine_proto_msgTypes[22]
+	mi := &file_engine_v1_engine_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1383,7 +1482,7 @@ func (x *Credit) String() string {
 func (*Credit) ProtoMessage() {}
 
 func (x *Credit) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_engine_proto_msgTypes[22]
+	mi := &file_engine_v1_engine_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1396,7 +1495,7 @@ func (x *Credit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Credit.ProtoReflect.Descriptor instead.
 func (*Credit) Descriptor() ([]byte, []int) {
-	return file_engine_v1_engine_proto_rawDescGZIP(), []int{22}
+	return file_engine_v1_engine_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Credit) GetBytes() int64 {
@@ -1439,7 +1538,7 @@ type Call struct {
 
 func (x *Call) Reset() {
 	*x = Call{}
-	mi := &file_engine_v1_engine_proto_msgTypes[23]
+	mi := &file_engine_v1_engine_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1451,7 +1550,7 @@ func (x *Call) String() string {
 func (*Call) ProtoMessage() {}
 
 func (x *Call) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_engine_proto_msgTypes[23]
+	mi := &file_engine_v1_engine_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1464,7 +1563,7 @@ func (x *Call) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Call.ProtoReflect.Descriptor instead.
 func (*Call) Descriptor() ([]byte, []int) {
-	return file_engine_v1_engine_proto_rawDescGZIP(), []int{23}
+	return file_engine_v1_engine_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Call) GetCall() uint64 {
@@ -1509,7 +1608,7 @@ type CallResult struct {
 
 func (x *CallResult) Reset() {
 	*x = CallResult{}
-	mi := &file_engine_v1_engine_proto_msgTypes[24]
+	mi := &file_engine_v1_engine_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1521,7 +1620,7 @@ func (x *CallResult) String() string {
 func (*CallResult) ProtoMessage() {}
 
 func (x *CallResult) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_engine_proto_msgTypes[24]
+	mi := &file_engine_v1_engine_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1534,7 +1633,7 @@ func (x *CallResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CallResult.ProtoReflect.Descriptor instead.
 func (*CallResult) Descriptor() ([]byte, []int) {
-	return file_engine_v1_engine_proto_rawDescGZIP(), []int{24}
+	return file_engine_v1_engine_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *CallResult) GetCall() uint64 {
@@ -1568,7 +1667,7 @@ type Logs struct {
 
 func (x *Logs) Reset() {
 	*x = Logs{}
-	mi := &file_engine_v1_engine_proto_msgTypes[25]
+	mi := &file_engine_v1_engine_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1580,7 +1679,7 @@ func (x *Logs) String() string {
 func (*Logs) ProtoMessage() {}
 
 func (x *Logs) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_engine_proto_msgTypes[25]
+	mi := &file_engine_v1_engine_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1593,7 +1692,7 @@ func (x *Logs) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Logs.ProtoReflect.Descriptor instead.
 func (*Logs) Descriptor() ([]byte, []int) {
-	return file_engine_v1_engine_proto_rawDescGZIP(), []int{25}
+	return file_engine_v1_engine_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Logs) GetLines() []*Log {
@@ -1618,7 +1717,7 @@ type Log struct {
 
 func (x *Log) Reset() {
 	*x = Log{}
-	mi := &file_engine_v1_engine_proto_msgTypes[26]
+	mi := &file_engine_v1_engine_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1630,7 +1729,7 @@ func (x *Log) String() string {
 func (*Log) ProtoMessage() {}
 
 func (x *Log) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_engine_proto_msgTypes[26]
+	mi := &file_engine_v1_engine_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1643,7 +1742,7 @@ func (x *Log) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Log.ProtoReflect.Descriptor instead.
 func (*Log) Descriptor() ([]byte, []int) {
-	return file_engine_v1_engine_proto_rawDescGZIP(), []int{26}
+	return file_engine_v1_engine_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Log) GetTimeUnixNano() int64 {
@@ -1688,24 +1787,34 @@ const file_engine_v1_engine_proto_rawDesc = "" +
 	"\n" +
 	"extensions\x18\x04 \x03(\tR\n" +
 	"extensions\x12\x16\n" +
-	"\x06window\x18\x05 \x01(\x03R\x06window\"\x9b\x01\n" +
+	"\x06window\x18\x05 \x01(\x03R\x06window\"\xd0\x01\n" +
 	"\vLoadRequest\x12\x12\n" +
 	"\x04hash\x18\x01 \x01(\tR\x04hash\x12\x16\n" +
 	"\x06script\x18\x02 \x01(\tR\x06script\x12-\n" +
 	"\x05files\x18\x03 \x03(\v2\x17.picloud.engine.v1.FileR\x05files\x121\n" +
-	"\x06limits\x18\x04 \x01(\v2\x19.picloud.engine.v1.LimitsR\x06limits\".\n" +
+	"\x06limits\x18\x04 \x01(\v2\x19.picloud.engine.v1.LimitsR\x06limits\x123\n" +
+	"\amodules\x18\x05 \x03(\v2\x19.picloud.engine.v1.ModuleR\amodules\"K\n" +
+	"\x06Module\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12-\n" +
+	"\x05files\x18\x02 \x03(\v2\x17.picloud.engine.v1.FileR\x05files\".\n" +
 	"\x04File\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
-	"\x04data\x18\x02 \x01(\fR\x04data\"u\n" +
+	"\x04data\x18\x02 \x01(\fR\x04data\"\xcf\x01\n" +
 	"\x06Limits\x12\x12\n" +
 	"\x04pool\x18\x01 \x01(\x03R\x04pool\x12\x1b\n" +
 	"\tlog_lines\x18\x02 \x01(\x03R\blogLines\x12\x1b\n" +
 	"\tlog_bytes\x18\x03 \x01(\x03R\blogBytes\x12\x1d\n" +
 	"\n" +
-	"body_bytes\x18\x04 \x01(\x03R\tbodyBytes\"\x7f\n" +
+	"body_bytes\x18\x04 \x01(\x03R\tbodyBytes\x12!\n" +
+	"\fmemory_bytes\x18\x05 \x01(\x03R\vmemoryBytes\x12\x15\n" +
+	"\x06cpu_ms\x18\x06 \x01(\x03R\x05cpuMs\x12\x1e\n" +
+	"\n" +
+	"goroutines\x18\a \x01(\x03R\n" +
+	"goroutines\"\x99\x01\n" +
 	"\fLoadResponse\x12.\n" +
 	"\x05fault\x18\x01 \x01(\v2\x18.picloud.plugin.v1.FaultR\x05fault\x12?\n" +
-	"\vdiagnostics\x18\x02 \x03(\v2\x1d.picloud.engine.v1.DiagnosticR\vdiagnostics\"\x80\x01\n" +
+	"\vdiagnostics\x18\x02 \x03(\v2\x1d.picloud.engine.v1.DiagnosticR\vdiagnostics\x12\x18\n" +
+	"\aimports\x18\x03 \x03(\tR\aimports\"\x80\x01\n" +
 	"\n" +
 	"Diagnostic\x12\x12\n" +
 	"\x04file\x18\x01 \x01(\tR\x04file\x12\x12\n" +
@@ -1799,74 +1908,77 @@ func file_engine_v1_engine_proto_rawDescGZIP() []byte {
 	return file_engine_v1_engine_proto_rawDescData
 }
 
-var file_engine_v1_engine_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
+var file_engine_v1_engine_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_engine_v1_engine_proto_goTypes = []any{
 	(*DescribeRequest)(nil),  // 0: picloud.engine.v1.DescribeRequest
 	(*DescribeResponse)(nil), // 1: picloud.engine.v1.DescribeResponse
 	(*LoadRequest)(nil),      // 2: picloud.engine.v1.LoadRequest
-	(*File)(nil),             // 3: picloud.engine.v1.File
-	(*Limits)(nil),           // 4: picloud.engine.v1.Limits
-	(*LoadResponse)(nil),     // 5: picloud.engine.v1.LoadResponse
-	(*Diagnostic)(nil),       // 6: picloud.engine.v1.Diagnostic
-	(*UnloadRequest)(nil),    // 7: picloud.engine.v1.UnloadRequest
-	(*UnloadResponse)(nil),   // 8: picloud.engine.v1.UnloadResponse
-	(*HealthRequest)(nil),    // 9: picloud.engine.v1.HealthRequest
-	(*HealthResponse)(nil),   // 10: picloud.engine.v1.HealthResponse
-	(*DrainRequest)(nil),     // 11: picloud.engine.v1.DrainRequest
-	(*DrainResponse)(nil),    // 12: picloud.engine.v1.DrainResponse
-	(*Frame)(nil),            // 13: picloud.engine.v1.Frame
-	(*Message)(nil),          // 14: picloud.engine.v1.Message
-	(*Invoke)(nil),           // 15: picloud.engine.v1.Invoke
-	(*Event)(nil),            // 16: picloud.engine.v1.Event
-	(*Cancel)(nil),           // 17: picloud.engine.v1.Cancel
-	(*Output)(nil),           // 18: picloud.engine.v1.Output
-	(*Head)(nil),             // 19: picloud.engine.v1.Head
-	(*Header)(nil),           // 20: picloud.engine.v1.Header
-	(*Chunk)(nil),            // 21: picloud.engine.v1.Chunk
-	(*Credit)(nil),           // 22: picloud.engine.v1.Credit
-	(*Call)(nil),             // 23: picloud.engine.v1.Call
-	(*CallResult)(nil),       // 24: picloud.engine.v1.CallResult
-	(*Logs)(nil),             // 25: picloud.engine.v1.Logs
-	(*Log)(nil),              // 26: picloud.engine.v1.Log
-	(*v1.Fault)(nil),         // 27: picloud.plugin.v1.Fault
+	(*Module)(nil),           // 3: picloud.engine.v1.Module
+	(*File)(nil),             // 4: picloud.engine.v1.File
+	(*Limits)(nil),           // 5: picloud.engine.v1.Limits
+	(*LoadResponse)(nil),     // 6: picloud.engine.v1.LoadResponse
+	(*Diagnostic)(nil),       // 7: picloud.engine.v1.Diagnostic
+	(*UnloadRequest)(nil),    // 8: picloud.engine.v1.UnloadRequest
+	(*UnloadResponse)(nil),   // 9: picloud.engine.v1.UnloadResponse
+	(*HealthRequest)(nil),    // 10: picloud.engine.v1.HealthRequest
+	(*HealthResponse)(nil),   // 11: picloud.engine.v1.HealthResponse
+	(*DrainRequest)(nil),     // 12: picloud.engine.v1.DrainRequest
+	(*DrainResponse)(nil),    // 13: picloud.engine.v1.DrainResponse
+	(*Frame)(nil),            // 14: picloud.engine.v1.Frame
+	(*Message)(nil),          // 15: picloud.engine.v1.Message
+	(*Invoke)(nil),           // 16: picloud.engine.v1.Invoke
+	(*Event)(nil),            // 17: picloud.engine.v1.Event
+	(*Cancel)(nil),           // 18: picloud.engine.v1.Cancel
+	(*Output)(nil),           // 19: picloud.engine.v1.Output
+	(*Head)(nil),             // 20: picloud.engine.v1.Head
+	(*Header)(nil),           // 21: picloud.engine.v1.Header
+	(*Chunk)(nil),            // 22: picloud.engine.v1.Chunk
+	(*Credit)(nil),           // 23: picloud.engine.v1.Credit
+	(*Call)(nil),             // 24: picloud.engine.v1.Call
+	(*CallResult)(nil),       // 25: picloud.engine.v1.CallResult
+	(*Logs)(nil),             // 26: picloud.engine.v1.Logs
+	(*Log)(nil),              // 27: picloud.engine.v1.Log
+	(*v1.Fault)(nil),         // 28: picloud.plugin.v1.Fault
 }
 var file_engine_v1_engine_proto_depIdxs = []int32{
-	3,  // 0: picloud.engine.v1.LoadRequest.files:type_name -> picloud.engine.v1.File
-	4,  // 1: picloud.engine.v1.LoadRequest.limits:type_name -> picloud.engine.v1.Limits
-	27, // 2: picloud.engine.v1.LoadResponse.fault:type_name -> picloud.plugin.v1.Fault
-	6,  // 3: picloud.engine.v1.LoadResponse.diagnostics:type_name -> picloud.engine.v1.Diagnostic
-	14, // 4: picloud.engine.v1.Frame.messages:type_name -> picloud.engine.v1.Message
-	15, // 5: picloud.engine.v1.Message.invoke:type_name -> picloud.engine.v1.Invoke
-	17, // 6: picloud.engine.v1.Message.cancel:type_name -> picloud.engine.v1.Cancel
-	24, // 7: picloud.engine.v1.Message.call_result:type_name -> picloud.engine.v1.CallResult
-	21, // 8: picloud.engine.v1.Message.chunk:type_name -> picloud.engine.v1.Chunk
-	18, // 9: picloud.engine.v1.Message.output:type_name -> picloud.engine.v1.Output
-	23, // 10: picloud.engine.v1.Message.call:type_name -> picloud.engine.v1.Call
-	25, // 11: picloud.engine.v1.Message.logs:type_name -> picloud.engine.v1.Logs
-	22, // 12: picloud.engine.v1.Message.credit:type_name -> picloud.engine.v1.Credit
-	16, // 13: picloud.engine.v1.Invoke.events:type_name -> picloud.engine.v1.Event
-	19, // 14: picloud.engine.v1.Output.head:type_name -> picloud.engine.v1.Head
-	27, // 15: picloud.engine.v1.Output.fault:type_name -> picloud.plugin.v1.Fault
-	20, // 16: picloud.engine.v1.Head.headers:type_name -> picloud.engine.v1.Header
-	27, // 17: picloud.engine.v1.CallResult.fault:type_name -> picloud.plugin.v1.Fault
-	26, // 18: picloud.engine.v1.Logs.lines:type_name -> picloud.engine.v1.Log
-	0,  // 19: picloud.engine.v1.Engine.Describe:input_type -> picloud.engine.v1.DescribeRequest
-	2,  // 20: picloud.engine.v1.Engine.Load:input_type -> picloud.engine.v1.LoadRequest
-	7,  // 21: picloud.engine.v1.Engine.Unload:input_type -> picloud.engine.v1.UnloadRequest
-	9,  // 22: picloud.engine.v1.Engine.Health:input_type -> picloud.engine.v1.HealthRequest
-	11, // 23: picloud.engine.v1.Engine.Drain:input_type -> picloud.engine.v1.DrainRequest
-	13, // 24: picloud.engine.v1.Engine.Session:input_type -> picloud.engine.v1.Frame
-	1,  // 25: picloud.engine.v1.Engine.Describe:output_type -> picloud.engine.v1.DescribeResponse
-	5,  // 26: picloud.engine.v1.Engine.Load:output_type -> picloud.engine.v1.LoadResponse
-	8,  // 27: picloud.engine.v1.Engine.Unload:output_type -> picloud.engine.v1.UnloadResponse
-	10, // 28: picloud.engine.v1.Engine.Health:output_type -> picloud.engine.v1.HealthResponse
-	12, // 29: picloud.engine.v1.Engine.Drain:output_type -> picloud.engine.v1.DrainResponse
-	13, // 30: picloud.engine.v1.Engine.Session:output_type -> picloud.engine.v1.Frame
-	25, // [25:31] is the sub-list for method output_type
-	19, // [19:25] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	4,  // 0: picloud.engine.v1.LoadRequest.files:type_name -> picloud.engine.v1.File
+	5,  // 1: picloud.engine.v1.LoadRequest.limits:type_name -> picloud.engine.v1.Limits
+	3,  // 2: picloud.engine.v1.LoadRequest.modules:type_name -> picloud.engine.v1.Module
+	4,  // 3: picloud.engine.v1.Module.files:type_name -> picloud.engine.v1.File
+	28, // 4: picloud.engine.v1.LoadResponse.fault:type_name -> picloud.plugin.v1.Fault
+	7,  // 5: picloud.engine.v1.LoadResponse.diagnostics:type_name -> picloud.engine.v1.Diagnostic
+	15, // 6: picloud.engine.v1.Frame.messages:type_name -> picloud.engine.v1.Message
+	16, // 7: picloud.engine.v1.Message.invoke:type_name -> picloud.engine.v1.Invoke
+	18, // 8: picloud.engine.v1.Message.cancel:type_name -> picloud.engine.v1.Cancel
+	25, // 9: picloud.engine.v1.Message.call_result:type_name -> picloud.engine.v1.CallResult
+	22, // 10: picloud.engine.v1.Message.chunk:type_name -> picloud.engine.v1.Chunk
+	19, // 11: picloud.engine.v1.Message.output:type_name -> picloud.engine.v1.Output
+	24, // 12: picloud.engine.v1.Message.call:type_name -> picloud.engine.v1.Call
+	26, // 13: picloud.engine.v1.Message.logs:type_name -> picloud.engine.v1.Logs
+	23, // 14: picloud.engine.v1.Message.credit:type_name -> picloud.engine.v1.Credit
+	17, // 15: picloud.engine.v1.Invoke.events:type_name -> picloud.engine.v1.Event
+	20, // 16: picloud.engine.v1.Output.head:type_name -> picloud.engine.v1.Head
+	28, // 17: picloud.engine.v1.Output.fault:type_name -> picloud.plugin.v1.Fault
+	21, // 18: picloud.engine.v1.Head.headers:type_name -> picloud.engine.v1.Header
+	28, // 19: picloud.engine.v1.CallResult.fault:type_name -> picloud.plugin.v1.Fault
+	27, // 20: picloud.engine.v1.Logs.lines:type_name -> picloud.engine.v1.Log
+	0,  // 21: picloud.engine.v1.Engine.Describe:input_type -> picloud.engine.v1.DescribeRequest
+	2,  // 22: picloud.engine.v1.Engine.Load:input_type -> picloud.engine.v1.LoadRequest
+	8,  // 23: picloud.engine.v1.Engine.Unload:input_type -> picloud.engine.v1.UnloadRequest
+	10, // 24: picloud.engine.v1.Engine.Health:input_type -> picloud.engine.v1.HealthRequest
+	12, // 25: picloud.engine.v1.Engine.Drain:input_type -> picloud.engine.v1.DrainRequest
+	14, // 26: picloud.engine.v1.Engine.Session:input_type -> picloud.engine.v1.Frame
+	1,  // 27: picloud.engine.v1.Engine.Describe:output_type -> picloud.engine.v1.DescribeResponse
+	6,  // 28: picloud.engine.v1.Engine.Load:output_type -> picloud.engine.v1.LoadResponse
+	9,  // 29: picloud.engine.v1.Engine.Unload:output_type -> picloud.engine.v1.UnloadResponse
+	11, // 30: picloud.engine.v1.Engine.Health:output_type -> picloud.engine.v1.HealthResponse
+	13, // 31: picloud.engine.v1.Engine.Drain:output_type -> picloud.engine.v1.DrainResponse
+	14, // 32: picloud.engine.v1.Engine.Session:output_type -> picloud.engine.v1.Frame
+	27, // [27:33] is the sub-list for method output_type
+	21, // [21:27] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_engine_v1_engine_proto_init() }
@@ -1874,7 +1986,7 @@ func file_engine_v1_engine_proto_init() {
 	if File_engine_v1_engine_proto != nil {
 		return
 	}
-	file_engine_v1_engine_proto_msgTypes[14].OneofWrappers = []any{
+	file_engine_v1_engine_proto_msgTypes[15].OneofWrappers = []any{
 		(*Message_Invoke)(nil),
 		(*Message_Cancel)(nil),
 		(*Message_CallResult)(nil),
@@ -1890,7 +2002,7 @@ func file_engine_v1_engine_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_engine_v1_engine_proto_rawDesc), len(file_engine_v1_engine_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   27,
+			NumMessages:   28,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
