@@ -177,6 +177,8 @@ func Cases() []Case {
 		{Name: "limit_time", Group: "Limits", Says: "A run ends at its time limit.", Timeout: 200 * time.Millisecond, Fault: &Fault{Kinds: []fault.Kind{fault.Deadline}}},
 		{Name: "limit_depth", Group: "Limits", Says: "Calls that are nested too deeply fail their run.", Fault: limit("nested too deeply")},
 		{Name: "limit_memory", Group: "Limits", Says: "So does too much memory,", Fault: limit("memory")},
+		{Name: "limit_memory_own", Group: "Limits", Says: "which may be less than the platform's own limit,", Limits: engine.Limits{Memory: 16 << 20}, Fault: limit("more than 16 MB of memory")},
+		{Name: "limit_cpu", Group: "Limits", Says: "too much processor time,", Limits: engine.Limits{CPU: 50 * time.Millisecond}, Fault: limit("more than 50ms of processor time")},
 		{Name: "limit_answer", Group: "Limits", Says: "and an answer that is too large.", Limits: engine.Limits{BodyBytes: 1000}, Fault: limit("the answer has 2000 bytes, more than 1000")},
 		{Name: "limit_logs", Group: "Limits", Says: "Log lines beyond the limit are dropped, and counted.", Limits: engine.Limits{LogLines: 2}, Status: 204, Logs: []string{"info line 0", "info line 1", "warn 8 log lines over the limit were dropped "}},
 	}
