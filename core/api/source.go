@@ -93,7 +93,7 @@ func (a *api) compiled(ctx context.Context, engineName, script string, views []S
 		return tenant.Version{}, err
 	}
 	return tenant.Version{
-		Files: files, Hash: tenant.BundleHash(files, nil, picloud.Version, engine.Limits{}), SDKVersion: picloud.Version,
+		Files: files, Hash: tenant.VersionHash(files, picloud.Version, engine.Limits{}), SDKVersion: picloud.Version,
 	}, nil
 }
 

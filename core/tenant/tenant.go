@@ -32,16 +32,27 @@ type Script struct {
 	Kind        string // KindEndpoint or KindModule
 	Engine      string // "yaegi"
 	Version     int    // zero: nothing is active
-	Hash        string // of the active version's bundle
+	Hash        string // of the active version's bundle, modules included; set by Link
 	Timeout     time.Duration
 	MaxAttempts int
 	Policy      Policy
+
+	VersionHash string   // of the active version alone
+	Imports     []string // names of the modules that the active version imports itself, sorted
+	Modules     []Module // all that it needs, by name; set by Link
+}
+
+// Module is a module in the version that scripts are linked with.
+type Module struct {
+	Script  uuid.UUID
+	Name    string
+	Version int
 }
 
 // The kinds of a script.
 const (
 	KindEndpoint = "endpoint" // may be the target of a route
-	KindModule   = "module"   // imported by other scripts
+	KindModule   = "module"   // imported by other scripts of its engine
 )
 
 // Route sends requests for a method and path to a script.
