@@ -21,7 +21,7 @@ type ReleaseStore struct{ pool *pgxpool.Pool }
 // NewReleaseStore makes a store over pool.
 func NewReleaseStore(pool *pgxpool.Pool) *ReleaseStore { return &ReleaseStore{pool} }
 
-// Deploy stores a new version, makes it active and sees to its routes, all or nothing.
+// Deploy stores a new version, makes it active and sees to its routes, all or nothing. Errors are also those of relink.
 func (s *ReleaseStore) Deploy(ctx context.Context, by, app uuid.UUID, d tenant.Deployment) (tenant.Deployed, error) {
 	var out tenant.Deployed
 	c := &change{
@@ -38,7 +38,7 @@ func (s *ReleaseStore) Deploy(ctx context.Context, by, app uuid.UUID, d tenant.D
 		if err := insertVersion(ctx, tx, app, &out.Version); err != nil {
 			return err
 		}
-		if err := activateVersion(ctx, tx, app, script, out.Version.Number); err != nil {
+		if err := activateVersion(ctx, tx, app, script, out.Version.Number, d.Compiled); err != nil {
 			return err
 		}
 		for i, r := range d.Routes {
@@ -66,7 +66,7 @@ func deployScript(ctx context.Context, tx pgx.Tx, app uuid.UUID, d *tenant.Deplo
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		script = tenant.ScriptRecord{Script: tenant.Script{
-			App: app, Name: d.Script, Kind: tenant.KindEndpoint, Engine: d.Engine, Timeout: d.Timeout, MaxAttempts: d.MaxAttempts,
+			App: app, Name: d.Script, Kind: d.Kind, Engine: d.Engine, Timeout: d.Timeout, MaxAttempts: d.MaxAttempts,
 		}}
 		if script.ID, err = uuid.NewV7(); err != nil {
 			return uuid.Nil, fmt.Errorf("make script id: %w", err)
@@ -78,6 +78,10 @@ func deployScript(ctx context.Context, tx pgx.Tx, app uuid.UUID, d *tenant.Deplo
 		return uuid.Nil, &tenant.Conflict{
 			Message: fmt.Sprintf("the script %q runs on the engine %q; a script keeps its engine", script.Name, script.Engine),
 			With:    script.ID,
+		}
+	case script.Kind != d.Kind:
+		return uuid.Nil, &tenant.Conflict{
+			Message: fmt.Sprintf("the script %q is of kind %s; a script keeps its kind", script.Name, script.Kind), With: script.ID,
 		}
 	}
 	var timeout, attempts *int
@@ -182,6 +186,9 @@ func (s *ReleaseStore) Activate(ctx context.Context, by, app uuid.UUID, number i
 		}
 		if _, err := tx.Exec(ctx, sqlReleaseScripts, app, number); err != nil {
 			return fmt.Errorf("restore scripts: %w", err)
+		}
+		if err := linkable(ctx, tx, app); err != nil {
+			return err
 		}
 		triggers, err := releasedTriggers(ctx, tx, app, number)
 		if err != nil {

@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -20,15 +21,18 @@ func NewScriptStore(pool *pgxpool.Pool) *ScriptStore { return &ScriptStore{pool}
 
 const (
 	scriptColumns = `s.id, s.app, s.name, s.kind, s.engine, s.active_version, coalesce(v.hash, ''), s.timeout_ms,
-    s.max_attempts, s.policy, s.description, s.created_at, s.updated_at`
+    s.max_attempts, s.policy, s.description, s.created_at, s.updated_at,
+    ARRAY(SELECT i.module FROM script_imports i WHERE i.script = s.id AND i.version = s.active_version ORDER BY i.module),
+    ARRAY(SELECT u.name FROM script_imports i JOIN scripts u ON u.id = i.script AND u.active_version = i.version
+        WHERE i.app = s.app AND i.module = s.name ORDER BY u.name)`
 	scriptTables = ` FROM scripts s JOIN apps a ON a.id = s.app AND a.deleted_at IS NULL
     LEFT JOIN script_versions v ON v.script = s.id AND v.number = s.active_version `
 )
 
 func scanScript(row pgx.CollectableRow) (s tenant.ScriptRecord, err error) {
 	var timeout int64
-	err = row.Scan(&s.ID, &s.App, &s.Name, &s.Kind, &s.Engine, &s.Version, &s.Hash, &timeout, &s.MaxAttempts,
-		&s.Policy, &s.Description, &s.CreatedAt, &s.UpdatedAt)
+	err = row.Scan(&s.ID, &s.App, &s.Name, &s.Kind, &s.Engine, &s.Version, &s.VersionHash, &timeout, &s.MaxAttempts,
+		&s.Policy, &s.Description, &s.CreatedAt, &s.UpdatedAt, &s.Imports, &s.ImportedBy)
 	s.Timeout = time.Duration(timeout) * time.Millisecond
 	return s, err
 }
@@ -113,11 +117,15 @@ func (s *ScriptStore) Update(ctx context.Context, by, app, id uuid.UUID, u tenan
 
 const (
 	sqlScriptQueues = `SELECT name FROM queues WHERE app = $1 AND script = $2 ORDER BY name LIMIT 3`
+	// sqlScriptUsers lists who imports a script.
+	sqlScriptUsers = `
+SELECT u.name FROM scripts s JOIN script_imports i ON i.app = s.app AND i.module = s.name
+JOIN scripts u ON u.id = i.script AND u.active_version = i.version WHERE s.app = $1 AND s.id = $2 ORDER BY u.name LIMIT 20`
 	sqlScriptDelete = `DELETE FROM scripts WHERE id = $2 AND app = $1`
 )
 
 // Delete removes a script with its versions, routes and triggers. Its entries that wait become dead letters when they are
-// due. While a queue sends to it, it is a *tenant.Conflict.
+// due. While a queue sends to it, or scripts import it, it is a *tenant.Conflict.
 func (s *ScriptStore) Delete(ctx context.Context, by, app, id uuid.UUID) error {
 	c := &change{by: by, app: app, action: "script.delete", object: id.String(), released: true}
 	_, err := apply(ctx, s.pool, c, func(tx pgx.Tx) error {
@@ -128,6 +136,14 @@ func (s *ScriptStore) Delete(ctx context.Context, by, app, id uuid.UUID) error {
 		}
 		if len(queues) > 0 {
 			return &tenant.Conflict{Message: fmt.Sprintf("queues send to the script: %q; delete them or give them another", queues)}
+		}
+		rows, _ = tx.Query(ctx, sqlScriptUsers, app, id)
+		users, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		if err != nil {
+			return fmt.Errorf("read importers: %w", err)
+		}
+		if len(users) > 0 {
+			return &tenant.Conflict{Message: "the module is imported by: " + strings.Join(users, ", ")}
 		}
 		return execOne(ctx, tx, "delete script", sqlScriptDelete, app, id)
 	})

@@ -64,6 +64,9 @@ func (s *SnapshotStore) Load(ctx context.Context) (*tenant.Snapshot, error) {
 			app := byID[scripts[i].App]
 			app.Scripts = append(app.Scripts, scripts[i].Script)
 		}
+		for _, app := range apps {
+			_ = tenant.Link(app.Scripts) // one that lacks a module says so when it is loaded; none could have been released
+		}
 		rows, _ = tx.Query(ctx, sqlSnapshotRoutes)
 		routes, err := pgx.CollectRows(rows, scanRoute)
 		if err != nil {
