@@ -197,43 +197,52 @@ func TestModulesAreRefused(t *testing.T) {
 	}{
 		"missing": {
 			engine.Bundle{Files: sources("main.go", main("app/gret")), Modules: []engine.Module{module("b", "b.go", "package b"), module("a", "a.go", "package a")}},
-			`main.go:4:4: there is no module "gret"; there are: a, b`, []string{"gret"},
+			`main.go:4:4: there is no module "gret"; there are: a, b`,
+			[]string{"gret"},
 		},
 		"wrong": {
 			engine.Bundle{Files: sources("main.go", main("app/a")), Modules: []engine.Module{module("a", "x.go", "package a\n\nvar x int = \"\"")}},
-			"a/x.go:3:13: cannot use", []string{"a"},
+			"a/x.go:3:13: cannot use",
+			[]string{"a"},
 		},
 		"syntax": {
 			engine.Bundle{Files: sources("main.go", main("app/a")), Modules: []engine.Module{module("a", "x.go", "package a\n\nvar")}},
-			"a/x.go:3:4: expected", []string{"a"},
+			"a/x.go:3:4: expected",
+			[]string{"a"},
 		},
 		"not available": {
 			engine.Bundle{Files: sources("main.go", main("app/a")), Modules: []engine.Module{module("a", "x.go", "package a\n\nimport \"os\"\n\nvar X = os.Args")}},
-			`a/x.go:3:8: the package "os" is not available`, []string{"a"},
+			`a/x.go:3:8: the package "os" is not available`,
+			[]string{"a"},
 		},
 		"unexported": {
 			engine.Bundle{Files: sources("main.go", strings.Replace(main("app/a"), "_ ", "", 1)+"\nvar x = a.x\n"), Modules: []engine.Module{module("a", "x.go", "package a\n\nvar x = 1")}},
-			"main.go:10:11: name x not exported by package a", []string{"a"},
+			"main.go:10:11: name x not exported by package a",
+			[]string{"a"},
 		},
 		"main": {
 			engine.Bundle{Files: sources("main.go", main("app/a")), Modules: []engine.Module{module("a", "x.go", "package main")}},
-			"a/x.go:1:9: a module is a package of a name of its own, not main", []string{"a"},
+			"a/x.go:1:9: a module is a package of a name of its own, not main",
+			[]string{"a"},
 		},
 		"two packages": {
 			engine.Bundle{Files: sources("main.go", main("app/a")), Modules: []engine.Module{module("a", "x.go", "package a", "y.go", "package b")}},
-			"a/y.go:1:9: the package is b here and a in a/x.go", []string{"a"},
+			"a/y.go:1:9: the package is b here and a in a/x.go",
+			[]string{"a"},
 		},
 		"cycle": {
 			engine.Bundle{Files: sources("main.go", main("app/a")), Modules: []engine.Module{
 				module("a", "x.go", "package a\n\nimport _ \"app/b\"\n"), module("b", "x.go", "package b\n\nimport _ \"app/a\"\n"),
 			}},
-			"b/x.go:3:10: import cycle: a imports b imports a", []string{"a"},
+			"b/x.go:3:10: import cycle: a imports b imports a",
+			[]string{"a"},
 		},
 		"module itself": {
 			engine.Bundle{Script: "a", Module: true, Files: sources("x.go", "package a\n\nimport _ \"app/b\"\n"), Modules: []engine.Module{
 				module("a", "x.go", "package a\n\nimport _ \"app/b\"\n"), module("b", "x.go", "package b\n\nimport _ \"app/a\"\n"),
 			}},
-			"b/x.go:3:10: import cycle: a imports b imports a", []string{"b"},
+			"b/x.go:3:10: import cycle: a imports b imports a",
+			[]string{"b"},
 		},
 		"second file": {
 			engine.Bundle{Files: sources("main.go", main("strings"), "util.go", "package main\n\nfunc f() int { return \"\" }\n")},
@@ -241,18 +250,21 @@ func TestModulesAreRefused(t *testing.T) {
 		},
 		"generic literal": {
 			engine.Bundle{
-				Files: sources("main.go", strings.Replace(main("app/a"), "_ ", "", 1)+"\nvar x = a.Set[string]{}\n"),
+				Files:   sources("main.go", strings.Replace(main("app/a"), "_ ", "", 1)+"\nvar x = a.Set[string]{}\n"),
 				Modules: []engine.Module{module("a", "x.go", "package a\n\ntype Set[T comparable] map[T]bool\n")},
 			},
-			"main.go:10:9: a literal of the generic type Set of a module: have a func of the module make it", []string{"a"},
+			"main.go:10:9: a literal of the generic type Set of a module: have a func of the module make it",
+			[]string{"a"},
 		},
 		"panics": {
 			engine.Bundle{Files: sources("main.go", main("app/a")), Modules: []engine.Module{module("a", "x.go", "package a\n\nfunc init() {\n\tpanic(\"no\")\n}\n")}},
-			"a/x.go:4:2: the script panicked when it was loaded: no", []string{"a"},
+			"a/x.go:4:2: the script panicked when it was loaded: no",
+			[]string{"a"},
 		},
 		"goroutine": {
 			engine.Bundle{Files: sources("main.go", main("app/a")), Modules: []engine.Module{module("a", "x.go", "package a\n\nfunc init() {\n\tgo func() {}()\n}\n")}},
-			"initialisers start a goroutine", []string{"a"},
+			"initialisers start a goroutine",
+			[]string{"a"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
