@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -18,6 +19,10 @@ func TestCommandsSendTheirRequest(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "hello.go")
 	if err := os.WriteFile(file, []byte("package main\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	more := filepath.Join(filepath.Dir(file), "lib", "more.go")
+	if err := errors.Join(os.Mkdir(filepath.Dir(more), 0o700), os.WriteFile(more, nil, 0o600)); err != nil {
 		t.Fatal(err)
 	}
 	for _, test := range []struct {
@@ -76,6 +81,7 @@ func TestCommandsSendTheirRequest(t *testing.T) {
 		{"dead-letters resolve 0192", "POST /api/v1/apps/default/dead-letters/0192/resolve", `"resolution":"ignored"`},
 		{"deploy " + file, "POST /api/v1/apps/default/deploy", `"script":"hello"`},
 		{"deploy " + file + " --route /x --timeout 10s --name n", "POST /api/v1/apps/default/deploy", `"timeout_ms":10000`},
+		{"deploy " + file + " " + more + " --module", "POST /api/v1/apps/default/deploy", `"name":"lib/more.go"`},
 		{"invoke hello --path /a?b=c -H X:y", "POST /api/v1/apps/default/scripts/hello/invoke", `"query":"b=c"`},
 		{"whoami", "GET /api/v1/whoami", ""},
 	} {

@@ -250,12 +250,13 @@ func (c *checker) types(p *pkg) *types.Info {
 		files[i] = f.syntax
 		files[i].GoVersion = "" // a build constraint must not raise the language
 	}
+	ours := c.namesOfModules(p)
 	config := types.Config{
 		GoVersion: language, Importer: c, Sizes: sizes,
 		Error: func(err error) {
 			var e types.Error
 			if errors.As(err, &e) && !strings.HasPrefix(e.Msg, "\t") { // a tab begins a remark on the error before
-				c.add(e.Pos, "%s", plainer(e.Msg))
+				c.add(e.Pos, "%s", plainer(e.Msg, ours))
 			}
 		},
 	}
@@ -269,6 +270,22 @@ func (c *checker) types(p *pkg) *types.Info {
 	}
 	p.types, _ = config.Check(id, c.fset, files, info) // Error has its errors
 	return info
+}
+
+// namesOfModules are those by which the files of a package know the modules that they import.
+func (c *checker) namesOfModules(p *pkg) (names []string) {
+	for _, f := range p.files {
+		for _, spec := range f.syntax.Imports {
+			module, ok := moduleName(spec)
+			switch {
+			case ok && spec.Name != nil:
+				names = append(names, spec.Name.Name)
+			case ok:
+				names = append(names, c.packages[module].types.Name())
+			}
+		}
+	}
+	return names
 }
 
 // handle checks that the script has a Handle that can be called.
@@ -294,13 +311,13 @@ var handleType = func() *types.Signature {
 }()
 
 var (
-	missing = regexp.MustCompile(`^undefined: (\w+\.\w+)$`)
+	missing = regexp.MustCompile(`^undefined: ((\w+)\.\w+)$`)
 	tooNew  = regexp.MustCompile(`^(.*?):? requires (go1\.\d+) or later.*$`)
 )
 
-// plainer says in a script's terms what the compiler says in its own.
-func plainer(message string) string {
-	if m := missing.FindStringSubmatch(message); m != nil {
+// plainer says in a script's terms what the compiler says in its own. Packages of the names ours are not the platform's.
+func plainer(message string, ours []string) string {
+	if m := missing.FindStringSubmatch(message); m != nil && !slices.Contains(ours, m[2]) {
 		if m[1] == "time.Sleep" {
 			return "time.Sleep is not available to scripts: use ctx.Sleep, which ends with the run"
 		}
