@@ -319,16 +319,12 @@ func Do(what string) int {
 	case "beside":
 		go func() { panic("beside") }()
 		select {}
-	case "down":
-		return down(1)
 	}
 	return 7
 }
-
-func down(n int) int { return down(n+1) + 1 }
 `))
 	for what, kind := range map[string]fault.Kind{
-		"panic": fault.ScriptPanic, "loop": fault.Deadline, "grow": fault.Limit, "beside": fault.ScriptPanic, "down": fault.Limit,
+		"panic": fault.ScriptPanic, "loop": fault.Deadline, "grow": fault.Limit, "beside": fault.ScriptPanic,
 	} {
 		limit := 10 * time.Second
 		if kind == fault.Deadline {
