@@ -62,6 +62,11 @@ def handle(ctx):
 `),
 		Broken: bundle("broken", "def handle(ctx):\n    return nothing\n"),
 		Line:   2, Column: 12,
+		Importer: engine.Bundle{
+			Hash: "importer", Files: sources("main.star", "load(\"app/shared\", \"echo\")\n\ndef handle(ctx):\n    return echo(ctx)\n"),
+			Modules: []engine.Module{module("shared", "shared.star",
+				"def echo(ctx):\n    return response(body = ctx.request.text().removeprefix(\"echo \"))\n")},
+		},
 	})
 }
 
