@@ -52,9 +52,8 @@ func (s *ReleaseStore) Deploy(ctx context.Context, by, app uuid.UUID, d tenant.D
 			}
 			out.Routes = append(out.Routes, made)
 		}
-		rows, _ := tx.Query(ctx, sqlScriptGet, app, "", script)
-		out.Script, err = pgx.CollectExactlyOneRow(rows, scanScript)
-		return missing("read script", err)
+		out.Script, err = getScript(ctx, tx, app, "", script)
+		return err
 	})
 	out.Release = release
 	return out, err
