@@ -15,6 +15,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/picloud/picloud/core/auth"
+	"github.com/picloud/picloud/core/tenant"
 )
 
 // Config is what the API works on. All fields are needed.
@@ -44,6 +45,8 @@ type Config struct {
 	Changed func()
 	// Ready says why the node cannot serve, or nil.
 	Ready   func() error
+	// MaxLimits are the most that runs may be allowed on this node.
+	MaxLimits tenant.Limits
 	Metrics http.Handler
 	Version string // of the product
 	Log     hclog.Logger
@@ -127,6 +130,7 @@ func build(c Config, mux *http.ServeMux) huma.API {
 	doc.UseMiddleware(a.authorize(doc))
 	a.registerSystem(doc)
 	a.registerApps(doc)
+	a.registerLimits(doc)
 	a.registerDomains(doc)
 	a.registerScripts(doc)
 	a.registerVersions(doc)

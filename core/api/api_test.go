@@ -65,7 +65,7 @@ func newServer(t *testing.T) *server {
 		Lanes:       s,
 		Sender:      s,
 		Releases:    postgres.NewReleaseStore(s.pool),
-		Snapshots:   postgres.NewSnapshotStore(s.pool),
+		Snapshots:   postgres.NewSnapshotStore(s.pool, tenant.MaxLimits()),
 		Executions:  postgres.NewExecutionStore(s.pool),
 		Usage:       postgres.NewHistoryStore(s.pool),
 		DeadLetters: postgres.NewDeadLetterStore(s.pool),
@@ -76,6 +76,7 @@ func newServer(t *testing.T) *server {
 		Changed:     func() { s.changes.Add(1) },
 		Ready:       func() error { return s.ready },
 		Metrics:     http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("numbers")) }),
+		MaxLimits:   tenant.Limits{MemoryBytes: 200 << 20},
 		Version:     "0.0.0-test",
 		Log:         hclog.NewNullLogger(),
 	}))

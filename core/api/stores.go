@@ -29,6 +29,8 @@ type AppStore interface {
 	Update(ctx context.Context, by, id uuid.UUID, slug, name, description *string) (tenant.AppRecord, error)
 	// Weigh sets an app's share of the slots.
 	Weigh(ctx context.Context, by, id uuid.UUID, weight int) (tenant.AppRecord, error)
+	// Limit says what runs of an app's scripts may have.
+	Limit(ctx context.Context, by, id uuid.UUID, limits tenant.Limits) (tenant.AppRecord, error)
 	Delete(ctx context.Context, by, id uuid.UUID) error
 
 	Domains(ctx context.Context, app uuid.UUID, cursor string, limit int) ([]tenant.Domain, string, error)

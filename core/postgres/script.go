@@ -23,7 +23,7 @@ func NewScriptStore(pool *pgxpool.Pool) *ScriptStore { return &ScriptStore{pool}
 
 const (
 	scriptColumns = `s.id, s.app, s.name, s.kind, s.engine, s.active_version, coalesce(v.hash, ''), s.timeout_ms,
-    s.max_attempts, s.policy, s.description, s.created_at, s.updated_at,
+    s.max_attempts, s.policy, s.limits, s.description, s.created_at, s.updated_at,
     ARRAY(SELECT i.module FROM script_imports i WHERE i.script = s.id AND i.version = s.active_version ORDER BY i.module)`
 	scriptTables = ` FROM scripts s JOIN apps a ON a.id = s.app AND a.deleted_at IS NULL
     LEFT JOIN script_versions v ON v.script = s.id AND v.number = s.active_version `
@@ -32,7 +32,7 @@ const (
 func scanScript(row pgx.CollectableRow) (s tenant.ScriptRecord, err error) {
 	var timeout int64
 	err = row.Scan(&s.ID, &s.App, &s.Name, &s.Kind, &s.Engine, &s.Version, &s.VersionHash, &timeout, &s.MaxAttempts,
-		&s.Policy, &s.Description, &s.CreatedAt, &s.UpdatedAt, &s.Imports)
+		&s.Policy, &s.Limits, &s.Description, &s.CreatedAt, &s.UpdatedAt, &s.Imports)
 	s.Timeout = time.Duration(timeout) * time.Millisecond
 	return s, err
 }
@@ -130,17 +130,18 @@ func readImporters(ctx context.Context, db querier, app uuid.UUID, of []tenant.S
 
 const sqlScriptUpdate = `
 UPDATE scripts SET timeout_ms = coalesce($3, timeout_ms), max_attempts = coalesce($4, max_attempts),
-    description = coalesce($5, description), policy = coalesce($6, policy), updated_at = now()
+    description = coalesce($5, description), policy = coalesce($6, policy), limits = coalesce($7, limits), updated_at = now()
 WHERE id = $2 AND app = $1`
 
 // Update changes a script.
 func (s *ScriptStore) Update(ctx context.Context, by, app, id uuid.UUID, u tenant.ScriptUpdate) (tenant.ScriptRecord, error) {
 	c := &change{
 		by: by, app: app, action: "script.update", object: id.String(), detail: u,
-		released: u.TimeoutMS != nil || u.MaxAttempts != nil || u.Policy != nil,
+		released: u.TimeoutMS != nil || u.MaxAttempts != nil || u.Policy != nil || u.Limits != nil,
 	}
 	_, err := apply(ctx, s.pool, c, func(tx pgx.Tx) error {
-		return execOne(ctx, tx, "update script", sqlScriptUpdate, app, id, u.TimeoutMS, u.MaxAttempts, u.Description, u.Policy)
+		return execOne(ctx, tx, "update script", sqlScriptUpdate, app, id, u.TimeoutMS, u.MaxAttempts, u.Description, u.Policy,
+			u.Limits)
 	})
 	if err != nil {
 		return tenant.ScriptRecord{}, err
