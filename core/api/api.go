@@ -36,6 +36,7 @@ type Config struct {
 	DeadLetters DeadLetterStore
 	Auth        Authenticator
 	Checker     Checker
+	Trials      Trials
 	Invoker     Invoker
 	Sender      Sender
 	Replayer    Replayer
@@ -44,12 +45,12 @@ type Config struct {
 	// this node current.
 	Changed func()
 	// Ready says why the node cannot serve, or nil.
-	Ready   func() error
+	Ready func() error
 	// MaxLimits are the most that runs may be allowed on this node.
 	MaxLimits tenant.Limits
-	Metrics http.Handler
-	Version string // of the product
-	Log     hclog.Logger
+	Metrics   http.Handler
+	Version   string // of the product
+	Log       hclog.Logger
 }
 
 type api struct {
@@ -135,6 +136,7 @@ func build(c Config, mux *http.ServeMux) huma.API {
 	a.registerScripts(doc)
 	a.registerVersions(doc)
 	a.registerDeploy(doc)
+	a.registerTrials(doc)
 	a.registerInvoke(doc)
 	a.registerRoutes(doc)
 	a.registerQueues(doc)

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -154,6 +155,14 @@ type DeadLetterStore interface {
 // Authenticator turns a bearer token into a principal. auth.ErrInvalid says that it is not one.
 type Authenticator interface {
 	Authenticate(ctx context.Context, token string) (*auth.Principal, error)
+}
+
+// Trials run what is not deployed.
+type Trials interface {
+	// Try loads b and runs it once, in a process of its own. took is the time of the run alone. Errors are those of Checker, or of
+	// the run, as *fault.Fault.
+	Try(ctx context.Context, engineName string, b engine.Bundle, r *engine.Request, out engine.Reply) (
+		loaded engine.Loaded, took time.Duration, err error)
 }
 
 // Checker compiles bundles without running anything that is deployed, and ends at the first that is wrong, which the last

@@ -46,6 +46,7 @@ func (n *Node) apiHandler(
 		DeadLetters: deadLetters,
 		Auth:        auth.New(users),
 		Checker:     n.engines,
+		Trials:      n.engines,
 		Invoker:     invoker{ingress.NewInvoker(n.dispatcher, in), n},
 		Sender:      sender{n},
 		Replayer:    replayer{deadLetters, n.dispatcher.Wake},
