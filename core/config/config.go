@@ -72,6 +72,26 @@ type Config struct {
 	// MaxBody is how many bytes the body of a request may have. Default and most: 6291456 (6 MiB).
 	MaxBody int64 `koanf:"max_body"`
 
+	// EngineSpares is how many blank processes are ready of each engine that an active script uses. Default 1; 0 to 64.
+	EngineSpares int `koanf:"engine_spares"`
+
+	// EngineIdle is how long an engine process without runs is kept. Default 5m; 1s to 24h.
+	EngineIdle time.Duration `koanf:"engine_idle"`
+
+	// EngineRuns is after how many runs an engine process is replaced. Default 100000; at least 100.
+	EngineRuns int64 `koanf:"engine_runs"`
+
+	// EngineMemory is how many bytes of memory of its own an engine process may have before it is replaced. Default 256 MiB;
+	// 32 MiB to 1 GiB, at which it dies.
+	EngineMemory int64 `koanf:"engine_memory"`
+
+	// EngineAge is how old an engine process may be before it is replaced. Default 24h; 1m to 8784h (366 days).
+	EngineAge time.Duration `koanf:"engine_age"`
+
+	// EngineLosses is how often within ten minutes a version of a script may end a process that runs nothing else, before it is
+	// quarantined. Default 3; 1 to 1000.
+	EngineLosses int `koanf:"engine_losses"`
+
 	// Drain is how long a node that was told to stop lets runs in progress go on. Default 30s; 0 to 10m.
 	Drain time.Duration `koanf:"drain"`
 
@@ -112,6 +132,12 @@ func Default() Config {
 		KeepExecutions:  7 * 24 * time.Hour,
 		MaxHistoryBytes: 1 << 30,
 		MaxBody:         MaxBodyLimit,
+		EngineSpares:    1,
+		EngineIdle:      5 * time.Minute,
+		EngineRuns:      100_000,
+		EngineMemory:    256 << 20,
+		EngineAge:       24 * time.Hour,
+		EngineLosses:    3,
 		Drain:           30 * time.Second,
 		LogLevel:        "info",
 		LogFormat:       "text",
@@ -140,6 +166,12 @@ func (c *Config) validate() error {
 		{"keep_executions", checkDuration(c.KeepExecutions, 24*time.Hour, 366*24*time.Hour)},
 		{"max_history_bytes", checkRange(c.MaxHistoryBytes, 1<<20, 1<<50)},
 		{"max_body", checkRange(c.MaxBody, 1, MaxBodyLimit)},
+		{"engine_spares", checkRange(int64(c.EngineSpares), 0, 64)},
+		{"engine_idle", checkDuration(c.EngineIdle, time.Second, 24*time.Hour)},
+		{"engine_runs", checkRange(c.EngineRuns, 100, 1<<50)},
+		{"engine_memory", checkRange(c.EngineMemory, 32<<20, 1<<30)},
+		{"engine_age", checkDuration(c.EngineAge, time.Minute, 366*24*time.Hour)},
+		{"engine_losses", checkRange(int64(c.EngineLosses), 1, 1000)},
 		{"drain", checkDuration(c.Drain, 0, 10*time.Minute)},
 		{"log_level", checkLevel(c.LogLevel)},
 		{"log_format", checkOneOf(c.LogFormat, "text", "json")},

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/hashicorp/go-hclog"
@@ -67,6 +68,7 @@ type bundle struct {
 	*engine.Manager
 	mu        sync.Mutex
 	processes []*pluginhost.Process
+	clock     atomic.Int64 // since epoch
 	loads     atomic.Int64
 	fail      atomic.Bool
 }
@@ -85,7 +87,8 @@ func (b *bundle) launched() []*pluginhost.Process {
 	return append([]*pluginhost.Process(nil), b.processes...)
 }
 
-func setup(t *testing.T) *bundle {
+// setup makes a manager without spares or limits, unless with says otherwise.
+func setup(t testing.TB, with ...func(*engine.Config)) *bundle {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "pic") // t.TempDir is too long for a socket
 	if err != nil {
@@ -100,7 +103,8 @@ func setup(t *testing.T) *bundle {
 		t.Fatal(err)
 	}
 	b := &bundle{}
-	b.Manager = engine.New(func(ctx context.Context, name string) (engine.Process, error) {
+	b.clock.Store(int64(time.Since(epoch)))
+	cfg := engine.Config{Bundles: b, Log: hclog.NewNullLogger(), Launch: func(ctx context.Context, name string) (engine.Process, error) {
 		p, err := host.Launch(ctx, name)
 		if err != nil {
 			return nil, err
@@ -109,9 +113,22 @@ func setup(t *testing.T) *bundle {
 		b.processes = append(b.processes, p)
 		b.mu.Unlock()
 		return p, nil
-	}, b, hclog.NewNullLogger())
+	}}
+	for _, w := range with {
+		w(&cfg)
+	}
+	b.Manager = engine.NewAt(cfg, func() time.Time { return epoch.Add(time.Duration(b.clock.Load())) })
 	t.Cleanup(func() { b.Close(); host.Close() })
 	return b
+}
+
+// epoch has a monotonic clock, which the times of a test are taken from.
+var epoch = time.Now()
+
+// pass moves the manager's clock and has it look at its processes.
+func (b *bundle) pass(d time.Duration) {
+	b.clock.Add(int64(d))
+	b.Sweep()
 }
 
 func script(app uuid.UUID, hash string) *tenant.Script {
@@ -204,7 +221,7 @@ func TestLoneRun(t *testing.T) {
 	}
 	b.mustEcho(t, s)
 	p := b.launched()
-	if len(p) != 2 {
+	if len(p) != 3 { // the app's, that of the lone run, and one of the script's own, since it is proven to end processes
 		t.Fatalf("%d processes", len(p))
 	}
 	select {

@@ -51,7 +51,7 @@ func (n *Node) apiHandler(
 		Changed:     func() { n.changed(bus) },
 		Ready:       n.dispatcher.Ready,
 		Metrics: metrics.Handler(metrics.Sources{
-			Node: n.dispatcher.Stats, Health: postgres.NewTableStore(pool).Health, Usage: postgres.NewHistoryStore(pool).Usage,
+			Node: n.dispatcher.Stats, Engines: n.engines.Stats, Health: postgres.NewTableStore(pool).Health, Usage: postgres.NewHistoryStore(pool).Usage,
 			Slug: func(app uuid.UUID) string { return n.snapshot.Load().Slug(app) }, Log: n.log.Named("metrics"),
 		}),
 		Version: Version,
