@@ -8,6 +8,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"runtime"
 	"sync"
 	"time"
@@ -97,7 +98,7 @@ func newManager(cfg Config, now func() time.Time, most int) *Manager {
 		cfg: cfg, log: cfg.Log.Named("engine"), now: now, most: most, checks: make(chan struct{}, 2), seats: map[key]*seat{},
 	}
 	m.life, m.end = context.WithCancel(context.Background())
-	m.spares = spares{want: cfg.Spares, launch: m.launch, pools: map[string]*pool{}}
+	m.spares = spares{want: cfg.Spares, launch: m.launch, life: m.life, pools: map[string]*pool{}}
 	m.guard = guard{losses: cfg.Losses, now: now, log: m.log, records: map[version]*record{}}
 	m.count = counters{starts: map[string]int64{}, alive: map[string]int{}, recycles: map[string]int64{}}
 	go m.look()
@@ -110,7 +111,7 @@ func (m *Manager) Invoke(
 	ctx context.Context, script *tenant.Script, lone bool, r *engine.Request, out engine.Reply,
 ) error {
 	r.Bundle = script.Hash
-	for again := true; ; again = false {
+	for retried := false; ; {
 		where, err := m.guard.admit(script)
 		if err != nil {
 			return err
@@ -123,10 +124,13 @@ func (m *Manager) Invoke(
 			k.hash = script.Hash
 		}
 		unstarted, err := m.together(ctx, k, script, r, out)
-		if err == nil || !unstarted || !again {
+		switch {
+		case errors.Is(err, errBuried): // the script may be suspect now
+		case unstarted && !retried: // most likely by another's doing
+			retried = true
+		default:
 			return err
 		}
-		// The process died before the run began, most likely by another's doing.
 	}
 }
 
@@ -318,7 +322,7 @@ func (m *Manager) Keep(snapshot *tenant.Snapshot) {
 		delete(m.seats, k)
 		s.close()
 	}
-	m.spares.keep(m.life, engines)
+	m.spares.keep(engines)
 }
 
 // Close ends every process.
@@ -331,5 +335,5 @@ func (m *Manager) Close() {
 		delete(m.seats, k)
 		s.close()
 	}
-	m.spares.keep(m.life, nil)
+	m.spares.keep(nil)
 }

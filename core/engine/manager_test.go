@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -40,6 +41,13 @@ type strict struct {
 }
 
 func (s *strict) Load(ctx context.Context, b sdk.Bundle) (sdk.Loaded, error) {
+	switch b.Script {
+	case "deadly":
+		os.Exit(5)
+	case "slow":
+		<-ctx.Done()
+		return sdk.Loaded{}, ctx.Err()
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	loaded, err := s.Puppet.Load(ctx, b)
@@ -59,6 +67,19 @@ func (s *strict) Invoke(ctx context.Context, inv *sdk.Invocation, out sdk.Reply)
 	s.mu.Unlock()
 	if !ok {
 		return errors.New("the bundle is not loaded")
+	}
+	if rest, ok := strings.CutPrefix(string(inv.Body), "begin "); ok { // and says so
+		if _, err := inv.Call(ctx, "test", "begun", nil); err != nil {
+			return err
+		}
+		inv.Body = []byte(rest)
+	}
+	if string(inv.Body) == "crash" {
+		go panic("no luck")
+		<-ctx.Done()
+	}
+	if text, ok := strings.CutPrefix(string(inv.Body), "name "); ok { // the bundle that runs
+		inv.Body = []byte("echo " + inv.Bundle + " " + text)
 	}
 	return s.Puppet.Invoke(ctx, inv, out)
 }
@@ -117,13 +138,15 @@ func setup(t testing.TB, with ...func(*engine.Config)) *bundle {
 	for _, w := range with {
 		w(&cfg)
 	}
-	b.Manager = engine.NewAt(cfg, func() time.Time { return epoch.Add(time.Duration(b.clock.Load())) })
+	b.Manager = engine.NewAt(cfg, b.now)
 	t.Cleanup(func() { b.Close(); host.Close() })
 	return b
 }
 
 // epoch has a monotonic clock, which the times of a test are taken from.
 var epoch = time.Now()
+
+func (b *bundle) now() time.Time { return epoch.Add(time.Duration(b.clock.Load())) }
 
 // pass moves the manager's clock and has it look at its processes.
 func (b *bundle) pass(d time.Duration) {
@@ -147,6 +170,18 @@ func (b *bundle) invoke(ctx context.Context, s *tenant.Script, lone bool, body s
 	var out sink
 	err = b.Invoke(ctx, s, lone, &sdk.Request{ExecutionID: "x", Attempt: 1, Envelope: env, Body: []byte(body)}, &out)
 	return out.String(), err
+}
+
+// invokeBegun is invoke for a run that lasts; it closes begun when the run has.
+func (b *bundle) invokeBegun(ctx context.Context, s *tenant.Script, body string, begun chan struct{}) error {
+	env, err := (&event.Envelope{ID: "e"}).Marshal()
+	if err != nil {
+		return err
+	}
+	return b.Invoke(ctx, s, false, &sdk.Request{
+		ExecutionID: "x", Attempt: 1, Envelope: env, Body: []byte("begin " + body),
+		Call: func(context.Context, string, string, []byte) ([]byte, error) { close(begun); return nil, nil },
+	}, &sink{})
 }
 
 func (b *bundle) mustEcho(t *testing.T, s *tenant.Script) {

@@ -41,13 +41,16 @@ type loading struct {
 	leaving bool      // it is being unloaded; done is closed when the next Load may come
 }
 
+// alive reports whether the process takes runs. Its end begins with that of its session, or with a run that does not end.
 func (p *process) alive() bool {
 	select {
 	case <-p.Done():
-		return false
+	case <-p.Engine().Lost():
+	case <-p.Engine().Stuck():
 	default:
 		return true
 	}
+	return false
 }
 
 // hold makes sure that the script's bundle is loaded, and keeps it so until release is called. Callers that come meanwhile

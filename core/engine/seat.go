@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -41,24 +42,29 @@ type starting struct {
 	err  error // read it after done
 }
 
+// errBuried says that a process had died, and that it is known now what follows from that.
+var errBuried = errors.New("a process has died")
+
 // take returns a process for one run and counts it; put takes it back. Callers that come while a process starts share the
-// start, which outlives any of them.
+// start, which outlives any of them. It fails with errBuried after the death of a process, and with faults.
 func (s *seat) take(ctx context.Context) (*process, error) {
 	for {
 		p, dead, start, err := s.pick()
 		if p != nil || err != nil {
 			return p, err
 		}
-		var wait <-chan struct{}
-		if wait = dead; start != nil {
-			wait = start.done
+		if start != nil {
+			dead = start.done
 		}
 		select {
-		case <-wait:
+		case <-dead:
 		case <-ctx.Done():
 			return nil, fault.From(context.Cause(ctx))
 		}
-		if start != nil && start.err != nil {
+		if start == nil {
+			return nil, errBuried
+		}
+		if start.err != nil {
 			return nil, start.err
 		}
 	}

@@ -11,9 +11,9 @@ import (
 type spares struct {
 	want   int // of each engine in use
 	launch func(ctx context.Context, engine string) (*process, error)
+	life   context.Context // after which nothing is started
 
 	mu    sync.Mutex
-	life  context.Context
 	pools map[string]*pool // of the engines in use
 }
 
@@ -42,11 +42,10 @@ func (s *spares) take(engine string) *process {
 	return nil
 }
 
-// keep has spares of engines and of no others, until life ends.
-func (s *spares) keep(life context.Context, engines map[string]bool) {
+// keep has spares of engines and of no others.
+func (s *spares) keep(engines map[string]bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.life = life
 	for engine, p := range s.pools {
 		if !engines[engine] {
 			delete(s.pools, engine)
