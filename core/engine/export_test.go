@@ -2,11 +2,11 @@ package engine
 
 import "time"
 
-// Two is how many processes may share the runs of an app in a test, whatever the machine has.
-const Two = 2
+// SetNow gives a manager another clock.
+func SetNow(c *Config, now func() time.Time) { c.now = now }
 
-// NewAt makes a manager with another clock.
-func NewAt(cfg Config, now func() time.Time) *Manager { return newManager(cfg, now, Two) }
+// Share sets how many processes may share the runs of an app, whatever the machine has.
+func Share(c *Config, most int) { c.most = most }
 
 // Sweep looks at all processes.
 func (m *Manager) Sweep() { m.sweep() }

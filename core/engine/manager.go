@@ -63,14 +63,15 @@ type Config struct {
 	Age    time.Duration
 	// Losses is how often within ten minutes a version of a script may end processes of its own before it is quarantined.
 	Losses int
+
+	now  func() time.Time // nil: time.Now
+	most int              // processes that share the runs of one app and engine; zero: the machine's processors
 }
 
 // Manager keeps the processes. Its methods are safe for concurrent use.
 type Manager struct {
 	cfg    Config
 	log    hclog.Logger
-	now    func() time.Time
-	most   int             // processes that share the runs of one app and engine
 	life   context.Context // ends with Close
 	end    context.CancelFunc
 	checks chan struct{} // bounds the processes that only check sources
@@ -91,15 +92,17 @@ type key struct {
 }
 
 // New makes a manager. Close ends it.
-func New(cfg Config) *Manager { return newManager(cfg, time.Now, runtime.NumCPU()) }
-
-func newManager(cfg Config, now func() time.Time, most int) *Manager {
-	m := &Manager{
-		cfg: cfg, log: cfg.Log.Named("engine"), now: now, most: most, checks: make(chan struct{}, 2), seats: map[key]*seat{},
+func New(cfg Config) *Manager {
+	if cfg.now == nil {
+		cfg.now = time.Now
 	}
+	if cfg.most == 0 {
+		cfg.most = runtime.NumCPU()
+	}
+	m := &Manager{cfg: cfg, log: cfg.Log.Named("engine"), checks: make(chan struct{}, 2), seats: map[key]*seat{}}
 	m.life, m.end = context.WithCancel(context.Background())
 	m.spares = spares{want: cfg.Spares, launch: m.launch, life: m.life, pools: map[string]*pool{}}
-	m.guard = guard{losses: cfg.Losses, now: now, log: m.log, records: map[version]*record{}}
+	m.guard = guard{losses: cfg.Losses, now: cfg.now, log: m.log, records: map[version]*record{}}
 	m.count = counters{starts: map[string]int64{}, alive: map[string]int{}, recycles: map[string]int64{}}
 	go m.look()
 	return m
@@ -291,8 +294,8 @@ func (m *Manager) launch(ctx context.Context, engineName string) (*process, erro
 		<-p.Done()
 		m.count.ended(engineName)
 	}()
-	now := m.now()
-	return &process{Process: p, now: m.now, born: now, used: now, buried: make(chan struct{}), loaded: map[string]*loading{}}, nil
+	now := m.cfg.now()
+	return &process{Process: p, now: m.cfg.now, born: now, used: now, buried: make(chan struct{}), loaded: map[string]*loading{}}, nil
 }
 
 // Keep says what there is to run: it ends the processes of apps that are gone, unloads bundles that no script names any

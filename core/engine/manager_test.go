@@ -135,10 +135,12 @@ func setup(t testing.TB, with ...func(*engine.Config)) *bundle {
 		b.mu.Unlock()
 		return p, nil
 	}}
+	engine.SetNow(&cfg, b.now)
+	engine.Share(&cfg, 2)
 	for _, w := range with {
 		w(&cfg)
 	}
-	b.Manager = engine.NewAt(cfg, b.now)
+	b.Manager = engine.New(cfg)
 	t.Cleanup(func() { b.Close(); host.Close() })
 	return b
 }

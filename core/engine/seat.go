@@ -106,7 +106,7 @@ func (s *seat) pick() (p *process, dead <-chan struct{}, start *starting, err er
 
 // grow returns another process, if one is there at once and may be taken, else busy. It is called with mu held.
 func (s *seat) grow(busy *process) *process {
-	if len(s.processes) >= s.manager.most || s.starting != nil || s.wait() > 0 {
+	if len(s.processes) >= s.manager.cfg.most || s.starting != nil || s.wait() > 0 {
 		return busy
 	}
 	if p := s.manager.spares.take(s.key.engine); p != nil {
@@ -123,7 +123,7 @@ func (s *seat) put(p *process) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p.running--
-	p.used = s.manager.now()
+	p.used = s.manager.cfg.now()
 	if p.going && p.running == 0 {
 		p.Kill()
 	}
@@ -165,7 +165,7 @@ func (s *seat) launch() *starting {
 
 // adopt makes a process the seat's. It is called with mu held.
 func (s *seat) adopt(p *process) {
-	p.born, p.used = s.manager.now(), s.manager.now()
+	p.born, p.used = s.manager.cfg.now(), s.manager.cfg.now()
 	s.processes = append(s.processes, p)
 	go s.watch(p)
 }

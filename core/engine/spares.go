@@ -4,7 +4,11 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"time"
 )
+
+// fillPause is how long after one was taken the next spare is started: whoever took it needs the processor first.
+const fillPause = 50 * time.Millisecond
 
 // spares keeps blank processes ready, so that an app's first run does not wait for the start of one: that takes 25 to 80 ms,
 // and a spare is there at once. A spare is nobody's: it has loaded nothing, and once taken it is never given back.
@@ -82,6 +86,10 @@ func (s *spares) fill(engine string, p *pool) {
 	}
 	p.starting = true
 	go func() {
+		select {
+		case <-time.After(fillPause):
+		case <-s.life.Done():
+		}
 		x, err := s.launch(s.life, engine)
 		s.mu.Lock()
 		defer s.mu.Unlock()

@@ -51,7 +51,7 @@ func (s *seat) sweep() {
 	defer s.mu.Unlock()
 	m := s.manager
 	for _, p := range slices.Clone(s.processes) {
-		idle := m.now().Sub(p.used)
+		idle := m.cfg.now().Sub(p.used)
 		if m.cfg.Idle > 0 && p.running == 0 && idle >= m.cfg.Idle {
 			s.retire(p)
 			m.count.stopped()
@@ -67,7 +67,7 @@ func (s *seat) sweep() {
 
 // due says why a process is to be replaced; empty: it is not. It is called with the seat's mu held.
 func (m *Manager) due(p *process) string {
-	age := m.now().Sub(p.born)
+	age := m.cfg.now().Sub(p.born)
 	switch {
 	case m.cfg.Runs > 0 && p.runs >= m.cfg.Runs:
 		return recycleRuns
