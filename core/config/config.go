@@ -78,7 +78,7 @@ type Config struct {
 	// EngineIdle is how long an engine process without runs is kept. Default 5m; 1s to 24h.
 	EngineIdle time.Duration `koanf:"engine_idle"`
 
-	// EngineRuns is after how many runs an engine process is replaced. Default 100000; at least 100.
+	// EngineRuns is after how many runs an engine process is replaced. Default 1000000; at least 100.
 	EngineRuns int64 `koanf:"engine_runs"`
 
 	// EngineMemory is how many bytes of memory of its own an engine process may have before it is replaced. Default 256 MiB;
@@ -134,7 +134,7 @@ func Default() Config {
 		MaxBody:         MaxBodyLimit,
 		EngineSpares:    1,
 		EngineIdle:      5 * time.Minute,
-		EngineRuns:      100_000,
+		EngineRuns:      1_000_000,
 		EngineMemory:    256 << 20,
 		EngineAge:       24 * time.Hour,
 		EngineLosses:    3,
