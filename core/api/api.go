@@ -15,6 +15,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/picloud/picloud/core/auth"
+	"github.com/picloud/picloud/core/engine"
 )
 
 // Config is what the API works on. All fields are needed.
@@ -43,10 +44,12 @@ type Config struct {
 	// this node current.
 	Changed func()
 	// Ready says why the node cannot serve, or nil.
-	Ready   func() error
-	Metrics http.Handler
-	Version string // of the product
-	Log     hclog.Logger
+	Ready func() error
+	// Quarantined lists the versions of scripts that the node does not run.
+	Quarantined func() []engine.Quarantine
+	Metrics     http.Handler
+	Version     string // of the product
+	Log         hclog.Logger
 }
 
 type api struct {

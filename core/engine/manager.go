@@ -306,7 +306,8 @@ func (m *Manager) Keep(snapshot *tenant.Snapshot) {
 		hashes := map[string]bool{}
 		for i := range app.Scripts {
 			if s := &app.Scripts[i]; s.Version != 0 {
-				hashes[s.Hash], engines[s.Engine] = true, true
+				hashes[s.Hash] = true
+				engines[s.Engine] = engines[s.Engine] || s.Kind != tenant.KindModule // which others load
 			}
 		}
 		active[app.ID] = hashes

@@ -260,7 +260,7 @@ func (m *Manager) crashed(engineName string, p Process, scripts []*tenant.Script
 	}
 	how := p.Fate()
 	m.count.crashed()
-	m.log.Warn("an engine process died", "engine", engineName, "pid", p.Pid(), "how", how, "scripts", len(scripts))
+	m.log.Debug("an engine process died", "engine", engineName, "pid", p.Pid(), "how", how, "scripts", len(scripts))
 	for _, script := range scripts {
 		if own {
 			m.guard.lost(script, how)

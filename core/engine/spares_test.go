@@ -10,6 +10,7 @@ import (
 	"github.com/picloud/picloud/core/coretest"
 	"github.com/picloud/picloud/core/engine"
 	"github.com/picloud/picloud/core/tenant"
+	sdk "github.com/picloud/picloud/sdk/engine"
 )
 
 // one spare of each engine in use, and the last word of what there is to run.
@@ -48,7 +49,7 @@ func TestSpares(t *testing.T) {
 		func() error { _, err := b.invoke(t.Context(), first, false, "echo"); return err },
 		func() error { _, err := b.invoke(t.Context(), second, false, "echo"); return err },
 		func() error { _, err := b.invoke(t.Context(), first, true, "echo"); return err },
-		func() error { _, err := b.Check(t.Context(), "puppet", "fine", nil); return err },
+		func() error { _, err := b.Check(t.Context(), "puppet", []sdk.Bundle{{Script: "fine"}}); return err },
 	} {
 		if err := run(); err != nil {
 			t.Fatal(err)
