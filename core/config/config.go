@@ -88,8 +88,8 @@ type Config struct {
 	// EngineAge is how old an engine process may be before it is replaced. Default 24h; 1m to 8784h (366 days).
 	EngineAge time.Duration `koanf:"engine_age"`
 
-	// EngineLosses is how often within ten minutes a version of a script may end a process that runs nothing else, before it is
-	// quarantined. Default 3; 1 to 1000.
+	// EngineLosses is how often within ten minutes, under different events, a version of a script may end a process that
+	// runs nothing else, before it is quarantined. Default 3; 1 to 1000.
 	EngineLosses int `koanf:"engine_losses"`
 
 	// Drain is how long a node that was told to stop lets runs in progress go on. Default 30s; 0 to 10m.

@@ -61,7 +61,8 @@ type Config struct {
 	Runs   int64
 	Memory int64
 	Age    time.Duration
-	// Losses is how often within ten minutes a version of a script may end processes of its own before it is quarantined.
+	// Losses is how often within ten minutes, under different events, a version of a script may end processes of its own
+	// before it is quarantined.
 	Losses int
 
 	now  func() time.Time // nil: time.Now
@@ -187,8 +188,10 @@ func (m *Manager) alone(
 	}
 	if err != nil && fault.From(err).Kind == fault.EngineLost {
 		<-p.Done()
-		m.crashed(script.Engine, p.Process, []*tenant.Script{script}, true)
-		verdict = undecided // it has been settled
+		if how, crashed := m.died(p); crashed {
+			m.guard.lost(script, r.ExecutionID, how)
+		}
+		verdict = undecided // or settled by lost
 	}
 	return err
 }

@@ -170,8 +170,17 @@ func (b *bundle) invoke(ctx context.Context, s *tenant.Script, lone bool, body s
 		return "", err
 	}
 	var out sink
-	err = b.Invoke(ctx, s, lone, &sdk.Request{ExecutionID: "x", Attempt: 1, Envelope: env, Body: []byte(body)}, &out)
+	err = b.Invoke(ctx, s, lone, &sdk.Request{ExecutionID: uuid.NewString(), Attempt: 1, Envelope: env, Body: []byte(body)}, &out)
 	return out.String(), err
+}
+
+// invokeAs is a lone run under an id.
+func (b *bundle) invokeAs(ctx context.Context, id string, s *tenant.Script, body string) error {
+	env, err := (&event.Envelope{ID: "e"}).Marshal()
+	if err != nil {
+		return err
+	}
+	return b.Invoke(ctx, s, true, &sdk.Request{ExecutionID: id, Attempt: 1, Envelope: env, Body: []byte(body)}, &sink{})
 }
 
 // invokeBegun is invoke for a run that lasts; it closes begun when the run has.

@@ -29,6 +29,9 @@ const (
 // death; without one, a suspect is cleared after lossWindow. A version with too many proofs is quarantined: it is refused at
 // once, until a pause is over and one run of it, alone in a process, survives.
 //
+// What the attempts of one event prove counts once: an event that no version survives becomes a dead letter, and is no
+// reason to refuse all others.
+//
 // All this is known on this node only, and forgotten when it stops.
 type guard struct {
 	losses int // before the quarantine; zero: there is none
@@ -49,16 +52,22 @@ type version struct {
 // record is what is known of a version.
 type record struct {
 	script  *tenant.Script
-	suspect time.Time   // until when it has processes of its own
-	death   int         // for which it is suspect; zero: it is more than that
-	losses  []time.Time // of processes of its own, not before lossWindow ago
-	count   int         // losses since it was last well
-	how     string      // the last one was
+	suspect time.Time // until when it has processes of its own
+	death   int       // for which it is suspect; zero: it is more than that
+	losses  []loss    // of processes of its own, not before lossWindow ago
+	count   int       // losses since it was last well
+	how     string    // the last one was
 
 	since time.Time // zero: it is not in quarantine
 	until time.Time // when a trial may begin
 	trial bool      // is under way
 	pause time.Duration
+}
+
+// loss is one process that a version ended.
+type loss struct {
+	at        time.Time
+	execution string // that was alone in it; empty: there was more than one, or none
 }
 
 // Quarantine is a version of a script that this node does not run.
@@ -153,8 +162,8 @@ func (g *guard) suspects(scripts []*tenant.Script, how string) {
 	}
 }
 
-// lost notes that script ended a process that ran nothing else.
-func (g *guard) lost(script *tenant.Script, how string) {
+// lost notes that script ended a process that ran nothing else; execution names the run, if it was alone in it.
+func (g *guard) lost(script *tenant.Script, execution, how string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	r, now := g.of(script), g.now()
@@ -163,7 +172,9 @@ func (g *guard) lost(script *tenant.Script, how string) {
 	}
 	r.death, r.how, r.suspect = 0, how, now.Add(lossWindow)
 	r.count++
-	r.losses = append(slices.DeleteFunc(r.losses, func(t time.Time) bool { return now.Sub(t) > lossWindow }), now)
+	r.losses = append(slices.DeleteFunc(r.losses, func(l loss) bool {
+		return now.Sub(l.at) > lossWindow || l.execution == execution && execution != ""
+	}), loss{now, execution})
 	failed := r.trial
 	switch r.trial = false; {
 	case g.losses == 0 || now.Before(r.until) || !failed && len(r.losses) < g.losses:
@@ -252,21 +263,11 @@ func (g *guard) quarantined() []Quarantine {
 // Quarantined lists the versions of scripts that this node refuses to run, by app and name.
 func (m *Manager) Quarantined() []Quarantine { return m.guard.quarantined() }
 
-// crashed draws the consequences of the end of a process: scripts ran in it, and own says that it had nothing else to
-// run. A process that was ended by its manager is nobody's fault.
-func (m *Manager) crashed(engineName string, p Process, scripts []*tenant.Script, own bool) {
+// died counts the end of a process and says how it came. A process that was ended by its manager is nobody's fault.
+func (m *Manager) died(p Process) (how string, crashed bool) {
 	if p.Err() == nil || m.life.Err() != nil {
-		return
+		return "", false
 	}
-	how := p.Fate()
 	m.count.crashed()
-	m.log.Debug("an engine process died", "engine", engineName, "pid", p.Pid(), "how", how, "scripts", len(scripts))
-	for _, script := range scripts {
-		if own {
-			m.guard.lost(script, how)
-		}
-	}
-	if !own {
-		m.guard.suspects(scripts, how)
-	}
+	return p.Fate(), true
 }

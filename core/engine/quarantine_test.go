@@ -105,6 +105,19 @@ func TestTrial(t *testing.T) {
 	}
 }
 
+// An event that ends each process is a matter of its own: the version goes on.
+func TestOneEventIsNoReason(t *testing.T) {
+	t.Parallel()
+	b := setup(t, threeLosses)
+	s := script(uuid.New(), "a")
+	for range 5 {
+		if err := b.invokeAs(t.Context(), "same", s, "exit"); fault.From(err).Kind != fault.EngineLost {
+			t.Fatal(err)
+		}
+	}
+	b.mustEcho(t, s)
+}
+
 // Losses add up for ten minutes only.
 func TestLossesAreForgotten(t *testing.T) {
 	t.Parallel()

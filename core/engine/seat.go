@@ -173,9 +173,14 @@ func (s *seat) adopt(p *process) {
 // watch waits for the end of a process of the seat and draws the consequences.
 func (s *seat) watch(p *process) {
 	<-p.Done()
-	crashed := p.Err() != nil
-	if crashed {
-		s.manager.crashed(s.key.engine, p.Process, p.suspects(), s.key.hash != "")
+	suspects := p.suspects() // before it is long ago
+	how, crashed := s.manager.died(p)
+	switch {
+	case !crashed:
+	case s.key.hash == "":
+		s.manager.guard.suspects(suspects, how)
+	case len(suspects) > 0: // it is one, the only one
+		s.manager.guard.lost(suspects[0], "", how)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
