@@ -183,8 +183,9 @@ func (m *Manager) alone(
 	defer p.Kill()
 	if _, err = p.hold(ctx, m.cfg.Bundles, script); err == nil { // until the kill
 		failpoint.Hit(failpoint.EnginePicked)
-		err = p.Engine().Invoke(ctx, r, out)
-		verdict = survived
+		if err = p.Engine().Invoke(ctx, r, out); ctx.Err() == nil {
+			verdict = survived // and was not given up before its time
+		}
 	}
 	if err != nil && fault.From(err).Kind == fault.EngineLost {
 		<-p.Done()

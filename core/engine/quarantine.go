@@ -95,7 +95,7 @@ const (
 type verdict int
 
 const (
-	undecided verdict = iota // it did not run
+	undecided verdict = iota // it did not run to its end
 	survived
 )
 

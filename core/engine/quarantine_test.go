@@ -94,7 +94,9 @@ func TestTrial(t *testing.T) {
 	if _, err := b.invoke(t.Context(), s, false, "echo"); fault.From(err).Kind != fault.Unavailable {
 		t.Errorf("two trials at one time: %v", err)
 	}
-	_ = end()
+	if _ = end(); len(b.Quarantined()) != 1 {
+		t.Error("a trial that was given up has proven something")
+	}
 	b.mustEcho(t, s)
 	if q := b.Quarantined(); len(q) != 0 {
 		t.Errorf("%+v", q)
