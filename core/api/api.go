@@ -15,6 +15,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/picloud/picloud/core/auth"
+	"github.com/picloud/picloud/core/engine"
 	"github.com/picloud/picloud/core/tenant"
 )
 
@@ -48,9 +49,11 @@ type Config struct {
 	Ready func() error
 	// MaxLimits are the most that runs may be allowed on this node.
 	MaxLimits tenant.Limits
-	Metrics   http.Handler
-	Version   string // of the product
-	Log       hclog.Logger
+	// Quarantined lists the versions of scripts that the node does not run.
+	Quarantined func() []engine.Quarantine
+	Metrics     http.Handler
+	Version     string // of the product
+	Log         hclog.Logger
 }
 
 type api struct {

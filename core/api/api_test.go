@@ -21,6 +21,7 @@ import (
 	"github.com/picloud/picloud/core/api"
 	"github.com/picloud/picloud/core/auth"
 	"github.com/picloud/picloud/core/coretest"
+	coreengine "github.com/picloud/picloud/core/engine"
 	"github.com/picloud/picloud/core/explain"
 	"github.com/picloud/picloud/core/outbox"
 	"github.com/picloud/picloud/core/postgres"
@@ -42,6 +43,8 @@ type server struct {
 	ready   error
 	invoked chan api.Invocation
 	sent    chan api.Message
+
+	quarantined []coreengine.Quarantine
 }
 
 func newServer(t *testing.T) *server {
@@ -75,6 +78,7 @@ func newServer(t *testing.T) *server {
 		Replayer:    s,
 		Changed:     func() { s.changes.Add(1) },
 		Ready:       func() error { return s.ready },
+		Quarantined: func() []coreengine.Quarantine { return s.quarantined },
 		Metrics:     http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("numbers")) }),
 		MaxLimits:   tenant.Limits{MemoryBytes: 200 << 20},
 		Version:     "0.0.0-test",

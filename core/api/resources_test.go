@@ -7,10 +7,12 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 
 	"github.com/picloud/picloud/core/api"
+	coreengine "github.com/picloud/picloud/core/engine"
 	"github.com/picloud/picloud/core/postgres"
 	"github.com/picloud/picloud/core/tenant"
 )
@@ -605,4 +607,25 @@ func TestDeadLettersByFilter(t *testing.T) {
 	s.problem(t, 422, "POST", replay, object{"body": "x", "body_base64": "eA=="})
 	s.problem(t, 413, "POST", replay, object{"body": strings.Repeat("x", 6<<20+1)})
 	s.want(t, 202, "POST", replay, object{"body": strings.Repeat("x", 2<<20)}, nil)
+}
+
+func TestQuarantine(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	s.app(t, "a")
+	var script api.Script
+	s.want(t, 200, "GET", "/api/v1/apps/a/scripts/hello", nil, &script)
+	if script.Quarantine != nil {
+		t.Errorf("%+v", script.Quarantine)
+	}
+	since := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	s.quarantined = []coreengine.Quarantine{
+		{Script: uuid.New(), Version: 7},
+		{Script: uuid.MustParse(script.ID), Version: 1, Since: since, Until: since.Add(time.Minute), Losses: 3, How: "it exited with status 2"},
+	}
+	s.want(t, 200, "GET", "/api/v1/apps/a/scripts/hello", nil, &script)
+	want := api.Quarantine{Version: 1, Since: since, Until: since.Add(time.Minute), Losses: 3, How: "it exited with status 2"}
+	if script.Quarantine == nil || *script.Quarantine != want {
+		t.Errorf("%+v", script.Quarantine)
+	}
 }

@@ -14,20 +14,21 @@ import (
 
 // Script is a user's program.
 type Script struct {
-	ID            string    `json:"id" format:"uuid"`
-	Name          string    `json:"name" example:"hello"`
-	Kind          string    `json:"kind" enum:"endpoint,module" doc:"An endpoint may be called, as by routes, queues and triggers; a module is imported by other scripts of its engine, as app/ and its name"`
-	Engine        string    `json:"engine" example:"yaegi"`
-	Description   string    `json:"description"`
-	ActiveVersion int       `json:"active_version" example:"3" doc:"The version that runs; 0 if none does"`
-	TimeoutMS     int64     `json:"timeout_ms" example:"30000" doc:"A run is stopped after this"`
-	MaxAttempts   int       `json:"max_attempts" example:"5" doc:"How often an asynchronous event is tried"`
-	Policy        Policy    `json:"policy" doc:"How events are delivered that have no policy of a queue or trigger; its limits apply to all runs"`
-	Imports       []string  `json:"imports" example:"[\"greet\"]" doc:"The modules that the active version imports itself, by name"`
-	ImportedBy    []string  `json:"imported_by" example:"[]" doc:"The scripts whose active version imports this module itself, by name"`
-	Limits        Limits    `json:"limits" doc:"What bounds a run; what is absent is as the app says, or else the platform"`
-	CreatedAt     time.Time `json:"created_at"`
-	UpdatedAt     time.Time `json:"updated_at"`
+	ID            string      `json:"id" format:"uuid"`
+	Name          string      `json:"name" example:"hello"`
+	Kind          string      `json:"kind" enum:"endpoint,module" doc:"An endpoint may be called, as by routes, queues and triggers; a module is imported by other scripts of its engine, as app/ and its name"`
+	Engine        string      `json:"engine" example:"yaegi"`
+	Description   string      `json:"description"`
+	ActiveVersion int         `json:"active_version" example:"3" doc:"The version that runs; 0 if none does"`
+	TimeoutMS     int64       `json:"timeout_ms" example:"30000" doc:"A run is stopped after this"`
+	MaxAttempts   int         `json:"max_attempts" example:"5" doc:"How often an asynchronous event is tried"`
+	Quarantine    *Quarantine `json:"quarantine,omitempty" doc:"Absent where the version runs, and in lists. It is that of the node that answers: others may not have met the version's failure"`
+	Policy        Policy      `json:"policy" doc:"How events are delivered that have no policy of a queue or trigger; its limits apply to all runs"`
+	Imports       []string    `json:"imports" example:"[\"greet\"]" doc:"The modules that the active version imports itself, by name"`
+	ImportedBy    []string    `json:"imported_by" example:"[]" doc:"The scripts whose active version imports this module itself, by name"`
+	Limits        Limits      `json:"limits" doc:"What bounds a run; what is absent is as the app says, or else the platform"`
+	CreatedAt     time.Time   `json:"created_at"`
+	UpdatedAt     time.Time   `json:"updated_at"`
 }
 
 func viewScript(s *tenant.ScriptRecord) Script {
@@ -114,7 +115,12 @@ func (a *api) registerScripts(doc huma.API) {
 		summary: "Get a script",
 	}, func(ctx context.Context, in *ScriptPath) (*body[Script], error) {
 		s, err := a.Scripts.Get(ctx, app(ctx), in.Script)
-		return answer(viewScript(&s)), err
+		if err != nil {
+			return nil, err
+		}
+		view := viewScript(&s)
+		view.Quarantine = a.quarantine(s.ID)
+		return answer(view), nil
 	})
 	register(a, doc, operation{
 		id: "get-script-usage", method: http.MethodGet, path: scriptPath + "/usage", tag: "scripts", capability: auth.AppLogRead,

@@ -93,6 +93,26 @@ type Config struct {
 	// MaxScriptCalls is how many calls of services a run may be allowed. Default and most: 100000.
 	MaxScriptCalls int `koanf:"max_script_calls"`
 
+	// EngineSpares is how many blank processes are ready of each engine that an active script uses. Default 1; 0 to 64.
+	EngineSpares int `koanf:"engine_spares"`
+
+	// EngineIdle is how long an engine process without runs is kept. Default 5m; 1s to 24h.
+	EngineIdle time.Duration `koanf:"engine_idle"`
+
+	// EngineRuns is after how many runs an engine process is replaced. Default 1000000; at least 100.
+	EngineRuns int64 `koanf:"engine_runs"`
+
+	// EngineMemory is how many bytes of memory of its own an engine process may have before it is replaced. Default 256 MiB;
+	// 32 MiB to 1 GiB, at which it dies.
+	EngineMemory int64 `koanf:"engine_memory"`
+
+	// EngineAge is how old an engine process may be before it is replaced. Default 24h; 1m to 8784h (366 days).
+	EngineAge time.Duration `koanf:"engine_age"`
+
+	// EngineLosses is how often within ten minutes, under different events, a version of a script may end a process that
+	// runs nothing else, before it is quarantined. Default 3; 1 to 1000.
+	EngineLosses int `koanf:"engine_losses"`
+
 	// Drain is how long a node that was told to stop lets runs in progress go on. Default 30s; 0 to 10m.
 	Drain time.Duration `koanf:"drain"`
 
@@ -127,13 +147,12 @@ func Default() Config {
 		Slots:       32,
 		SyncWaiting: 1024,
 
-		MaxBacklog:      100_000,
-		MaxBacklogBytes: 256 << 20,
-		KeepDeadLetters: 30 * 24 * time.Hour,
-		KeepExecutions:  7 * 24 * time.Hour,
-		MaxHistoryBytes: 1 << 30,
-		MaxBody:         MaxBodyLimit,
-
+		MaxBacklog:          100_000,
+		MaxBacklogBytes:     256 << 20,
+		KeepDeadLetters:     30 * 24 * time.Hour,
+		KeepExecutions:      7 * 24 * time.Hour,
+		MaxHistoryBytes:     1 << 30,
+		MaxBody:             MaxBodyLimit,
 		MaxScriptMemory:     448 << 20,
 		MaxScriptCPU:        5 * time.Minute,
 		MaxScriptGoroutines: 10_000,
@@ -141,10 +160,15 @@ func Default() Config {
 		MaxScriptLogLines:   10_000,
 		MaxScriptLogBytes:   1 << 20,
 		MaxScriptCalls:      100_000,
-
-		Drain:     30 * time.Second,
-		LogLevel:  "info",
-		LogFormat: "text",
+		EngineSpares:        1,
+		EngineIdle:          5 * time.Minute,
+		EngineRuns:          1_000_000,
+		EngineMemory:        256 << 20,
+		EngineAge:           24 * time.Hour,
+		EngineLosses:        3,
+		Drain:               30 * time.Second,
+		LogLevel:            "info",
+		LogFormat:           "text",
 	}
 }
 
@@ -177,6 +201,12 @@ func (c *Config) validate() error {
 		{"max_script_log_lines", checkRange(int64(c.MaxScriptLogLines), 1, 10_000)},
 		{"max_script_log_bytes", checkRange(int64(c.MaxScriptLogBytes), 1, 1<<20)},
 		{"max_script_calls", checkRange(int64(c.MaxScriptCalls), 1, 100_000)},
+		{"engine_spares", checkRange(int64(c.EngineSpares), 0, 64)},
+		{"engine_idle", checkDuration(c.EngineIdle, time.Second, 24*time.Hour)},
+		{"engine_runs", checkRange(c.EngineRuns, 100, 1<<50)},
+		{"engine_memory", checkRange(c.EngineMemory, 32<<20, 1<<30)},
+		{"engine_age", checkDuration(c.EngineAge, time.Minute, 366*24*time.Hour)},
+		{"engine_losses", checkRange(int64(c.EngineLosses), 1, 1000)},
 		{"drain", checkDuration(c.Drain, 0, 10*time.Minute)},
 		{"log_level", checkLevel(c.LogLevel)},
 		{"log_format", checkOneOf(c.LogFormat, "text", "json")},

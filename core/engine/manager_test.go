@@ -5,9 +5,11 @@ import (
 	"context"
 	"errors"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/hashicorp/go-hclog"
@@ -39,6 +41,13 @@ type strict struct {
 }
 
 func (s *strict) Load(ctx context.Context, b sdk.Bundle) (sdk.Loaded, error) {
+	switch b.Script {
+	case "deadly":
+		os.Exit(5)
+	case "slow":
+		<-ctx.Done()
+		return sdk.Loaded{}, ctx.Err()
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	loaded, err := s.Puppet.Load(ctx, b)
@@ -59,6 +68,19 @@ func (s *strict) Invoke(ctx context.Context, inv *sdk.Invocation, out sdk.Reply)
 	if !ok {
 		return errors.New("the bundle is not loaded")
 	}
+	if rest, ok := strings.CutPrefix(string(inv.Body), "begin "); ok { // and says so
+		if _, err := inv.Call(ctx, "test", "begun", nil); err != nil {
+			return err
+		}
+		inv.Body = []byte(rest)
+	}
+	if string(inv.Body) == "crash" {
+		go panic("no luck")
+		<-ctx.Done()
+	}
+	if text, ok := strings.CutPrefix(string(inv.Body), "name "); ok { // the bundle that runs
+		inv.Body = []byte("echo " + inv.Bundle + " " + text)
+	}
 	return s.Puppet.Invoke(ctx, inv, out)
 }
 
@@ -67,6 +89,7 @@ type bundle struct {
 	*engine.Manager
 	mu        sync.Mutex
 	processes []*pluginhost.Process
+	clock     atomic.Int64 // since epoch
 	loads     atomic.Int64
 	fail      atomic.Bool
 }
@@ -85,7 +108,8 @@ func (b *bundle) launched() []*pluginhost.Process {
 	return append([]*pluginhost.Process(nil), b.processes...)
 }
 
-func setup(t *testing.T) *bundle {
+// setup makes a manager without spares or limits, unless with says otherwise.
+func setup(t testing.TB, with ...func(*engine.Config)) *bundle {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "pic") // t.TempDir is too long for a socket
 	if err != nil {
@@ -100,7 +124,8 @@ func setup(t *testing.T) *bundle {
 		t.Fatal(err)
 	}
 	b := &bundle{}
-	b.Manager = engine.New(func(ctx context.Context, name string) (engine.Process, error) {
+	b.clock.Store(int64(time.Since(epoch)))
+	cfg := engine.Config{Bundles: b, Log: hclog.NewNullLogger(), Launch: func(ctx context.Context, name string) (engine.Process, error) {
 		p, err := host.Launch(ctx, name)
 		if err != nil {
 			return nil, err
@@ -109,9 +134,26 @@ func setup(t *testing.T) *bundle {
 		b.processes = append(b.processes, p)
 		b.mu.Unlock()
 		return p, nil
-	}, b, hclog.NewNullLogger())
+	}}
+	engine.SetNow(&cfg, b.now)
+	engine.Share(&cfg, 2)
+	for _, w := range with {
+		w(&cfg)
+	}
+	b.Manager = engine.New(cfg)
 	t.Cleanup(func() { b.Close(); host.Close() })
 	return b
+}
+
+// epoch has a monotonic clock, which the times of a test are taken from.
+var epoch = time.Now()
+
+func (b *bundle) now() time.Time { return epoch.Add(time.Duration(b.clock.Load())) }
+
+// pass moves the manager's clock and has it look at its processes.
+func (b *bundle) pass(d time.Duration) {
+	b.clock.Add(int64(d))
+	b.Sweep()
 }
 
 func script(app uuid.UUID, hash string) *tenant.Script {
@@ -128,8 +170,29 @@ func (b *bundle) invoke(ctx context.Context, s *tenant.Script, lone bool, body s
 		return "", err
 	}
 	var out sink
-	err = b.Invoke(ctx, s, lone, &sdk.Request{ExecutionID: "x", Attempt: 1, Envelope: env, Body: []byte(body)}, &out)
+	err = b.Invoke(ctx, s, lone, &sdk.Request{ExecutionID: uuid.NewString(), Attempt: 1, Envelope: env, Body: []byte(body)}, &out)
 	return out.String(), err
+}
+
+// invokeAs is a lone run under an id.
+func (b *bundle) invokeAs(ctx context.Context, id string, s *tenant.Script, body string) error {
+	env, err := (&event.Envelope{ID: "e"}).Marshal()
+	if err != nil {
+		return err
+	}
+	return b.Invoke(ctx, s, true, &sdk.Request{ExecutionID: id, Attempt: 1, Envelope: env, Body: []byte(body)}, &sink{})
+}
+
+// invokeBegun is invoke for a run that lasts; it closes begun when the run has.
+func (b *bundle) invokeBegun(ctx context.Context, s *tenant.Script, body string, begun chan struct{}) error {
+	env, err := (&event.Envelope{ID: "e"}).Marshal()
+	if err != nil {
+		return err
+	}
+	return b.Invoke(ctx, s, false, &sdk.Request{
+		ExecutionID: "x", Attempt: 1, Envelope: env, Body: []byte("begin " + body),
+		Call: func(context.Context, string, string, []byte) ([]byte, error) { close(begun); return nil, nil },
+	}, &sink{})
 }
 
 func (b *bundle) mustEcho(t *testing.T, s *tenant.Script) {
@@ -204,7 +267,7 @@ func TestLoneRun(t *testing.T) {
 	}
 	b.mustEcho(t, s)
 	p := b.launched()
-	if len(p) != 2 {
+	if len(p) != 3 { // the app's, that of the lone run, and one of the script's own, since it is proven to end processes
 		t.Fatalf("%d processes", len(p))
 	}
 	select {

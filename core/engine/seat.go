@@ -2,11 +2,11 @@ package engine
 
 import (
 	"context"
+	"errors"
+	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
-	"github.com/picloud/picloud/core/tenant"
 	"github.com/picloud/picloud/sdk/fault"
 )
 
@@ -18,99 +18,224 @@ const (
 	crashForget = time.Minute
 )
 
-// seat is the place of one app's process: empty, starting, or taken.
+// seat is the place of the processes that share the runs of one app and engine: none, one, or more where one is not enough.
+//
+// A run goes to the first process that is not busy, in the order of their starts, so that those that are not needed fall
+// idle. Where all are busy another one is started, as long as there are fewer than processors; what then still finds all
+// of them busy goes where the fewest runs are.
 type seat struct {
-	current atomic.Pointer[process] // the hot path: a live process needs no lock
+	manager *Manager
+	key     key
 
-	mu       sync.Mutex
-	starting chan struct{} // closed when the start that is under way has ended
-	err      error         // of that start
-	born     time.Time
-	crashes  int
-	closed   bool
+	mu        sync.Mutex
+	processes []*process // that take runs, the oldest first
+	leaving   []*process // that have successors
+	starting  *starting  // nil: no start is under way
+	born      time.Time  // of the last start
+	crashes   int
+	closed    bool
 }
 
-// get returns the seat's process; start is called when there is none. Callers that come meanwhile share the start, which
-// outlives any of them.
-func (s *seat) get(ctx context.Context, start func() (*process, error)) (*process, error) {
+// starting is one start of a process, whose callers share it.
+type starting struct {
+	done chan struct{}
+	err  error // read it after done
+}
+
+// errBuried says that a process had died, and that it is known now what follows from that.
+var errBuried = errors.New("a process has died")
+
+// take returns a process for one run and counts it; put takes it back. Callers that come while a process starts share the
+// start, which outlives any of them. It fails with errBuried after the death of a process, and with faults.
+func (s *seat) take(ctx context.Context) (*process, error) {
 	for {
-		if p := s.current.Load(); p != nil && p.alive() {
-			return p, nil
+		p, dead, start, err := s.pick()
+		if p != nil || err != nil {
+			return p, err
 		}
-		wait, err := s.begin(start)
-		if err != nil {
-			return nil, err
+		if start != nil {
+			dead = start.done
 		}
 		select {
-		case <-wait:
+		case <-dead:
 		case <-ctx.Done():
 			return nil, fault.From(context.Cause(ctx))
 		}
-		s.mu.Lock()
-		err = s.err
-		s.mu.Unlock()
-		if err != nil {
-			return nil, err
+		if start == nil {
+			return nil, errBuried
+		}
+		if start.err != nil {
+			return nil, start.err
 		}
 	}
 }
 
-// begin starts a process unless one is starting already. It refuses while the back-off lasts.
-func (s *seat) begin(start func() (*process, error)) (<-chan struct{}, error) {
+// pick returns the process for a run, counted; or what to wait for: the consequences of a death, or a start.
+func (s *seat) pick() (p *process, dead <-chan struct{}, start *starting, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
-		return nil, fault.New(fault.Unavailable, fault.Platform, "the app is gone or the node is shutting down")
+		return nil, nil, nil, fault.New(fault.Unavailable, fault.Platform, "the app is gone or the node is shutting down")
 	}
+	now := time.Now()
+	var least *process
+	for _, x := range s.processes {
+		switch {
+		case !x.alive():
+			return nil, x.buried, nil, nil
+		case !x.pulse.busy(x.Pid(), x.running, now):
+			p = x
+		case least == nil || x.running < least.running:
+			least = x
+		}
+		if p != nil {
+			break
+		}
+	}
+	if p == nil && least != nil {
+		p = s.grow(least)
+	}
+	if p == nil {
+		start, err = s.begin()
+		return nil, nil, start, err
+	}
+	p.running++
+	p.runs++
+	return p, nil, nil, nil
+}
+
+// grow returns another process, if one is there at once and may be taken, else busy. It is called with mu held.
+func (s *seat) grow(busy *process) *process {
+	if len(s.processes) >= s.manager.cfg.most || s.starting != nil || s.wait() > 0 {
+		return busy
+	}
+	if p := s.manager.spares.take(s.key.engine); p != nil {
+		s.born = time.Now()
+		s.adopt(p)
+		return p
+	}
+	s.launch()
+	return busy
+}
+
+// put takes a process back after a run.
+func (s *seat) put(p *process) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p.running--
+	p.used = s.manager.cfg.now()
+	if p.going && p.running == 0 {
+		p.Kill()
+	}
+}
+
+// begin starts a process unless one is starting already. It refuses while the back-off lasts. It is called with mu held.
+func (s *seat) begin() (*starting, error) {
 	if s.starting != nil {
 		return s.starting, nil
 	}
-	if p := s.current.Load(); p != nil {
-		if p.alive() {
-			done := make(chan struct{})
-			close(done)
-			return done, nil
-		}
-		if s.current.Store(nil); time.Since(s.born) > crashForget {
-			s.crashes = 0
-		}
-		s.crashes++
-	}
-	if wait := time.Until(s.born.Add(s.pause())); wait > 0 {
+	if wait := s.wait(); wait > 0 {
 		f := fault.New(fault.Unavailable, fault.Script, "the app's engine process died %d times in a row", s.crashes)
 		f.RetryAfter = wait
 		return nil, f
 	}
-	done := make(chan struct{})
-	s.starting, s.err = done, nil
+	return s.launch(), nil
+}
+
+// launch starts a process in the background. It is called with mu held.
+func (s *seat) launch() *starting {
+	start := &starting{done: make(chan struct{})}
+	s.starting = start
 	go func() {
-		p, err := start()
+		p, err := s.manager.start(s.manager.life, s.key.engine)
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		s.starting, s.err, s.born = nil, err, time.Now()
+		defer close(start.done)
+		s.starting, s.born, start.err = nil, time.Now(), err
 		switch {
 		case err != nil:
 		case s.closed:
 			p.Kill()
 		default:
-			s.current.Store(p)
+			s.adopt(p)
 		}
-		close(done)
 	}()
-	return done, nil
+	return start
 }
 
-// pause is the least time between the last start and the next.
-func (s *seat) pause() time.Duration {
+// adopt makes a process the seat's. It is called with mu held.
+func (s *seat) adopt(p *process) {
+	p.born, p.used = s.manager.cfg.now(), s.manager.cfg.now()
+	s.processes = append(s.processes, p)
+	go s.watch(p)
+}
+
+// watch waits for the end of a process of the seat and draws the consequences.
+func (s *seat) watch(p *process) {
+	<-p.Done()
+	suspects := p.suspects() // before it is long ago
+	how, crashed := s.manager.died(p)
+	switch {
+	case !crashed:
+	case s.key.hash == "":
+		s.manager.guard.suspects(suspects, how)
+	case len(suspects) > 0: // it is one, the only one
+		s.manager.guard.lost(suspects[0], "", how)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.remove(p)
+	if crashed {
+		if time.Since(s.born) > crashForget {
+			s.crashes = 0
+		}
+		s.crashes++
+	}
+	close(p.buried)
+}
+
+func (s *seat) remove(p *process) {
+	is := func(x *process) bool { return x == p }
+	s.processes, s.leaving = slices.DeleteFunc(s.processes, is), slices.DeleteFunc(s.leaving, is)
+}
+
+// wait is how long no process may be started yet. It is called with mu held.
+func (s *seat) wait() time.Duration {
 	if s.crashes < 2 {
 		return 0
 	}
-	return min(crashPause<<min(s.crashes-2, 16), crashCap)
+	return time.Until(s.born.Add(min(crashPause<<min(s.crashes-2, 16), crashCap)))
+}
+
+// retire has a process take no more runs and end with the last. It is called with mu held.
+func (s *seat) retire(p *process) {
+	s.remove(p)
+	if p.going = true; p.running == 0 {
+		p.Kill()
+		return
+	}
+	s.leaving = append(s.leaving, p)
+}
+
+// replace puts a successor into the place of p, and reports whether p was still there.
+func (s *seat) replace(p, next *process) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || !slices.Contains(s.processes, p) {
+		return false
+	}
+	s.retire(p)
+	s.adopt(next)
+	return true
 }
 
 func (s *seat) unload(active map[string]bool) {
-	if p := s.current.Load(); p != nil && p.alive() {
-		p.unload(active)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, p := range slices.Concat(s.processes, s.leaving) {
+		if p.alive() {
+			p.unload(active)
+		}
 	}
 }
 
@@ -118,136 +243,7 @@ func (s *seat) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closed = true
-	if p := s.current.Load(); p != nil {
+	for _, p := range slices.Concat(s.processes, s.leaving) {
 		p.Kill()
-	}
-}
-
-// process is a running engine and what it has loaded.
-type process struct {
-	Process
-	mu     sync.Mutex
-	loaded map[string]*loading // by hash
-}
-
-// loading is one Load, under way or done.
-type loading struct {
-	done chan struct{}
-	err  error
-
-	// Guarded by the process' mu.
-	runs    int  // that hold the bundle
-	old     bool // no script names it any more: the last run that holds it unloads it
-	leaving bool // it is being unloaded; done is closed when the next Load may come
-}
-
-func (p *process) alive() bool {
-	select {
-	case <-p.Done():
-		return false
-	default:
-		return true
-	}
-}
-
-// hold makes sure that the script's bundle is loaded, and keeps it so until release is called. Callers that come meanwhile
-// share the Load.
-func (p *process) hold(ctx context.Context, bundles Bundles, script *tenant.Script) (release func(), err error) {
-	hash := script.Hash
-	var l *loading
-	for {
-		p.mu.Lock()
-		if l = p.loaded[hash]; l == nil {
-			l = &loading{done: make(chan struct{})}
-			p.loaded[hash] = l
-			go p.fetch(l, bundles, *script)
-		}
-		leaving := l.leaving
-		if !leaving {
-			l.runs++
-			l.old = false
-		}
-		p.mu.Unlock()
-		select {
-		case <-l.done:
-		case <-ctx.Done():
-			if !leaving {
-				p.release(hash, l)
-			}
-			return nil, fault.From(context.Cause(ctx))
-		}
-		if !leaving {
-			break
-		}
-	}
-	if l.err != nil {
-		p.release(hash, l)
-		return nil, l.err
-	}
-	return func() { p.release(hash, l) }, nil
-}
-
-func (p *process) release(hash string, l *loading) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if l.runs--; l.old && l.runs == 0 {
-		p.forget(hash)
-	}
-}
-
-// forget has the engine drop a bundle that nobody holds. It is called with mu held. The next Load of the bundle waits for
-// it: an Unload that came after that Load would take away what the runs that follow believe to be there.
-func (p *process) forget(hash string) {
-	gone := &loading{done: make(chan struct{}), leaving: true}
-	p.loaded[hash] = gone
-	go func() {
-		ctx, cancel := context.WithTimeout(context.Background(), loadLimit)
-		defer cancel()
-		_ = p.Engine().Unload(ctx, hash) // a process that is gone has nothing loaded
-		p.mu.Lock()
-		delete(p.loaded, hash)
-		p.mu.Unlock()
-		close(gone.done)
-	}()
-}
-
-// fetch reads and loads a bundle. A failure is forgotten, so that the next run tries again.
-func (p *process) fetch(l *loading, bundles Bundles, script tenant.Script) {
-	ctx, cancel := context.WithTimeout(context.Background(), loadLimit)
-	defer cancel()
-	defer close(l.done)
-	b, err := bundles.Bundle(ctx, &script)
-	switch {
-	case err != nil: // the database is away, most likely, and nothing was started
-		l.err = fault.New(fault.Unavailable, fault.Platform, "the source of %q cannot be read: %v", script.Name, err)
-	default:
-		if _, err = p.Engine().Load(ctx, b); err == nil {
-			return
-		}
-		if l.err = fault.From(err); ctx.Err() != nil {
-			l.err = tooLong(script.Name)
-		}
-	}
-	p.mu.Lock()
-	delete(p.loaded, script.Hash)
-	p.mu.Unlock()
-}
-
-// unload drops bundles that are not active, as soon as no run holds them.
-func (p *process) unload(active map[string]bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for hash, l := range p.loaded {
-		select {
-		case <-l.done:
-		default:
-			continue // on its way in, for a version newer than what we look at, or out
-		}
-		if active[hash] {
-			continue
-		}
-		if l.old = true; l.runs == 0 {
-			p.forget(hash)
-		}
 	}
 }

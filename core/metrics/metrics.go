@@ -15,15 +15,17 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/picloud/picloud/core/dispatcher"
+	"github.com/picloud/picloud/core/engine"
 	"github.com/picloud/picloud/core/history"
 	"github.com/picloud/picloud/core/record"
 )
 
 // Sources are where the numbers come from.
 type Sources struct {
-	Node   func() dispatcher.Stats
-	Health func(ctx context.Context) (record.Health, error)
-	Usage  func(ctx context.Context) ([]history.Usage, error)
+	Node    func() dispatcher.Stats
+	Engines func() engine.Stats
+	Health  func(ctx context.Context) (record.Health, error)
+	Usage   func(ctx context.Context) ([]history.Usage, error)
 	// Slug names an app; empty: it is gone.
 	Slug func(app uuid.UUID) string
 	Log  hclog.Logger
@@ -65,6 +67,13 @@ var (
 	running     = desc("runs", "Runs in progress.", "class")
 	waiting     = desc("waiting", "Entries that wait in memory for a slot.", "class")
 	fenced      = desc("fenced", "1 while the node may not write since it is out of touch with the database.")
+	processes   = desc("engine_processes", "Engine processes, spares included.", "engine")
+	spares      = desc("engine_spares", "Blank engine processes that are ready.", "engine")
+	starts      = desc("engine_starts_total", "Engine processes that were started.", "engine")
+	recycles    = desc("engine_recycles_total", "Engine processes that were replaced, by why.", "reason")
+	idleStops   = desc("engine_idle_stops_total", "Engine processes that were ended since nothing ran in them.")
+	crashes     = desc("engine_crashes_total", "Engine processes that died.")
+	quarantined = desc("scripts_quarantined", "Versions of scripts that are not run since they keep ending their processes.")
 	transaction = desc("oldest_transaction_seconds", "Age of the oldest transaction; rows that died since then cannot be removed.")
 	dead        = desc("outbox_dead_rows", "Dead rows of the outbox, by the server's estimate.")
 	entries     = desc("outbox_entries", "Entries in the outbox, by the server's estimate.")
@@ -104,6 +113,18 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 		isFenced = 1
 	}
 	gauge(fenced, isFenced)
+	e := c.sources.Engines()
+	for name, number := range e.Processes {
+		gauge(processes, float64(number), name)
+		gauge(spares, float64(e.Spares[name]), name)
+		count(starts, float64(e.Starts[name]), name)
+	}
+	for reason, total := range e.Recycles {
+		count(recycles, float64(total), reason)
+	}
+	count(idleStops, float64(e.IdleStops))
+	count(crashes, float64(e.Crashes))
+	gauge(quarantined, float64(e.Quarantined))
 	health, usage, err := c.ask()
 	if err != nil {
 		c.sources.Log.Warn("metrics without the database's", "error", err)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/picloud/picloud/core/coretest"
 	"github.com/picloud/picloud/core/dispatcher"
+	"github.com/picloud/picloud/core/engine"
 	"github.com/picloud/picloud/core/history"
 	"github.com/picloud/picloud/core/outbox"
 	"github.com/picloud/picloud/core/postgres"
@@ -28,6 +29,12 @@ func scrape(s Sources) string {
 		return dispatcher.Stats{
 			Accepted: 7, Slots: 32, Async: schedule.Load{Running: 3, Waiting: 5}, Fenced: true,
 			Outcomes: map[outbox.Outcome]int64{outbox.DeadLettered: 2},
+		}
+	}
+	s.Engines = func() engine.Stats {
+		return engine.Stats{
+			Processes: map[string]int{"yaegi": 3}, Spares: map[string]int{"yaegi": 1}, Starts: map[string]int64{"yaegi": 9},
+			Recycles: map[string]int64{"age": 2}, IdleStops: 5, Crashes: 4, Quarantined: 1,
 		}
 	}
 	w := httptest.NewRecorder()
@@ -56,7 +63,9 @@ func TestMetrics(t *testing.T) {
 	for _, line := range []string{
 		"picloud_entries_accepted_total 7\n", "picloud_slots 32\n", `picloud_runs{class="async"} 3`, `picloud_waiting{class="async"} 5`,
 		`picloud_attempts_total{outcome="dead_lettered"} 2`, "picloud_fenced 1\n", "picloud_oldest_ready_seconds 360",
-		`picloud_history_bytes{app="shop"} 1234`, "picloud_outbox_dead_rows ", "go_goroutines ",
+		`picloud_engine_processes{engine="yaegi"} 3`, `picloud_engine_spares{engine="yaegi"} 1`, `picloud_engine_starts_total{engine="yaegi"} 9`,
+		`picloud_engine_recycles_total{reason="age"} 2`, "picloud_engine_idle_stops_total 5", "picloud_engine_crashes_total 4\n",
+		"picloud_scripts_quarantined 1\n", `picloud_history_bytes{app="shop"} 1234`, "picloud_outbox_dead_rows ", "go_goroutines ",
 	} {
 		if !strings.Contains(text, line) {
 			t.Errorf("there is no %q", line)

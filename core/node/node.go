@@ -144,8 +144,13 @@ func (n *Node) Start(ctx context.Context) (err error) {
 	}
 	n.onStop(func(context.Context) error { host.Close(); return nil })
 	launch := func(ctx context.Context, name string) (engine.Process, error) { return host.Launch(ctx, name) }
-	n.engines = engine.New(launch, postgres.NewVersionStore(pools.General), n.log)
+	n.engines = engine.New(engine.Config{
+		Launch: launch, Bundles: postgres.NewVersionStore(pools.General), Log: n.log,
+		Spares: n.cfg.EngineSpares, Idle: n.cfg.EngineIdle,
+		Runs: n.cfg.EngineRuns, Memory: n.cfg.EngineMemory, Age: n.cfg.EngineAge, Losses: n.cfg.EngineLosses,
+	})
 	n.onStop(func(context.Context) error { n.engines.Close(); return nil })
+	n.engines.Keep(n.snapshot.Load())
 
 	executions := postgres.NewExecutionStore(pools.General)
 	if err := executions.Extend(ctx); err != nil {

@@ -28,12 +28,16 @@ type capture struct {
 	lines   int
 	dropped int
 	last    string
+	fatal   string // see fatalLine
 }
 
 // line takes one line, cut to captureLine.
 func (c *capture) line(b []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.fatal == "" && isFatal(b) {
+		c.fatal = strings.ToValidUTF8(string(b[:min(len(b), 200)]), "")
+	}
 	if now := time.Now(); now.Sub(c.since) > captureWindow {
 		c.since, c.lines = now, 0
 	}

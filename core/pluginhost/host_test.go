@@ -364,15 +364,16 @@ func TestReasons(t *testing.T) {
 	for name, c := range map[string]struct {
 		end  func(*pluginhost.Process)
 		want error
+		says string
 	}{
-		"kill":   {func(p *pluginhost.Process) { p.Kill(); p.Kill() }, nil},
-		"exit":   {func(p *pluginhost.Process) { _, _ = invoke(t.Context(), p, "exit") }, pluginhost.ErrDied},
-		"signal": {func(p *pluginhost.Process) { _ = syscall.Kill(p.Pid(), syscall.SIGKILL) }, pluginhost.ErrDied},
+		"kill":   {func(p *pluginhost.Process) { p.Kill(); p.Kill() }, nil, "signal 9"},
+		"exit":   {func(p *pluginhost.Process) { _, _ = invoke(t.Context(), p, "exit") }, pluginhost.ErrDied, "it exited with status 3"},
+		"signal": {func(p *pluginhost.Process) { _ = syscall.Kill(p.Pid(), syscall.SIGKILL) }, pluginhost.ErrDied, "memory runs out"},
 		"stuck": {func(p *pluginhost.Process) {
 			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 			defer cancel()
 			_, _ = invoke(ctx, p, "hang")
-		}, pluginhost.ErrStuck},
+		}, pluginhost.ErrStuck, "did not end in time"},
 	} {
 		p := launch(t, h, "engine/puppet")
 		if err := p.Err(); err != nil {
@@ -382,6 +383,9 @@ func TestReasons(t *testing.T) {
 		<-p.Done()
 		if err := p.Err(); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v", name, err)
+		}
+		if how := p.Fate(); !strings.Contains(how, c.says) {
+			t.Errorf("%s: %s", name, how)
 		}
 		eventually(t, "the process is gone", func() bool { return gone(p.Pid()) })
 	}

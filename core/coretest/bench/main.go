@@ -168,11 +168,12 @@ func (b *bench) prepare() (err error) {
 
 func (b *bench) data() string { return filepath.Join(b.dir, "data") }
 
-// picloud starts the platform and returns when url answers, with the time that took.
-func (b *bench) picloud(ctx context.Context, command, url string) (*exec.Cmd, time.Duration, error) {
+// picloud starts the platform, with more flags, and returns when url answers, with the time that took.
+func (b *bench) picloud(ctx context.Context, command, url string, flags ...string) (*exec.Cmd, time.Duration, error) {
 	began := time.Now()
-	cmd, err := start(ctx, b.log, b.program, command,
-		"--data", b.data(), "--listen", b.public, "--admin-listen", b.admin, "--log-level", "warn")
+	cmd, err := start(ctx, b.log, b.program, append([]string{
+		command, "--data", b.data(), "--listen", b.public, "--admin-listen", b.admin, "--log-level", "warn",
+	}, flags...)...)
 	if err != nil {
 		return nil, 0, err
 	}

@@ -76,6 +76,7 @@ func usageOf(host int) (usage, error) {
 		switch {
 		case p.pid == host:
 			sum.host = p.used
+			sum.engine += p.reaped
 		case p.name == "postgres" && p.parent == host:
 			sum.postgres += p.used + p.reaped
 		case p.name == "postgres" && processes[p.parent].parent == host:

@@ -70,6 +70,7 @@ func RunNode() error {
 	}
 	cfg := config.Default()
 	cfg.DataDir, cfg.DatabaseURL, cfg.NodeName, cfg.Slots, cfg.Drain = s.Data, s.Database, s.Name, s.Slots, s.Drain
+	cfg.EngineLosses = 1000 // every script ends processes: nothing is to be in quarantine for that
 	cfg.Listen, cfg.AdminListen, cfg.CatchAll = "127.0.0.1:0", "127.0.0.1:0", true
 	cfg.PluginCommand = []string{self, EngineArg, s.Recorder}
 	log := hclog.New(&hclog.LoggerOptions{Level: hclog.Info, Output: os.Stderr})

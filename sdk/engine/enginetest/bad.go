@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -24,6 +25,7 @@ import (
 //	call TEXT   asks the service "test" for TEXT and answers what it says         panic      panics
 //	retry TEXT  fails and asks for 90 s       fatal TEXT  fails for good              send TEXT  sends TEXT to "other"
 //	size        answers how long the body was, and how often each byte "x" occurs in it
+//	pid         answers the process' id       spin        computes until it is cancelled
 type Puppet struct{}
 
 // Info describes the puppet.
@@ -114,6 +116,12 @@ func (Puppet) Invoke(ctx context.Context, inv *engine.Invocation, out engine.Rep
 	case "wait":
 		<-ctx.Done()
 		return fault.New(fault.Deadline, fault.Script, "waited for the end")
+	case "spin":
+		for ctx.Err() == nil {
+		}
+		return fault.New(fault.Deadline, fault.Script, "computed to the end")
+	case "pid":
+		return answer([]byte(strconv.Itoa(os.Getpid())))
 	case "hang":
 		time.Sleep(time.Hour) // beyond any deadline: that is the point
 		return nil
