@@ -30,7 +30,7 @@ type cli struct {
 	output string
 	app    string // of the commands that work in an app
 
-	launcher []string // starts a built-in plugin, whose name is appended; empty: this program does
+	launcher []string // starts a built-in plugin without isolation, its name is appended; empty: this program does, with all there is
 }
 
 const (

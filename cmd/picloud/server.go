@@ -99,6 +99,8 @@ func (c *cli) runNode(ctx context.Context, cfg config.Config) error {
 			return fmt.Errorf("find the own program: %w", err)
 		}
 		cfg.PluginCommand = []string{self, "plugin", "run"}
+	} else {
+		cfg.PluginLayers = []string{}
 	}
 	log := c.logger(cfg)
 	n := node.New(cfg, log)

@@ -37,6 +37,7 @@ func Flags(flags *pflag.FlagSet) {
 	flags.Int64("max-history-bytes", d.MaxHistoryBytes, "how many `bytes` the records and kept answers of one app may take over that time")
 	flags.Int64("max-body", d.MaxBody, "how many `bytes` the body of a request may have")
 	flags.Duration("drain", d.Drain, "how long to let runs in progress go on when told to stop")
+	flags.Bool("require-isolation", d.RequireIsolation, "start only if every layer of isolation holds: see `picloud doctor`")
 	flags.String("log-level", d.LogLevel, "trace, debug, info, warn, error or off")
 	flags.String("log-format", d.LogFormat, "text or json")
 }

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -48,6 +49,7 @@ type Node struct {
 	closers    []func(ctx context.Context) error // in the order of starting
 	snapshot   atomic.Pointer[tenant.Snapshot]
 	snapshots  *postgres.SnapshotStore
+	isolation  []pluginhost.Layer
 	reloads    chan struct{}
 	engines    *engine.Manager
 	dispatcher *dispatcher.Dispatcher
@@ -138,11 +140,10 @@ func (n *Node) Start(ctx context.Context) (err error) {
 		return err
 	}
 
-	host, err := pluginhost.New(pluginhost.Config{Dir: n.runDir(), Command: n.cfg.PluginCommand, Log: n.log})
+	host, err := n.startPlugins(ctx)
 	if err != nil {
-		return fmt.Errorf("plugin host: %w", err)
+		return err
 	}
-	n.onStop(func(context.Context) error { host.Close(); return nil })
 	launch := func(ctx context.Context, name string) (engine.Process, error) { return host.Launch(ctx, name) }
 	n.engines = engine.New(launch, postgres.NewVersionStore(pools.General), n.log)
 	n.onStop(func(context.Context) error { n.engines.Close(); return nil })
@@ -241,6 +242,38 @@ func (n *Node) startDatabase(ctx context.Context) (string, error) {
 
 // longestRunDir is as long as a folder may be for the sockets in it to have a path that the system takes.
 const longestRunDir = 60
+
+// probed is the plugin whose process shows which layers of isolation there are. All have the same.
+const probed = "engine/yaegi"
+
+// startPlugins makes the host of the plugins and says how well they are isolated.
+func (n *Node) startPlugins(ctx context.Context) (*pluginhost.Host, error) {
+	host, err := pluginhost.New(pluginhost.Config{
+		Dir: n.runDir(), Command: n.cfg.PluginCommand, Layers: n.cfg.PluginLayers, RequireIsolation: n.cfg.RequireIsolation,
+		Log: n.log,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("plugin host: %w", err)
+	}
+	n.onStop(func(context.Context) error { host.Close(); return nil })
+	if err := host.Probe(ctx, probed); err != nil {
+		return nil, err
+	}
+	n.isolation = host.Isolation()
+	var lacks []string
+	for _, l := range n.isolation {
+		if !l.Holds {
+			lacks = append(lacks, l.Name)
+		}
+	}
+	switch {
+	case len(lacks) == len(n.isolation):
+		n.log.Warn("scripts are not isolated from this machine: run only those that you trust; see picloud doctor")
+	case len(lacks) > 0:
+		n.log.Warn("scripts are not isolated in every way: see picloud doctor", "lacks", strings.Join(lacks, " "))
+	}
+	return host, nil
+}
 
 // runDir is where plugin sockets live: in the data folder, or where its path is too long, in a folder of its own.
 func (n *Node) runDir() string {

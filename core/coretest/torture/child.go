@@ -72,6 +72,7 @@ func RunNode() error {
 	cfg.DataDir, cfg.DatabaseURL, cfg.NodeName, cfg.Slots, cfg.Drain = s.Data, s.Database, s.Name, s.Slots, s.Drain
 	cfg.Listen, cfg.AdminListen, cfg.CatchAll = "127.0.0.1:0", "127.0.0.1:0", true
 	cfg.PluginCommand = []string{self, EngineArg, s.Recorder}
+	cfg.PluginLayers = []string{} // it reports over the network
 	log := hclog.New(&hclog.LoggerOptions{Level: hclog.Info, Output: os.Stderr})
 
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
