@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -68,6 +69,8 @@ func (s steps) prepare() error {
 		return err
 	}
 	_ = unix.Setpriority(unix.PRIO_PROCESS, 0, nice) // to yield is never forbidden
+	// What the host itself was started with may stay open in programs that it starts. Linux before 5.11 cannot help it.
+	_ = unix.CloseRange(3, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC)
 	if s.has(layerUID) {
 		if err := os.Chown(s.dir, int(s.id()), int(s.id())); err != nil {
 			return err

@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -94,7 +93,16 @@ var attacks = map[string]func(string) error{
 	},
 	"become": func(string) error { return unix.Setuid(0) },
 	// More than its share.
-	"memory": func(string) error { bomb = make([]byte, 3<<29); return nil }, // is not touched
+	"memory": func(string) error { // which is not touched
+		var all [][]byte
+		for range 24 {
+			all = append(all, make([]byte, 64<<20))
+		}
+		bomb = all[0]
+		runtime.KeepAlive(all)
+		return nil
+	},
+	"gulp": func(string) error { bomb = make([]byte, 3<<29); return nil },
 	"threads": func(string) error {
 		var begun, ended sync.WaitGroup
 		end := make(chan struct{})
@@ -119,15 +127,16 @@ var attacks = map[string]func(string) error{
 		}
 		return nil
 	},
-	// What its host left open. Pipes, sockets and the runtime's descriptors are its own.
-	"inherit": func(string) error {
-		for fd := 3; fd < 1024; fd++ {
-			var s unix.Stat_t
-			if unix.Fstat(fd, &s) == nil && slices.Contains([]uint32{unix.S_IFREG, unix.S_IFDIR, unix.S_IFCHR, unix.S_IFBLK}, s.Mode&unix.S_IFMT) {
-				return nil
-			}
+	// What its host left open.
+	"inherit": func(descriptor string) error {
+		text := make([]byte, 6)
+		if _, err := unix.Pread(number(descriptor), text, 0); err != nil {
+			return err
 		}
-		return errors.New("there is nothing")
+		if string(text) != "secret" {
+			return errors.New("it is something else")
+		}
+		return nil
 	},
 }
 

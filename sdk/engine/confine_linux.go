@@ -110,6 +110,12 @@ func filterStart() error {
 			{Name: "clone", Conditions: []seccomp.Condition{{Argument: 0, Operation: seccomp.BitsNotSet, Value: unix.CLONE_THREAD}}},
 			{Name: "tgkill", Conditions: []seccomp.Condition{{Argument: 0, Operation: seccomp.NotEqual, Value: uint64(os.Getpid())}}},
 			{Name: "socket", Conditions: []seccomp.Condition{{Argument: 0, Operation: seccomp.NotEqual, Value: unix.AF_UNIX}}},
+		}},
+		// The limit of memory is not looked at where a reserved range is made usable, as Go does: a single allocation may have any
+		// size. The next one is refused then, but that is too late for the machine.
+		seccomp.SyscallGroup{Action: seccomp.ActionErrno | seccomp.Action(unix.ENOMEM), NamesWithCondtions: []seccomp.NameWithConditions{
+			{Name: "mmap", Conditions: []seccomp.Condition{{Argument: 1, Operation: seccomp.GreaterThan, Value: maxMemory / 2}}},
+			{Name: "mremap", Conditions: []seccomp.Condition{{Argument: 2, Operation: seccomp.GreaterThan, Value: maxMemory / 2}}},
 		}})
 }
 
