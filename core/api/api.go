@@ -43,10 +43,12 @@ type Config struct {
 	// this node current.
 	Changed func()
 	// Ready says why the node cannot serve, or nil.
-	Ready   func() error
-	Metrics http.Handler
-	Version string // of the product
-	Log     hclog.Logger
+	Ready func() error
+	// Isolation is how processes that run scripts are isolated on this node.
+	Isolation []Layer
+	Metrics   http.Handler
+	Version   string // of the product
+	Log       hclog.Logger
 }
 
 type api struct {
@@ -60,13 +62,7 @@ func New(c Config) http.Handler {
 	doc := build(c, mux)
 	serveDocs(mux, doc.OpenAPI())
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { plain(w, http.StatusOK, "ok") })
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if err := c.Ready(); err != nil {
-			plain(w, http.StatusServiceUnavailable, err.Error())
-			return
-		}
-		plain(w, http.StatusOK, "ok")
-	})
+	mux.HandleFunc("GET /readyz", c.readiness)
 	mux.Handle("GET /metrics", c.guarded(c.Metrics))
 	return secure(fallback(mux))
 }

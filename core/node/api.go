@@ -50,6 +50,7 @@ func (n *Node) apiHandler(
 		Replayer:    replayer{deadLetters, n.dispatcher.Wake},
 		Changed:     func() { n.changed(bus) },
 		Ready:       n.dispatcher.Ready,
+		Isolation:   n.isolation,
 		Metrics: metrics.Handler(metrics.Sources{
 			Node: n.dispatcher.Stats, Health: postgres.NewTableStore(pool).Health, Usage: postgres.NewHistoryStore(pool).Usage,
 			Slug: func(app uuid.UUID) string { return n.snapshot.Load().Slug(app) }, Log: n.log.Named("metrics"),

@@ -12,7 +12,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -20,6 +19,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/picloud/picloud/core/api"
 	"github.com/picloud/picloud/core/auth"
 	"github.com/picloud/picloud/core/config"
 	"github.com/picloud/picloud/core/deadletter"
@@ -30,7 +30,6 @@ import (
 	"github.com/picloud/picloud/core/inbox"
 	"github.com/picloud/picloud/core/ingress"
 	"github.com/picloud/picloud/core/outbox"
-	"github.com/picloud/picloud/core/pluginhost"
 	"github.com/picloud/picloud/core/postgres"
 	"github.com/picloud/picloud/core/postgres/embedded"
 	"github.com/picloud/picloud/core/service"
@@ -49,7 +48,7 @@ type Node struct {
 	closers    []func(ctx context.Context) error // in the order of starting
 	snapshot   atomic.Pointer[tenant.Snapshot]
 	snapshots  *postgres.SnapshotStore
-	isolation  []pluginhost.Layer
+	isolation  []api.Layer
 	reloads    chan struct{}
 	engines    *engine.Manager
 	dispatcher *dispatcher.Dispatcher
@@ -243,44 +242,12 @@ func (n *Node) startDatabase(ctx context.Context) (string, error) {
 // longestRunDir is as long as a folder may be for the sockets in it to have a path that the system takes.
 const longestRunDir = 60
 
-// probed is the plugin whose process shows which layers of isolation there are. All have the same.
-const probed = "engine/yaegi"
-
-// startPlugins makes the host of the plugins and says how well they are isolated.
-func (n *Node) startPlugins(ctx context.Context) (*pluginhost.Host, error) {
-	host, err := pluginhost.New(pluginhost.Config{
-		Dir: n.runDir(), Command: n.cfg.PluginCommand, Layers: n.cfg.PluginLayers, RequireIsolation: n.cfg.RequireIsolation,
-		Log: n.log,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("plugin host: %w", err)
-	}
-	n.onStop(func(context.Context) error { host.Close(); return nil })
-	if err := host.Probe(ctx, probed); err != nil {
-		return nil, err
-	}
-	n.isolation = host.Isolation()
-	var lacks []string
-	for _, l := range n.isolation {
-		if !l.Holds {
-			lacks = append(lacks, l.Name)
-		}
-	}
-	switch {
-	case len(lacks) == len(n.isolation):
-		n.log.Warn("scripts are not isolated from this machine: run only those that you trust; see picloud doctor")
-	case len(lacks) > 0:
-		n.log.Warn("scripts are not isolated in every way: see picloud doctor", "lacks", strings.Join(lacks, " "))
-	}
-	return host, nil
-}
-
 // runDir is where plugin sockets live: in the data folder, or where its path is too long, in a folder of its own.
-func (n *Node) runDir() string {
-	if dir := filepath.Join(n.cfg.DataDir, "run"); len(dir) <= longestRunDir {
+func runDir(data string) string {
+	if dir := filepath.Join(data, "run"); len(dir) <= longestRunDir {
 		return dir
 	}
-	sum := sha256.Sum256([]byte(n.cfg.DataDir))
+	sum := sha256.Sum256([]byte(data))
 	return filepath.Join(os.TempDir(), "picloud-"+hex.EncodeToString(sum[:6]))
 }
 
