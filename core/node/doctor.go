@@ -89,7 +89,7 @@ func examineDatabase(ctx context.Context, cfg config.Config) Finding {
 			f.Found, _, _ = strings.Cut(err.Error(), "\n")
 			f.Help = "install the package postgresql, or give PICLOUD_DATABASE_URL"
 		case err != nil:
-			f.Found = err.Error()
+			f.Found, f.Help = err.Error(), "see --data and --postgres-bin"
 		default:
 			f.OK, f.Found = true, fmt.Sprintf("PostgreSQL %d in %s", major, dir)
 		}
