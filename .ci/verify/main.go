@@ -37,7 +37,7 @@ func run() ([]string, error) {
 	}
 	var findings []string
 	for _, check := range []func(map[string][]byte) ([]string, error){
-		checkSource, checkWords, checkTestsRun, checkGenerated,
+		checkSource, checkWords, checkTestsRun, checkExamples, checkGenerated,
 	} {
 		found, err := check(files)
 		if err != nil {

@@ -1,5 +1,5 @@
-// Package watch ends the runs of an engine's process that take more memory than they may, before the process would end for
-// it. It is for engines whose scripts can take memory faster than anything inside them counts.
+// Package watch ends the runs of an engine's process that take more memory or processor time than they may, before the process
+// would end for it. It is for engines whose scripts can take memory faster than anything inside them counts.
 package watch
 
 import (
@@ -14,18 +14,24 @@ import (
 )
 
 // Bounds on what the runs in a process take together. They end long before the process would: an endless recursion takes
-// stackLimit within a tenth of a second, a loop that appends reaches heapLimit in milliseconds.
+// stackLimit within a tenth of a second, a loop that appends reaches the limit of memory in milliseconds.
 const (
-	heapLimit  = 160 << 20 // bytes of living objects, and of dead ones that are not collected yet
-	liveLimit  = 112 << 20 // bytes of what was found to live; close to the collector's limit it would do little but collect
-	stackLimit = 64 << 20  // bytes of stacks
+	// DefaultMemory is what a run may have where its limits do not say, in bytes of what was found to live: close to the
+	// collector's limit it would do little but collect.
+	DefaultMemory = 112 << 20
+	// MaxMemory is the most that a run may be allowed. The process' own limit is beyond what that takes with what is dead.
+	MaxMemory  = 448 << 20
+	stackLimit = 64 << 20 // bytes of stacks
 )
+
+// heap is how large the heap may be in which so much lives: with what is dead and not collected yet.
+func heap(live int) int { return live * 10 / 7 }
 
 // Bound sets the limits of the process that hold where the watch comes too late: a stack may have four times what the runs
 // may have together, and the collector works harder the closer the heap comes to its limit, so that what is beyond it lives.
 func Bound() {
 	debug.SetMaxStack(4 * stackLimit)
-	debug.SetMemoryLimit(heapLimit * 7 / 8)
+	debug.SetMemoryLimit(int64(heap(DefaultMemory)) * 7 / 8)
 }
 
 const (
@@ -41,21 +47,43 @@ type Run interface {
 	Waits() bool
 }
 
-// Watch looks at the memory of the process while there are runs. What one of them takes cannot be told from what others do,
-// so it ends the one that has been at it for the longest, but for those that wait. The zero Watch is ready. Safe for concurrent
-// use.
+// Limits are what one run may take. Zero fields: DefaultMemory, and as much processor time as there is.
+type Limits struct {
+	Memory int // bytes
+	CPU    time.Duration
+}
+
+// Watch looks at the process while there are runs. What one of them takes cannot be told from what others do: of memory the one
+// that has been at it for the longest is ended, but for those that wait, and processor time is divided among those that do not
+// wait. The zero Watch is ready. Safe for concurrent use.
 type Watch struct {
 	mu    sync.Mutex
-	runs  []Run // the first began first
+	runs  []*watched // the first began first
 	awake bool
-	left  int // looks for which what was ended last is waited for
+	left  int    // looks for which what was ended last is waited for
+	taken uint64 // bytes that the process had when it was ended
+	most  int    // the largest limit of memory that there was
+	base  uint64 // bytes that lived when there was no run
+}
+
+// watched is one run under way.
+type watched struct {
+	Run
+	limits Limits
+	cpu    time.Duration
 }
 
 // Enter begins to look at a run, until Leave.
-func (w *Watch) Enter(r Run) {
+func (w *Watch) Enter(r Run, l Limits) {
+	if l.Memory <= 0 {
+		l.Memory = DefaultMemory
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.runs = append(w.runs, r)
+	if w.most = max(w.most, l.Memory); w.most > DefaultMemory {
+		debug.SetMemoryLimit(int64(heap(w.most)) * 7 / 8)
+	}
+	w.runs = append(w.runs, &watched{Run: r, limits: l})
 	if !w.awake {
 		w.awake = true
 		go w.look()
@@ -66,53 +94,41 @@ func (w *Watch) Enter(r Run) {
 func (w *Watch) Leave(r Run) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if i := slices.Index(w.runs, r); i >= 0 {
+	if i := slices.IndexFunc(w.runs, func(x *watched) bool { return x.Run == r }); i >= 0 {
 		w.runs = slices.Delete(w.runs, i, i+1)
 	}
+}
+
+// used is what the process has taken.
+type used struct {
+	heap, live, stacks uint64 // bytes
+	cpu                time.Duration
 }
 
 // look looks at the process while there are runs.
 func (w *Watch) look() {
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
-	used := []metrics.Sample{
+	samples := []metrics.Sample{
 		{Name: "/memory/classes/heap/objects:bytes"}, {Name: "/gc/heap/live:bytes"}, {Name: "/memory/classes/heap/stacks:bytes"},
 	}
+	spent := processorTime()
 	for idle := 0; ; <-tick.C {
-		if idle++; w.busy() {
-			idle = 0
-		}
-		if idle > watchIdle && w.sleep() {
+		if idle++; idle > watchIdle && w.sleep() {
 			return
 		}
-		if idle > 0 {
-			continue
+		metrics.Read(samples)
+		now := processorTime()
+		u := used{samples[0].Value.Uint64(), samples[1].Value.Uint64(), samples[2].Value.Uint64(), now - spent}
+		spent = now
+		busy, waiting := w.judge(u)
+		if busy {
+			idle = 0
 		}
-		metrics.Read(used)
-		f := excess(used[0].Value.Uint64(), used[1].Value.Uint64(), used[2].Value.Uint64())
-		if f != nil && w.forgive() {
+		if waiting {
 			runtime.GC() // it makes stacks half as large at a time
-			continue
 		}
-		w.judge(f)
 	}
-}
-
-// excess is the fault of whoever takes too much; nil: all is well.
-func excess(heap, live, stacks uint64) *fault.Fault {
-	switch {
-	case stacks > stackLimit:
-		return fault.New(fault.Limit, fault.Script, "the script's calls are nested too deeply: its stacks take more than %d MB", stackLimit>>20)
-	case heap > heapLimit, live > liveLimit:
-		return fault.New(fault.Limit, fault.Script, "the script takes more than %d MB of memory", liveLimit>>20)
-	}
-	return nil
-}
-
-func (w *Watch) busy() bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return len(w.runs) > 0
 }
 
 // sleep ends the watch unless a run has begun.
@@ -123,26 +139,61 @@ func (w *Watch) sleep() bool {
 	return !w.awake
 }
 
-// patience is how many looks what was ended has to unwind and be collected. Until then nobody else is blamed for it.
-const patience = 100
+// patience is how many looks what was ended has to unwind and be collected, which takes seconds where the machine is busy. Until
+// then nobody else is blamed for it, unless more and more is taken: by half as much again.
+const patience = 1000
 
-// forgive reports whether an excess may be of what was ended already.
-func (w *Watch) forgive() bool {
+// judge ends the run that takes too much, if there is one. It reports whether there is a run, and whether what was ended may
+// not be gone yet.
+func (w *Watch) judge(u used) (busy, waiting bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.left--
-	return w.left >= 0
+	if len(w.runs) == 0 {
+		w.base, w.left = u.live, 0
+		return false, false
+	}
+	w.charge(u.cpu)
+	guilty := w.runs[max(0, slices.IndexFunc(w.runs, func(x *watched) bool { return !x.Waits() }))]
+	f := w.excess(guilty, u)
+	if f == nil {
+		w.left = 0
+		return true, false
+	}
+	taken := u.live + u.stacks
+	if w.left--; w.left >= 0 && taken <= w.taken/2*3 {
+		return true, true
+	}
+	guilty.Fail(f)
+	w.left, w.taken = patience, taken
+	return true, false
 }
 
-// judge ends a run for f; nil: what was ended is gone.
-func (w *Watch) judge(f *fault.Fault) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if f == nil || len(w.runs) == 0 {
-		w.left = 0
-		return
+// charge divides processor time among the runs that do not wait, and ends those that have had theirs. w.mu is held.
+func (w *Watch) charge(spent time.Duration) {
+	var busy []*watched
+	for _, x := range w.runs {
+		if !x.Waits() {
+			busy = append(busy, x)
+		}
 	}
-	guilty := max(0, slices.IndexFunc(w.runs, func(r Run) bool { return !r.Waits() }))
-	w.runs[guilty].Fail(f)
-	w.left = patience
+	for _, x := range busy {
+		x.cpu += spent / time.Duration(len(busy))
+		if limit := x.limits.CPU; limit > 0 && x.cpu > limit {
+			x.Fail(fault.New(fault.Limit, fault.Script, "the script takes more than %s of processor time", limit))
+		}
+	}
+}
+
+// excess is the fault of x, which of all runs may have taken what u says; nil: all is well. w.mu is held.
+func (w *Watch) excess(x *watched, u used) *fault.Fault {
+	if u.stacks > stackLimit {
+		return fault.New(fault.Limit, fault.Script, "the script's calls are nested too deeply: its stacks take more than %d MB", stackLimit>>20)
+	}
+	// What it may have of its own, or all that the process is made for: several runs may take that together.
+	for _, live := range []int{x.limits.Memory + int(w.base), w.most} {
+		if u.live > uint64(live) || u.heap > uint64(heap(live)) {
+			return fault.New(fault.Limit, fault.Script, "the script takes more than %d MB of memory", x.limits.Memory>>20)
+		}
+	}
+	return nil
 }

@@ -47,9 +47,9 @@ func newRun(ctx context.Context, inv *engine.Invocation) *run {
 }
 
 // do runs a part of the script, until it ends or is ended. Errors are faults.
-func (r *run) do(w *watch.Watch, f func() error) (err error) {
+func (r *run) do(w *watch.Watch, limits engine.Limits, f func() error) (err error) {
 	defer context.AfterFunc(r.ctx, func() { r.thread.Cancel("the run is over") })()
-	w.Enter(r)
+	w.Enter(r, watch.Limits{Memory: limits.Memory, CPU: limits.CPU})
 	defer w.Leave(r)
 	defer func() {
 		if p := recover(); p != nil { // a defect of the interpreter, which the script has found

@@ -57,7 +57,7 @@ type scripts struct {
 // program is a loaded script. It does not change.
 type program struct {
 	handle *starlark.Function
-	limit  int // of an answer's body, in bytes
+	limits engine.Limits
 }
 
 // Info describes the engine.
@@ -94,7 +94,7 @@ func (s *scripts) load(ctx context.Context, b engine.Bundle) (*program, []engine
 	r := newRun(ctx, &engine.Invocation{Log: func(engine.Log) {}, Event: &event.Envelope{}})
 	var globals starlark.StringDict
 	var failed error
-	err := r.do(&s.watch, func() error {
+	err := r.do(&s.watch, b.Limits, func() error {
 		globals, failed = compiled.Init(r.thread, predeclared)
 		return failed
 	})
@@ -108,9 +108,9 @@ func (s *scripts) load(ctx context.Context, b engine.Bundle) (*program, []engine
 		return nil, []engine.Diagnostic{diagnose(name, err)}, nil
 	}
 	globals.Freeze()
-	p := &program{limit: b.Limits.BodyBytes}
-	if p.limit <= 0 {
-		p.limit = script.BodyLimit
+	p := &program{limits: b.Limits}
+	if p.limits.BodyBytes <= 0 {
+		p.limits.BodyBytes = script.BodyLimit
 	}
 	if p.handle, err = entry(globals); err != nil {
 		return nil, []engine.Diagnostic{{File: name, Line: 1, Column: 1, Message: err.Error()}}, nil
@@ -135,7 +135,7 @@ func (s *scripts) Invoke(ctx context.Context, inv *engine.Invocation, out engine
 	}
 	r := newRun(ctx, inv)
 	var result any
-	err := r.do(&s.watch, func() error {
+	err := r.do(&s.watch, p.limits, func() error {
 		value, err := starlark.Call(r.thread, p.handle, starlark.Tuple{newContext(r)}, nil)
 		if err == nil {
 			result, err = r.result(value)
@@ -145,7 +145,7 @@ func (s *scripts) Invoke(ctx context.Context, inv *engine.Invocation, out engine
 	if err != nil {
 		return err
 	}
-	a, err := script.NewAnswer(result, p.limit, json.Marshal)
+	a, err := script.NewAnswer(result, p.limits.BodyBytes, json.Marshal)
 	if err != nil {
 		return err
 	}

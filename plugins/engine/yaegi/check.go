@@ -34,7 +34,7 @@ type source struct {
 	text     string // as the interpreter has to read it
 	moved    shifts // from there to the original
 	imports  []string
-	limit    int          // of an answer's body, in bytes
+	limits   engine.Limits
 	watch    *watch.Watch // over the runs of its process
 }
 

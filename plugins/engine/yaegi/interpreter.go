@@ -22,6 +22,7 @@ import (
 	"github.com/picloud/picloud/sdk/fault"
 	"github.com/picloud/picloud/sdk/picloud"
 	"github.com/picloud/picloud/sdk/script"
+	"github.com/picloud/picloud/sdk/watch"
 )
 
 // The function that an interpreter waits in, and the program that calls it: a package of its own, so that nothing that
@@ -77,7 +78,7 @@ func (s *source) build(ctx context.Context) (*interpreter, error) {
 	life, stop := context.WithCancel(context.Background())
 	in := &interpreter{source: s, stop: stop, out: &output{}}
 	abort := context.AfterFunc(ctx, stop)
-	s.watch.Enter(in)
+	s.enter(in)
 	err := s.load(life, in)
 	s.watch.Leave(in)
 	in.ready.Store(true)
@@ -92,6 +93,10 @@ func (s *source) build(ctx context.Context) (*interpreter, error) {
 		return nil, err
 	}
 	return in, nil
+}
+
+func (s *source) enter(in *interpreter) {
+	s.watch.Enter(in, watch.Limits{Memory: s.limits.Memory, CPU: s.limits.CPU})
 }
 
 func (s *source) load(life context.Context, in *interpreter) (err error) {
@@ -149,8 +154,8 @@ func (noFiles) Open(name string) (fs.File, error) {
 func (in *interpreter) call(ctx context.Context, inv *engine.Invocation) (a script.Answer, stopped, over bool, err error) {
 	run, cancel := context.WithCancel(ctx) // what Handle leaves behind must not sleep on
 	defer cancel()
-	watch := context.AfterFunc(ctx, in.stop)
-	in.source.watch.Enter(in)
+	ended := context.AfterFunc(ctx, in.stop)
+	in.source.enter(in)
 	defer in.source.watch.Leave(in)
 	in.out.begin(inv)
 	a, err = in.handled(run, inv)
@@ -161,7 +166,7 @@ func (in *interpreter) call(ctx context.Context, inv *engine.Invocation) (a scri
 		<-left
 	}
 	in.out.end()
-	over = !watch()
+	over = !ended()
 	if f := in.failed(); f != nil && !over {
 		return a, true, false, f
 	}
@@ -179,7 +184,7 @@ func (in *interpreter) handled(ctx context.Context, inv *engine.Invocation) (a s
 	if err != nil {
 		return script.Answer{}, picloud.Failed(err)
 	}
-	return script.NewAnswer(value, in.source.limit, marshal)
+	return script.NewAnswer(value, in.source.limits.BodyBytes, marshal)
 }
 
 // panicked is the fault of a panic. One that is a fault comes from us.

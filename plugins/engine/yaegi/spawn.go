@@ -6,7 +6,7 @@ import (
 	"github.com/picloud/picloud/sdk/fault"
 )
 
-// maxChildren is how many goroutines of one run may live at a time.
+// maxChildren is how many goroutines of one run may live at a time where its limits do not say.
 const maxChildren = 1000
 
 // children are the goroutines that a script has started. Safe for concurrent use.
@@ -16,11 +16,11 @@ type children struct {
 	none chan struct{} // closed when the last has ended; nil while there is none
 }
 
-// add counts one more, unless there are too many.
-func (c *children) add() bool {
+// add counts one more, unless there are most.
+func (c *children) add(most int) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.live == maxChildren {
+	if c.live >= most {
 		return false
 	}
 	if c.live++; c.live == 1 {
@@ -51,8 +51,8 @@ func (in *interpreter) spawn(f func()) {
 		in.Fail(fault.New(fault.Compile, fault.Script, "the script's initialisers start a goroutine: start it in Handle"))
 		return
 	}
-	if !in.children.add() {
-		in.Fail(fault.New(fault.Limit, fault.Script, "the script has more than %d goroutines at a time", maxChildren))
+	if most := in.source.limits.Goroutines; !in.children.add(most) {
+		in.Fail(fault.New(fault.Limit, fault.Script, "the script has more than %d goroutines at a time", most))
 		return
 	}
 	go func() {

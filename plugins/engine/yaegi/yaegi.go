@@ -46,8 +46,11 @@ func (s *scripts) Load(ctx context.Context, b engine.Bundle) (engine.Loaded, err
 		return engine.Loaded{Diagnostics: found}, script.CompileFault(found[0])
 	}
 	src.watch = &s.watch
-	if src.limit = b.Limits.BodyBytes; src.limit <= 0 {
-		src.limit = script.BodyLimit
+	if src.limits = b.Limits; src.limits.BodyBytes <= 0 {
+		src.limits.BodyBytes = script.BodyLimit
+	}
+	if src.limits.Goroutines <= 0 {
+		src.limits.Goroutines = maxChildren
 	}
 	first, err := src.build(ctx)
 	if errors.Is(err, context.Canceled) {

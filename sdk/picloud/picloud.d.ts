@@ -1,0 +1,215 @@
+// Code generated from sdk/scripttest by make generate. DO NOT EDIT.
+//
+// What scripts of PiCloud see, version 1.1. A script exports a function, which is called once for each request or event:
+//
+//   import type { Context } from "picloud";
+//
+//   export default async function handle(ctx: Context) {
+//     return { hello: ctx.request.param("name") };
+//   }
+//
+// Nothing is an empty answer with status 204, a Response is sent as it is, and anything else as JSON with status 200. What is
+// thrown fails the run: a caller has a 502, an event is tried again. "app/<name>" is a module of the same app.
+
+declare module "picloud" {
+  /** One run of a script. */
+  export interface Context {
+    /** Names the delivery of the event to this script. It stays the same over attempts, so it is good for recognising work that was done already. */
+    readonly executionId: string;
+    /** Counts the starts of this delivery, this one included. */
+    readonly attempt: number;
+    /** The version of what scripts see. */
+    readonly sdkVersion: string;
+    /** The event that this run handles. */
+    readonly event: Event;
+    /** The HTTP request, or what stands in its place. */
+    readonly request: Request;
+    /** The events of a run that handles several; nothing where it handles one. */
+    readonly batch: Message[] | null;
+    /** The record of this run. What a script prints is logged there at info. */
+    readonly log: Log;
+    /** Waits, and ends with the run. */
+    sleep(ms: number): Promise<void>;
+    /** Has another script of the app run with data as its body, and returns the id of that execution once the event is safe. Bytes and text are sent as they are, anything else as JSON. */
+    invoke(script: string, data?: unknown, delivery?: Delivery): Promise<string>;
+    /** Names a queue of the app. */
+    queue(name: string): Queue;
+  }
+
+  /** The envelope of an event. Text that there is none of is empty. */
+  export interface Event {
+    /** The fact: the same in every delivery. */
+    readonly id: string;
+    /** Who reports it, such as "http". */
+    readonly source: string;
+    /** What happened, such as "http.request". */
+    readonly type: string;
+    /** What it is about. */
+    readonly subject: string;
+    /** When it was accepted; as text by RFC 3339. */
+    readonly time: string;
+    /** The media type of its data. */
+    readonly contentType: string;
+  }
+
+  /** The HTTP request, or the data of another event. */
+  export interface Request {
+    /** In upper case. */
+    readonly method: string;
+    /** As the caller named it. */
+    readonly host: string;
+    /** Decoded. */
+    readonly path: string;
+    /** What {rest...} of the route matched. */
+    readonly rest: string;
+    /** By canonical names, "Content-Type". */
+    readonly headers: Readonly<Record<string, string[]>>;
+    /** The parameters behind the "?". */
+    readonly query: Readonly<Record<string, string[]>>;
+    /** Those of the route: "/users/{id}" gives "id". */
+    readonly params: Readonly<Record<string, string>>;
+    /** The bytes that were sent. */
+    readonly body: Uint8Array;
+    /** The first value of a header, in any case; "" if there is none. */
+    header(name: string): string;
+    /** The first value of a query parameter; "" if there is none. */
+    queryValue(name: string): string;
+    /** A parameter of the route; "" if there is none. */
+    param(name: string): string;
+    /** The body as text. */
+    text(): string;
+    /** The body as JSON; an error if it is none. */
+    json<T = unknown>(): T;
+  }
+
+  /** One event of a batch. */
+  export interface Message {
+    /** What the execution's id would be if it came alone. */
+    readonly id: string;
+    /** Of this event; others of the batch may have another. */
+    readonly attempt: number;
+    /** Its envelope. */
+    readonly event: Event;
+    /** Its data. */
+    readonly body: Uint8Array;
+    /** Its data as text. */
+    text(): string;
+    /** Its data as JSON. */
+    json<T = unknown>(): T;
+  }
+
+  /** An answer that says more than a value can. */
+  export class Response {
+    /** A status (200 where none is named), headers, and a body: text and bytes are sent as they are, anything else as JSON. A Content-Type is set where there is none. */
+    constructor(body?: unknown, init?: { status?: number; headers?: Record<string, string | string[]> });
+  }
+
+  /** Which events of a batch failed; the others are done. */
+  export class BatchResult {
+    /** Is returned to say which events of a batch failed. */
+    constructor(failures: Failure[]);
+  }
+
+  /** An event of a batch that failed. */
+  export interface Failure {
+    /** Of the message. */
+    id: string;
+    /** What went wrong. */
+    error?: string;
+    /** Try again after this; none: as the back-off says. */
+    retryAfterMs?: number;
+    /** Do not try again. */
+    fatal?: boolean;
+  }
+
+  /** Writes to the record of the run. Data is kept as JSON; several values become a list. */
+  export interface Log {
+    /** What only helps to find a fault. */
+    trace(message: string, ...data: unknown[]): void;
+    /** What helps to understand a run. */
+    debug(message: string, ...data: unknown[]): void;
+    /** What happened. */
+    info(message: string, ...data: unknown[]): void;
+    /** What should be looked at. */
+    warn(message: string, ...data: unknown[]): void;
+    /** What went wrong. */
+    error(message: string, ...data: unknown[]): void;
+  }
+
+  /** A queue of the app. One that does not exist is noticed when something is sent. */
+  export interface Queue {
+    /** Puts a message into the queue and returns its id once it is safe. */
+    send(data?: unknown, delivery?: Delivery): Promise<string>;
+    /** Sends up to 100 messages, 15 MiB together, and returns their ids. With an error some were not sent. */
+    sendAll(list: unknown[], delivery?: Delivery): Promise<string[]>;
+  }
+
+  /** How one event is delivered, beyond what the policy of its queue or script says. */
+  export interface Delivery {
+    /** Before the first attempt. */
+    delayMs?: number;
+    /** Instead of a delay; as text by RFC 3339. */
+    runAt?: string | Date;
+    /** An event that has not started by then is given up. */
+    expiresInMs?: number;
+    /** From -100 to 100, the lower the earlier. */
+    priority?: number;
+    /** How often it is tried. */
+    maxAttempts?: number;
+    /** Keeps events of one key in order: the next waits until the one before has ended for good. */
+    orderingKey?: string;
+    /** What a policy's limit of runs at one time is counted by. */
+    concurrencyKey?: string;
+    /** What a policy's rate is counted by. */
+    rateKey?: string;
+    /** What a policy's debouncing is counted by. */
+    debounceKey?: string;
+    /** Makes a second call with the same key and content, within a day, return the id of the first. */
+    idempotencyKey?: string;
+  }
+
+  /** What calls of the platform fail with. */
+  export class PicloudError extends Error {
+    /** What was refused: loop_depth, loop_budget, not_found, invalid_argument, overloaded, unavailable, or another. */
+    readonly code: string;
+    /** When to try again. */
+    readonly retryAfterMs?: number;
+  }
+
+  /** Fails the run and asks to be tried again then, instead of when the back-off says. */
+  export class RetryAfter extends Error { constructor(message: string, ms: number) }
+
+  /** Fails the run for good: an event becomes a dead letter at once. */
+  export class Fatal extends Error { constructor(message: string) }
+}
+
+/** Lines of the run's log: what is printed joins its values by spaces. */
+declare const console: {
+  debug(...data: unknown[]): void;
+  info(...data: unknown[]): void;
+  log(...data: unknown[]): void;
+  warn(...data: unknown[]): void;
+  error(...data: unknown[]): void;
+};
+
+/** Timers end with the run. */
+declare function setTimeout(f: () => void, ms?: number): number;
+declare function clearTimeout(timer?: number): void;
+declare function queueMicrotask(f: () => void): void;
+
+declare function atob(text: string): string;
+declare function btoa(text: string): string;
+
+declare class TextEncoder {
+  encode(text?: string): Uint8Array;
+}
+
+declare class TextDecoder {
+  constructor(label?: string, options?: { fatal?: boolean });
+  decode(bytes?: Uint8Array): string;
+}
+
+declare const crypto: {
+  randomUUID(): string;
+  getRandomValues<T extends Uint8Array>(bytes: T): T;
+};

@@ -1,0 +1,187 @@
+// Package scripttest is what a script sees of the platform, once for all languages: a list of promises, and a script for each
+// of them in every language that there is. Run checks that an engine keeps them; sdk/README.md and sdk/picloud/picloud.d.ts are
+// made from the same list. Whoever changes it changes what scripts see, and so picloud.Version.
+package scripttest
+
+import (
+	"embed"
+	"fmt"
+	"io/fs"
+	"strings"
+	"time"
+
+	"github.com/picloud/picloud/sdk/engine"
+	"github.com/picloud/picloud/sdk/event"
+	"github.com/picloud/picloud/sdk/fault"
+	"github.com/picloud/picloud/sdk/picloud"
+)
+
+//go:embed testdata
+var testdata embed.FS
+
+// Scripts holds the scripts of the languages that are built in. A case's script is named after it, "hello.go"; the module "greet"
+// of its app is "hello.greet.go".
+func Scripts() fs.FS {
+	scripts, err := fs.Sub(testdata, "testdata")
+	if err != nil {
+		panic(err) // the folder is embedded
+	}
+	return scripts
+}
+
+// Case is one promise, and what shows that it is kept.
+type Case struct {
+	Name  string // that of its scripts
+	Group string // the heading under which it stands in the reference
+	Says  string // what is promised, in a sentence
+
+	// The run.
+	Event   *event.Envelope // nil: the HTTP request GET /hello/Ada of a route /hello/{name}
+	Body    string
+	Modules []string // of the app
+	Limits  engine.Limits
+	Timeout time.Duration // zero: ten seconds
+	Calls   []Call        // what the script asks the host for, in this order
+
+	// What comes of it. Fault stands for a run that fails.
+	Status  int
+	Headers map[string]string // among others; several values of one name are joined by ", "
+	Answer  string            // the body: the same bytes, or JSON of the same meaning
+	Logs    []string          // "level message data"
+	Fault   *Fault
+}
+
+// Call is what a script asks the host for, and what it is told.
+type Call struct {
+	Name   string // "invoke.send"
+	Args   string // JSON
+	Result string // JSON
+	Fault  *fault.Fault
+}
+
+// Fault is how a run fails. Its origin is the script.
+type Fault struct {
+	Kinds      []fault.Kind // one of these
+	Says       string       // is part of the message
+	RetryAfter time.Duration
+	Fatal      bool
+}
+
+// request is an HTTP request that uses all that there is.
+var request = &event.Envelope{
+	ID: "e1", Source: "http", Type: "http.request", Time: time.Unix(1, 5e8).UTC(),
+	HTTP: &event.HTTP{
+		Method: "PUT", Host: "example.com", Path: "/things/7/a b/c", Query: "q=1&q=2&x=%C3%A9", Rest: "a b/c",
+		Headers: []event.Header{{Name: "Accept", Value: "a"}, {Name: "Accept", Value: "b"}, {Name: "X-One", Value: "1"}},
+		Params:  []event.Param{{Name: "id", Value: "7"}},
+	},
+}
+
+// hello is what a case runs for that does not say.
+var hello = &event.Envelope{
+	ID: "e1", Source: "http", Type: "http.request", Time: time.Unix(1, 0).UTC(),
+	HTTP: &event.HTTP{Method: "GET", Host: "example.com", Path: "/hello/Ada", Params: []event.Param{{Name: "name", Value: "Ada"}}},
+}
+
+// message is an event that is no request.
+var message = &event.Envelope{
+	ID: "e1", Source: "queue", Type: "queue.message", Subject: "mail", Time: time.Unix(1, 5e8).UTC(), ContentType: "application/json",
+}
+
+const batchBody = `{"items":[` +
+	`{"id":"m1","attempt":1,"event":{"id":"v1","source":"queue","type":"queue.message","time":"2020-01-02T03:04:05Z"},"body":"{\"ok\":true}"},` +
+	`{"id":"m2","attempt":3,"event":{"id":"v2","source":"queue","type":"queue.message","time":"2020-01-02T03:04:05Z"},"body":"{\"ok\":false}"},` +
+	`{"id":"m3","attempt":1,"event":{"id":"v3","source":"queue","type":"queue.message","time":"2020-01-02T03:04:05Z"},"body":"none"}]}`
+
+// orders is an order list of some 100 KB.
+func orders() string {
+	var b strings.Builder
+	for i := range 650 {
+		separator := ","
+		if i == 0 {
+			separator = "["
+		}
+		fmt.Fprintf(&b, `%s{"customer":"customer-%d","lines":[{"item":"a rather long name of an item","count":%d,"cents":%d},`+
+			`{"item":"pear","count":2,"cents":40}],"paid":true,"note":null}`, separator, i%13, i%7, 100+i)
+	}
+	return b.String() + "]"
+}
+
+// failed is a fault of the script's own making.
+func failed(says string) *Fault { return &Fault{Kinds: []fault.Kind{fault.ScriptError}, Says: says} }
+
+func limit(says string) *Fault { return &Fault{Kinds: []fault.Kind{fault.Limit}, Says: says} }
+
+func unsendable(says string) *Fault {
+	return &Fault{Kinds: []fault.Kind{fault.InvalidResponse}, Says: says}
+}
+
+const sent = `{"id":"e7"}`
+
+// Cases returns the promises, in the order of the reference.
+func Cases() []Case {
+	return []Case{
+		{Name: "hello", Group: "A script", Says: "The script's function is called once for each request, and what it returns is the answer.", Status: 200, Headers: jsonType, Answer: `{"hello":"Ada"}`},
+
+		{Name: "ctx_run", Group: "The run", Says: "A run knows its execution, which attempt it is, and the version of what it sees.", Status: 200, Answer: `["x1",3,"` + picloud.Version + `"]`},
+		{Name: "ctx_event", Group: "The run", Says: "Every run has the event that it handles; text that there is none of is empty.", Event: message, Status: 200, Answer: `["e1","queue","queue.message","mail","1970-01-01T00:00:01.5Z","application/json"]`},
+		{Name: "ctx_request", Group: "The run", Says: "A request has all that was sent. Header names are canonical, and found in any case; what is not there is empty.", Event: request, Status: 200, Answer: `["PUT","example.com","/things/7/a b/c","a b/c",{"id":"7"},{"Accept":["a","b"],"X-One":["1"]},{"q":["1","2"],"x":["é"]},"1","","7","","1",""]`},
+		{Name: "ctx_request_none", Group: "The run", Says: "An event that is no HTTP request has an empty one, with the event's data as its body.", Event: message, Body: "data", Status: 200, Answer: `["","",0,0,"","data"]`},
+		{Name: "body_bytes", Group: "The run", Says: "A body is bytes, whatever they are.", Body: "\x00a\xff", Status: 200, Answer: `[3,0,255]`},
+		{Name: "body_json", Group: "The run", Says: "A body can be read as JSON.", Body: `{"a":[1,{"b":null}]}`, Status: 200, Answer: `{"a":[1,{"b":null}]}`},
+		{Name: "body_json_wrong", Group: "The run", Says: "A body that is no JSON is an error that says so.", Body: `{"a":`, Fault: failed("the body is not the JSON that is expected")},
+		{Name: "sleep", Group: "The run", Says: "A run can wait, and ends at its time limit all the same.", Status: 200, Answer: `true`},
+
+		{Name: "response_nothing", Group: "Answers", Says: "Nothing is an empty answer with status 204.", Status: 204},
+		{Name: "response_value", Group: "Answers", Says: "A value is sent as JSON with status 200.", Status: 200, Headers: jsonType, Answer: `{"list":[1,"two",null,true]}`},
+		{Name: "response_text_value", Group: "Answers", Says: "So is a text.", Status: 200, Headers: jsonType, Answer: `"text"`},
+		{Name: "response_whole", Group: "Answers", Says: "A response has a status, headers with one value or several, and a body.", Status: 201, Headers: map[string]string{"Content-Type": "application/json", "Location": "/things/7", "X-Two": "a, b"}, Answer: `{"id":7}`},
+		{Name: "response_text", Group: "Answers", Says: "A text as the body of a response is sent as it is.", Status: 200, Headers: map[string]string{"Content-Type": "text/plain; charset=utf-8"}, Answer: "héllo"},
+		{Name: "response_bytes", Group: "Answers", Says: "So are bytes.", Status: 200, Headers: map[string]string{"Content-Type": "application/octet-stream"}, Answer: "\x00\xff\x01"},
+		{Name: "response_type", Group: "Answers", Says: "A Content-Type of the script's own is kept.", Status: 200, Headers: map[string]string{"Content-Type": "text/html"}, Answer: "<p>"},
+		{Name: "response_empty", Group: "Answers", Says: "A response need not have a body.", Status: 304},
+		{Name: "response_status_wrong", Group: "Answers", Says: "A status that is not from 200 to 599 fails the run.", Fault: unsendable("99")},
+		{Name: "response_header_wrong", Group: "Answers", Says: "So does a header that HTTP does not allow,", Fault: unsendable("X-A")},
+		{Name: "response_header_own", Group: "Answers", Says: "one that belongs to the connection,", Fault: unsendable("Content-Length")},
+		{Name: "response_unencodable", Group: "Answers", Says: "and a value that JSON has no form for.", Fault: unsendable("")},
+		{Name: "json_types", Group: "Answers", Says: "Every type of JSON comes and goes unchanged.", Body: `[null,true,false,0,-7,9007199254740991,-9007199254740991,0.1,1e-7,1e21,1.7976931348623157e308,"","\"\\\/\b\f\n\r\t\u0000é✓😀\u2028",[],{},[[[]]],{"":{"a b":[{}]}}]`, Status: 200, Answer: `{"same":[null,true,false,0,-7,9007199254740991,-9007199254740991,0.1,1e-7,1e21,1.7976931348623157e308,"","\"\\\/\b\f\n\r\t\u0000é✓😀\u2028",[],{},[[[]]],{"":{"a b":[{}]}}],"own":[null,true,false,0,-1,1.5,"\"\\\n\u0001é✓😀",[],{}]}`},
+		{Name: "orders", Group: "Answers", Says: "A list of orders of 100 KB is read, added up and answered.", Body: orders(), Status: 200, Answer: `{"orders":650,"best":[{"customer":"customer-11","cents":69810},{"customer":"customer-10","cents":69549},{"customer":"customer-12","cents":69436}]}`},
+
+		{Name: "error", Group: "Errors", Says: "A script fails in its language's way: a caller has a 502, an event is tried again.", Fault: failed("no luck")},
+		{Name: "error_panic", Group: "Errors", Says: "A mistake of the script fails its run, and nothing else.", Fault: &Fault{Kinds: []fault.Kind{fault.ScriptError, fault.ScriptPanic}}},
+		{Name: "error_retry_after", Group: "Errors", Says: "A script can say when to try again,", Fault: &Fault{Kinds: []fault.Kind{fault.ScriptError}, Says: "busy", RetryAfter: 90 * time.Second}},
+		{Name: "error_fatal", Group: "Errors", Says: "or that it is of no use.", Fault: &Fault{Kinds: []fault.Kind{fault.ScriptError}, Says: "never", Fatal: true}},
+
+		{Name: "log", Group: "Logs", Says: "A line has a level, a message, and as data nothing, one value, or several that become a list.", Status: 204, Logs: []string{"trace a ", "debug b ", `info c {"n":1}`, `warn d [1,"two"]`, "error é✓ "}},
+		{Name: "log_print", Group: "Logs", Says: "What a script prints is logged at info.", Status: 204, Logs: []string{"info printed 1 "}},
+
+		{Name: "batch", Group: "Batches", Says: "A run for several events has them all, and says which failed.", Event: &event.Envelope{Type: event.BatchType}, Body: batchBody, Status: 200, Headers: map[string]string{"Content-Type": event.BatchContentType}, Answer: `{"failures":[{"id":"m2","error":"not ok","retry_after_ms":1000},{"id":"m3","error":"not ok","retry_after_ms":1000,"fatal":true}]}`, Logs: []string{`info m1 queue.message {"ok":true} 1`, `info m2 queue.message {"ok":false} 3`, `info m3 queue.message none 1`}},
+		{Name: "batch_none", Group: "Batches", Says: "A run for one event has no batch.", Status: 200, Answer: `true`},
+
+		{Name: "invoke", Group: "Other scripts and queues", Says: "A script has another one run, and learns the id of that execution when the event is safe.", Calls: []Call{{Name: "invoke.send", Args: `{"script":"bill","data":"{\"order\":7}","content_type":"application/json"}`, Result: sent}}, Status: 200, Answer: `"e7"`},
+		{Name: "invoke_data", Group: "Other scripts and queues", Says: "Text and bytes are sent as they are.", Calls: []Call{
+			{Name: "invoke.send", Args: `{"script":"bill","data":"text","content_type":"text/plain; charset=utf-8"}`, Result: sent},
+			{Name: "invoke.send", Args: `{"script":"bill","data_base64":"/w==","content_type":"application/octet-stream"}`, Result: sent},
+			{Name: "invoke.send", Args: `{"script":"bill"}`, Result: sent},
+		}, Status: 204},
+		{Name: "invoke_delivery", Group: "Other scripts and queues", Says: "An event may ask for its own delay, expiry, priority, attempts and keys,", Calls: []Call{{Name: "invoke.send", Args: `{"script":"bill","delivery":{"delay_ms":1000,"expires_in_ms":60000,"priority":-5,"max_attempts":3,"ordering_key":"a","concurrency_key":"b","rate_key":"c","debounce_key":"d","idempotency_key":"e"}}`, Result: sent}}, Status: 200, Answer: `"e7"`},
+		{Name: "invoke_run_at", Group: "Other scripts and queues", Says: "or for a time.", Calls: []Call{{Name: "invoke.send", Args: `{"script":"bill","delivery":{"run_at":"2030-01-02T03:04:05Z"}}`, Result: sent}}, Status: 200, Answer: `"e7"`},
+		{Name: "queue", Group: "Other scripts and queues", Says: "A script sends a message to a queue,", Calls: []Call{{Name: "queue.send", Args: `{"queue":"mail","messages":[{"data":"hello","content_type":"text/plain; charset=utf-8","delivery":{"priority":1}}]}`, Result: `{"messages":[{"id":"e7"}]}`}}, Status: 200, Answer: `"e7"`},
+		{Name: "queue_all", Group: "Other scripts and queues", Says: "or several at once. Of an idempotency key each has its own.", Calls: []Call{{Name: "queue.send", Args: `{"queue":"mail","messages":[{"data":"one","content_type":"text/plain; charset=utf-8","delivery":{"idempotency_key":"k/0"}},{"data":"2","content_type":"application/json","delivery":{"idempotency_key":"k/1"}}]}`, Result: `{"messages":[{"id":"a"},{"id":"b"}]}`}}, Status: 200, Answer: `["a","b"]`},
+		{Name: "queue_all_part", Group: "Other scripts and queues", Says: "Where some are refused, the error is that of the first of them.", Calls: []Call{{Name: "queue.send", Args: `{"queue":"mail","messages":[{"data":"one","content_type":"text/plain; charset=utf-8"},{"data":"two","content_type":"text/plain; charset=utf-8"}]}`, Result: `{"messages":[{"id":"a"},{"code":"overloaded","error":"too much waits","retry_after_ms":1500}]}`}}, Fault: failed("too much waits")},
+		{Name: "service_error", Group: "Other scripts and queues", Says: "What the platform refuses is an error, with its code in the text.", Calls: []Call{{Name: "invoke.send", Args: `{"script":"nobody"}`, Fault: fault.New(fault.NotFound, fault.Script, "there is no such script")}}, Fault: failed("not_found: there is no such script")},
+		{Name: "service_error_code", Group: "Other scripts and queues", Says: "A script can tell errors apart, and go on.", Calls: []Call{{Name: "invoke.send", Args: `{"script":"nobody"}`, Fault: &fault.Fault{Kind: fault.Overloaded, Origin: fault.Script, Message: "too much waits", RetryAfter: 1500 * time.Millisecond}}}, Status: 200, Answer: `[true,true,"too much waits",1500]`},
+
+		{Name: "module", Group: "Modules", Says: "A script imports modules of its app by their names, and modules import others.", Modules: []string{"greet", "words"}, Status: 200, Answer: `"hello, Ada"`},
+
+		{Name: "limit_time", Group: "Limits", Says: "A run ends at its time limit.", Timeout: 200 * time.Millisecond, Fault: &Fault{Kinds: []fault.Kind{fault.Deadline}}},
+		{Name: "limit_depth", Group: "Limits", Says: "Calls that are nested too deeply fail their run.", Fault: limit("nested too deeply")},
+		{Name: "limit_memory", Group: "Limits", Says: "So does too much memory,", Fault: limit("memory")},
+		{Name: "limit_memory_own", Group: "Limits", Says: "which may be less than the platform's own limit,", Limits: engine.Limits{Memory: 16 << 20}, Fault: limit("more than 16 MB of memory")},
+		{Name: "limit_cpu", Group: "Limits", Says: "too much processor time,", Limits: engine.Limits{CPU: 50 * time.Millisecond}, Fault: limit("more than 50ms of processor time")},
+		{Name: "limit_answer", Group: "Limits", Says: "and an answer that is too large.", Limits: engine.Limits{BodyBytes: 1000}, Fault: limit("the answer has 2000 bytes, more than 1000")},
+		{Name: "limit_logs", Group: "Limits", Says: "Log lines beyond the limit are dropped, and counted.", Limits: engine.Limits{LogLines: 2}, Status: 204, Logs: []string{"info line 0", "info line 1", "warn 8 log lines over the limit were dropped "}},
+	}
+}
+
+var jsonType = map[string]string{"Content-Type": "application/json"}

@@ -1,0 +1,169 @@
+// Command genreference writes what scripts see, as sdk/scripttest lists it, where people look for it: into sdk/README.md and the
+// declarations for TypeScript.
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log"
+	"os"
+	"strings"
+
+	"github.com/picloud/picloud/sdk/picloud"
+	"github.com/picloud/picloud/sdk/scripttest"
+)
+
+func main() {
+	log.SetFlags(0)
+	if err := errors.Join(writeReference("../README.md"), os.WriteFile("../picloud/picloud.d.ts", declarations(), 0o644)); err != nil {
+		log.Fatal(err)
+	}
+}
+
+// The generated part of the guide stands between these lines.
+const (
+	begin = "<!-- made from sdk/scripttest by make generate: begin -->\n"
+	end   = "<!-- made from sdk/scripttest by make generate: end -->\n"
+)
+
+func writeReference(path string) error {
+	guide, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	before, rest, found := bytes.Cut(guide, []byte(begin))
+	_, after, ended := bytes.Cut(rest, []byte(end))
+	if !found || !ended {
+		return fmt.Errorf("%s has no place for the reference", path)
+	}
+	var out bytes.Buffer
+	out.Write(before)
+	out.WriteString(begin)
+	reference(&out)
+	out.WriteString(end)
+	out.Write(after)
+	return os.WriteFile(path, out.Bytes(), 0o644)
+}
+
+func reference(out *bytes.Buffer) {
+	fmt.Fprintf(out, "\nVersion %s.\n", picloud.Version)
+	members := scripttest.Surface()
+	for _, t := range scripttest.Types() {
+		fmt.Fprintf(out, "\n### %s\n\n%s\n\n| Go, also as WebAssembly | JavaScript, TypeScript | Starlark | |\n|---|---|---|---|\n",
+			heading(t.Name), t.Says)
+		for _, m := range members {
+			if m.Of == t.Name {
+				fmt.Fprintf(out, "| %s | %s | %s | %s |\n", code(m.Go), code(m.JS), code(m.Starlark), m.Says)
+			}
+		}
+	}
+	group := ""
+	for _, c := range scripttest.Cases() {
+		if c.Group != group {
+			group = c.Group
+			fmt.Fprintf(out, "\n### Promised: %s\n\n", strings.ToLower(group))
+		}
+		fmt.Fprintf(out, "- %s%s\n", c.Says, links(c.Name))
+	}
+	out.WriteByte('\n')
+}
+
+func heading(name string) string {
+	if name == "" {
+		return "Functions"
+	}
+	return name
+}
+
+func code(text string) string {
+	if text == "" {
+		return ""
+	}
+	return "`" + text + "`"
+}
+
+// links names the scripts that show a promise.
+func links(name string) string {
+	var list []string
+	for _, language := range [][2]string{{".go", "Go"}, {".ts", "TypeScript"}, {".star", "Starlark"}} {
+		if _, err := fs.Stat(scripttest.Scripts(), name+language[0]); err == nil {
+			list = append(list, fmt.Sprintf("[%s](scripttest/testdata/%s%s)", language[1], name, language[0]))
+		}
+	}
+	return " (" + strings.Join(list, ", ") + ")"
+}
+
+// declarations writes what scripts in TypeScript see.
+func declarations() []byte {
+	var out bytes.Buffer
+	fmt.Fprintf(&out, `// Code generated from sdk/scripttest by make generate. DO NOT EDIT.
+//
+// What scripts of PiCloud see, version %s. A script exports a function, which is called once for each request or event:
+//
+//   import type { Context } from "picloud";
+//
+//   export default async function handle(ctx: Context) {
+//     return { hello: ctx.request.param("name") };
+//   }
+//
+// Nothing is an empty answer with status 204, a Response is sent as it is, and anything else as JSON with status 200. What is
+// thrown fails the run: a caller has a 502, an event is tried again. "app/<name>" is a module of the same app.
+
+declare module "picloud" {
+`, picloud.Version)
+	members := scripttest.Surface()
+	for _, t := range scripttest.Types() {
+		if t.TS != "" {
+			fmt.Fprintf(&out, "  /** %s */\n  %s {\n", t.Says, t.TS)
+		}
+		for _, m := range members {
+			switch {
+			case m.Of != t.Name || m.TS == "":
+			case t.TS == "":
+				fmt.Fprintf(&out, "  /** %s */\n  %s\n\n", m.Says, m.TS)
+			default:
+				fmt.Fprintf(&out, "    /** %s */\n    %s;\n", m.Says, m.TS)
+			}
+		}
+		if t.TS != "" {
+			out.WriteString("  }\n\n")
+		}
+	}
+	out.Truncate(out.Len() - 1)
+	out.WriteString(`}
+
+/** Lines of the run's log: what is printed joins its values by spaces. */
+declare const console: {
+  debug(...data: unknown[]): void;
+  info(...data: unknown[]): void;
+  log(...data: unknown[]): void;
+  warn(...data: unknown[]): void;
+  error(...data: unknown[]): void;
+};
+
+/** Timers end with the run. */
+declare function setTimeout(f: () => void, ms?: number): number;
+declare function clearTimeout(timer?: number): void;
+declare function queueMicrotask(f: () => void): void;
+
+declare function atob(text: string): string;
+declare function btoa(text: string): string;
+
+declare class TextEncoder {
+  encode(text?: string): Uint8Array;
+}
+
+declare class TextDecoder {
+  constructor(label?: string, options?: { fatal?: boolean });
+  decode(bytes?: Uint8Array): string;
+}
+
+declare const crypto: {
+  randomUUID(): string;
+  getRandomValues<T extends Uint8Array>(bytes: T): T;
+};
+`)
+	return out.Bytes()
+}

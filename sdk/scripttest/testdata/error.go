@@ -1,0 +1,11 @@
+package main
+
+import (
+	"errors"
+
+	"github.com/picloud/picloud/sdk/picloud"
+)
+
+func Handle(ctx *picloud.Context) (any, error) {
+	return nil, errors.New("no luck")
+}

@@ -1,0 +1,3 @@
+import { word } from "app/words";
+
+export const hello = (name: string) => word + ", " + name;

@@ -1,0 +1,5 @@
+// Package words is a module that another one imports.
+package words
+
+// Hello is a greeting.
+const Hello = "hello"

@@ -1,0 +1,5 @@
+import { type Context } from "picloud";
+
+export default function handle(ctx: Context) {
+  return { a: 1n };
+}
