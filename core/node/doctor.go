@@ -144,7 +144,7 @@ func examineFolder(folder string) Finding {
 		f.Found = fmt.Sprintf("%s: %v", there, err)
 		return f
 	}
-	free := uint64(disk.Bavail) * uint64(disk.Bsize) //nolint:unconvert // types differ between systems
+	free := uint64(disk.Bavail) * uint64(disk.Bsize) // of types that differ between systems
 	f.Found = fmt.Sprintf("%s has %d MB left", folder, free>>20)
 	if f.OK = free >= leastRoom; f.OK {
 		f.Help = ""

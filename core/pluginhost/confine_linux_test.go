@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"testing"
 
+	seccomp "github.com/elastic/go-seccomp-bpf"
 	"github.com/hashicorp/go-hclog"
 	"golang.org/x/sys/unix"
 
@@ -310,7 +311,7 @@ func TestAsOrdinaryUser(t *testing.T) {
 	}
 	defer self.Close()
 	cmd := exec.Command(fmt.Sprintf("/proc/self/fd/%d", self.Fd()), "-test.v",
-		"-test.run=^(TestLayersAlone|TestAttacksReach|TestConfined|TestKernelAgrees|TestLaunchAndKill|TestNoPluginOutlivesItsHost)$")
+		"-test.run=^(TestLayersAlone|TestAttacksReach|TestConfined|TestKernelAgrees|TestPoorMachine|TestLaunchAndKill|TestNoPluginOutlivesItsHost)$")
 	cmd.Dir, cmd.Env = "/", append(os.Environ(), "TMPDIR="+dir)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, Pdeathsig: syscall.SIGKILL}
 	out, err := cmd.CombinedOutput()
@@ -341,6 +342,71 @@ func TestIsolationIsRequired(t *testing.T) {
 	if err := h.Probe(t.Context(), "engine/puppet"); err == nil || !strings.Contains(err.Error(), "lacks the layer uid") ||
 		strings.Contains(err.Error(), "\n") {
 		t.Errorf("%v", err)
+	}
+}
+
+// runPoorHost launches a plugin where the kernel refuses much, as in a container, and says what is lacking.
+func runPoorHost(dir string) {
+	refuse := seccomp.SyscallGroup{Action: seccomp.ActionErrno}
+	for _, flag := range []uint64{
+		unix.CLONE_NEWUSER, unix.CLONE_NEWNET, unix.CLONE_NEWPID, unix.CLONE_NEWIPC, unix.CLONE_NEWUTS, unix.CLONE_NEWNS,
+	} {
+		refuse.NamesWithCondtions = append(refuse.NamesWithCondtions, seccomp.NameWithConditions{
+			Name: "clone", Conditions: []seccomp.Condition{{Argument: 0, Operation: seccomp.BitsSet, Value: flag}},
+		})
+	}
+	err := seccomp.LoadFilter(seccomp.Filter{NoNewPrivs: true, Flag: seccomp.FilterFlagTSync, Policy: seccomp.Policy{
+		DefaultAction: seccomp.ActionAllow,
+		Syscalls: []seccomp.SyscallGroup{
+			{Action: seccomp.ActionErrno, Names: []string{"unshare", "landlock_create_ruleset"}},
+			{Action: seccomp.ActionErrno | seccomp.Action(unix.ENOSYS), Names: []string{"clone3"}}, refuse,
+		},
+	}})
+	if err != nil {
+		panic(err)
+	}
+	h, err := pluginhost.New(pluginhost.Config{Dir: dir, Command: []string{program(), "child:plugin"}, Log: hclog.NewNullLogger()})
+	if err != nil {
+		panic(err)
+	}
+	defer h.Close()
+	if err := h.Probe(context.Background(), "engine/puppet"); err != nil {
+		panic(err)
+	}
+	for _, l := range h.Isolation() {
+		fmt.Printf("%s: %s\n", l.Name, l.Why)
+	}
+}
+
+// Where a layer is refused, processes start without it, and each that is missing says why.
+func TestPoorMachine(t *testing.T) {
+	t.Parallel()
+	dir, err := os.MkdirTemp("", "pic")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	if err := os.Chmod(dir, 0o711); err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.Command(program(), "child:plugin", "poor", dir).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	for _, name := range pluginhost.Layers() {
+		_, why, said := strings.Cut(string(out), name+": ")
+		why, _, _ = strings.Cut(why, "\n")
+		switch name {
+		case "root-folder", "network-namespace", "pid-namespace", "ipc-namespace", "mount-namespace", "uts-namespace", "landlock":
+			said = said && why != ""
+		case "uid", "nproc":
+			said = said && (why == "") == (os.Geteuid() == 0)
+		default:
+			said = said && why == ""
+		}
+		if !said {
+			t.Errorf("%s: %s", name, out)
+		}
 	}
 }
 

@@ -39,11 +39,11 @@ const (
 var layers = []Layer{
 	{
 		Name: layerUID, Stops: "files and processes of the host's user, and those of other engine processes: each has a user of its own",
-		Needs: "run as root (in a container: with CAP_SETUID, CAP_SETGID and CAP_CHOWN)",
+		Needs: "run as root (in a container: with CAP_SETUID, CAP_SETGID, CAP_CHOWN and CAP_DAC_OVERRIDE)",
 	},
 	{
 		Name: layerRoot, Stops: "every file and every socket that has a path",
-		Needs: "a program that is linked statically (CGO_ENABLED=0), and to " + needsNamespaces + " (for root, CAP_SYS_CHROOT is enough)",
+		Needs: "a program that is linked statically (CGO_ENABLED=0), and to " + needsNamespaces,
 	},
 	{Name: layerNet, Stops: "every network, this machine's own addresses included", Needs: needsNamespaces},
 	{Name: layerPID, Stops: "signals to other processes; and nothing that it starts outlives it", Needs: needsNamespaces},

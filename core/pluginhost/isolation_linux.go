@@ -72,7 +72,8 @@ func (s steps) prepare() error {
 	// What the host itself was started with may stay open in programs that it starts. Linux before 5.11 cannot help it.
 	_ = unix.CloseRange(3, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC)
 	if s.has(layerUID) {
-		if err := os.Chown(s.dir, int(s.id()), int(s.id())); err != nil {
+		// The host goes on using what is not its own any more.
+		if err := errors.Join(os.Chown(s.dir, int(s.id()), int(s.id())), unix.Access(s.dir, unix.W_OK|unix.X_OK)); err != nil {
 			return err
 		}
 	}

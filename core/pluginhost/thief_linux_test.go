@@ -23,6 +23,7 @@ import (
 func init() {
 	more["engine/thief"] = func() { engine.Serve(thief{}) }
 	more["engine/hog"] = func() { engine.Serve(hog{}) }
+	more["poor"] = func() { runPoorHost(os.Args[3]) }
 }
 
 // thief is an engine that does, with the whole of Go, what no script's process may. The body names an attack and its target.
