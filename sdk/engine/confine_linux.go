@@ -11,6 +11,7 @@ import (
 	"github.com/elastic/go-seccomp-bpf/arch"
 	goplugin "github.com/hashicorp/go-plugin"
 	"github.com/landlock-lsm/go-landlock/landlock"
+	ll "github.com/landlock-lsm/go-landlock/landlock/syscall"
 	"golang.org/x/sys/unix"
 )
 
@@ -67,12 +68,15 @@ func restrict() error {
 	}
 	all := landlock.V6
 	all.HandledAccessNet = 0
-	err := all.Restrict(landlock.RWDirs(folder))
-	if err != nil {
-		_ = all.BestEffort().Restrict(landlock.RWDirs(folder)) // what an older kernel can do is better than nothing, but not the layer
+	if has, err := ll.LandlockGetABIVersion(); err != nil || has < scopedABI {
+		_ = all.BestEffort().Restrict(landlock.RWDirs(folder)) // what there is is better than nothing, but not the layer
+		return fmt.Errorf("the kernel has version %d of Landlock, and %d is needed", max(has, 0), scopedABI)
 	}
-	return err
+	return all.Restrict(landlock.RWDirs(folder))
 }
+
+// scopedABI is the first version of Landlock that knows signals and abstract sockets.
+const scopedABI = 6
 
 // startForbidden is what no engine needs of the kernel: other processes, and what widens what a process may do.
 var startForbidden = []string{
