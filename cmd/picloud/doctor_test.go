@@ -90,7 +90,7 @@ func TestIsolationOfServers(t *testing.T) {
 	status := c.run(t.Context(), []string{
 		"serve", "--data", data, "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--require-isolation", "--log-level", "off",
 	})
-	if status != 1 || !strings.Contains(errs.String(), "isolation lacks the layer uid") || strings.Count(errs.String(), "\n") != 1 {
+	if status != 1 || !strings.Contains(errs.String(), "isolation lacks the layer root-folder") || strings.Count(errs.String(), "\n") != 1 {
 		t.Errorf("status %d, %q", status, errs.String())
 	}
 

@@ -128,11 +128,11 @@ func (s *scene) reaches(attack string) bool {
 var layersAlone = []struct {
 	layer, stops, lets string
 }{
+	{"root-folder", "read write fill list look remove environ memory-of unix start exec neighbour-unix neighbour-environ", "tcp udp kill signal abstract fork"},
 	{
 		"uid", "read write fill remove environ memory-of kill signal trace raw mount space become " +
 			"neighbour-kill neighbour-trace neighbour-environ neighbour-memory-of neighbour-unix", "tcp unix look list start exec abstract shm",
 	},
-	{"root-folder", "read write fill list look remove environ memory-of unix start exec neighbour-unix neighbour-environ", "tcp udp kill signal abstract fork"},
 	{"network-namespace", "tcp udp abstract", "read unix kill start"},
 	{"pid-namespace", "kill signal trace neighbour-kill neighbour-trace", "read tcp"},
 	{"ipc-namespace", "shm", "read tcp"},
@@ -339,7 +339,7 @@ func TestIsolationIsRequired(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer h.Close()
-	if err := h.Probe(t.Context(), "engine/puppet"); err == nil || !strings.Contains(err.Error(), "lacks the layer uid") ||
+	if err := h.Probe(t.Context(), "engine/puppet"); err == nil || !strings.Contains(err.Error(), "lacks the layer root-folder") ||
 		strings.Contains(err.Error(), "\n") {
 		t.Errorf("%v", err)
 	}
@@ -408,6 +408,29 @@ func TestPoorMachine(t *testing.T) {
 			t.Errorf("%s: %s", name, out)
 		}
 	}
+}
+
+// A folder that other users cannot enter takes nothing from a process whose root it is.
+func TestFolderOfItsOwn(t *testing.T) {
+	t.Parallel()
+	dir, err := os.MkdirTemp("", "pic") // with mode 0700
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, layers := range [][]string{{"uid"}, {"uid", "root-folder"}} {
+		h, err := pluginhost.New(pluginhost.Config{
+			Dir: filepath.Join(dir, "x"), Command: []string{program(), "child:plugin"}, Layers: layers, Log: hclog.NewNullLogger(),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := launch(t, h, "engine/puppet")
+		if want := os.Geteuid() == 0 && len(layers) == 2 && holds(p, "root-folder"); holds(p, "uid") != want {
+			t.Errorf("%v: %v", layers, p.Isolation())
+		}
+		h.Close()
+	}
+	_ = os.Remove(dir)
 }
 
 // A program is what it was when the host began, whatever is at its path since.

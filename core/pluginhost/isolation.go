@@ -20,8 +20,8 @@ type Layer struct {
 
 // Names of the layers that a process has from its start; the others are those of sdk/engine.
 const (
-	layerUID   = "uid"
 	layerRoot  = "root-folder"
+	layerUID   = "uid"
 	layerNet   = "network-namespace"
 	layerPID   = "pid-namespace"
 	layerIPC   = "ipc-namespace"
@@ -38,12 +38,12 @@ const (
 // layers are all that there are, in the order in which a process gets them.
 var layers = []Layer{
 	{
-		Name: layerUID, Stops: "files and processes of the host's user, and those of other engine processes: each has a user of its own",
-		Needs: "run as root (in a container: with CAP_SETUID, CAP_SETGID, CAP_CHOWN and CAP_DAC_OVERRIDE)",
-	},
-	{
 		Name: layerRoot, Stops: "every file and every socket that has a path",
 		Needs: "a program that is linked statically (CGO_ENABLED=0), and to " + needsNamespaces,
+	},
+	{
+		Name: layerUID, Stops: "files and processes of the host's user, and those of other engine processes: each has a user of its own",
+		Needs: "run as root (in a container: with CAP_SETUID, CAP_SETGID, CAP_CHOWN and CAP_DAC_OVERRIDE)",
 	},
 	{Name: layerNet, Stops: "every network, this machine's own addresses included", Needs: needsNamespaces},
 	{Name: layerPID, Stops: "signals to other processes; and nothing that it starts outlives it", Needs: needsNamespaces},

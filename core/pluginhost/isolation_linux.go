@@ -139,6 +139,9 @@ func (s steps) try() error {
 	if errors.Is(err, syscall.ENOENT) {
 		return nil
 	}
+	if errors.Is(err, syscall.EACCES) && s.has(layerUID) {
+		return fmt.Errorf("other users cannot enter %s", filepath.Dir(s.dir))
+	}
 	if errno := syscall.Errno(0); errors.As(err, &errno) {
 		return fmt.Errorf("the system refuses it: %w", errno)
 	}
@@ -174,7 +177,11 @@ func (h *Host) lacking() map[string]string {
 		refused := map[string]string{}
 		for _, l := range layers {
 			if has(l.Name) && (l.Name == engine.LayerThreads || !slices.Contains(engine.OwnLayers, l.Name)) {
-				if err := try(func(layer string) bool { return layer == l.Name }); err != nil {
+				alone := func(layer string) bool {
+					// Another user finds its folder by a path, unless that is its root.
+					return layer == l.Name || l.Name == layerUID && layer == layerRoot && has(layer) && refused[layer] == ""
+				}
+				if err := try(alone); err != nil {
 					refused[l.Name] = err.Error()
 				}
 			}

@@ -154,6 +154,11 @@ func (p *Process) open(client *goplugin.Client) error {
 	if p.host.cfg.RequireIsolation {
 		return Lacking(p.isolation)
 	}
+	for i, before := range p.host.Isolation() {
+		if l := p.isolation[i]; before.Holds && !l.Holds {
+			p.log.Warn("a process lacks a layer of isolation that others have", "layer", l.Name, "why", l.Why)
+		}
+	}
 	return nil
 }
 
