@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -20,6 +21,10 @@ func TestCommandsSendTheirRequest(t *testing.T) {
 	if err := os.WriteFile(file, []byte("package main\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	more := filepath.Join(filepath.Dir(file), "lib", "more.go")
+	if err := errors.Join(os.Mkdir(filepath.Dir(more), 0o700), os.WriteFile(more, nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
 	for _, test := range []struct {
 		args string
 		want string // request line
@@ -27,6 +32,7 @@ func TestCommandsSendTheirRequest(t *testing.T) {
 	}{
 		{"apps ls", "GET /api/v1/apps?limit=200", ""},
 		{"apps show shop", "GET /api/v1/apps/shop", ""},
+		{"apps limit shop --memory 67108864 --calls 9", "PUT /api/v1/app-limits/shop", `{"memory_bytes":67108864,"calls":9}`},
 		{"apps weigh shop 4", "PUT /api/v1/app-weights/shop", `{"weight":4}`},
 		{"apps create shop --name Shop", "POST /api/v1/apps", `"slug":"shop","name":"Shop"`},
 		{"apps delete shop --yes", "DELETE /api/v1/apps/shop", ""},
@@ -76,6 +82,7 @@ func TestCommandsSendTheirRequest(t *testing.T) {
 		{"dead-letters resolve 0192", "POST /api/v1/apps/default/dead-letters/0192/resolve", `"resolution":"ignored"`},
 		{"deploy " + file, "POST /api/v1/apps/default/deploy", `"script":"hello"`},
 		{"deploy " + file + " --route /x --timeout 10s --name n", "POST /api/v1/apps/default/deploy", `"timeout_ms":10000`},
+		{"deploy " + file + " " + more + " --module", "POST /api/v1/apps/default/deploy", `"name":"lib/more.go"`},
 		{"invoke hello --path /a?b=c -H X:y", "POST /api/v1/apps/default/scripts/hello/invoke", `"query":"b=c"`},
 		{"whoami", "GET /api/v1/whoami", ""},
 	} {

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -14,10 +15,12 @@ import (
 
 	"github.com/picloud/picloud/cmd/picloud/internal/client"
 	"github.com/picloud/picloud/core/api"
+	"github.com/picloud/picloud/core/tenant"
 )
 
 type deployFlags struct {
 	name     string
+	module   bool
 	routes   []string
 	host     string
 	async    bool
@@ -29,18 +32,27 @@ type deployFlags struct {
 func (c *cli) deployCommand() *cobra.Command {
 	var f deployFlags
 	command := &cobra.Command{
-		Use:   "deploy FILE",
+		Use:   "deploy FILE...",
 		Short: "Upload a script and route requests to it",
 		Long: `Uploads a script as a new version, which runs from then on, and makes the routes that are missing. All of it happens
-in one step: nothing changes if the script does not compile. The script is made if it is missing; the app must be there.`,
+in one step: nothing changes if the script does not compile. The script is made if it is missing; the app must be there.
+
+The first file is the entry point; the others are those that belong to it, from its folder or below. A Go script is all of
+them together; a Starlark script loads the others as "./name.star".
+
+With --module a new script is a module: scripts of the same app and language import it as "app/name". Its new version runs in
+all of them at once, and is refused if one of them does not compile with it.`,
 		Example: `  picloud deploy hello.go --route 'GET /hello/{name}'
   picloud deploy order.go --app shop --route 'POST /orders' --async --max-attempts 10
-  picloud deploy hello.go --note 'greet in Latin'`,
-		Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error { return c.deploy(cmd.Context(), args[0], f) },
+  picloud deploy hello.go --note 'greet in Latin'
+  picloud deploy shop.go prices.go
+  picloud deploy greet.go --module`,
+		Args: cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error { return c.deploy(cmd.Context(), args, f) },
 	}
 	flags := command.Flags()
-	flags.StringVar(&f.name, "name", "", "`name` of the script (default: that of the file)")
+	flags.StringVar(&f.name, "name", "", "`name` of the script (default: that of the first file)")
+	flags.BoolVar(&f.module, "module", false, "make a module, which other scripts import")
 	flags.StringArrayVar(&f.routes, "route", nil, "`'METHOD /path'` that leads to the script; may be repeated")
 	flags.StringVar(&f.host, "host", "", "`host` of the routes (default: every host of the app)")
 	flags.BoolVar(&f.async, "async", false, "answer 202 at once and run the script later, again if it fails")
@@ -50,15 +62,18 @@ in one step: nothing changes if the script does not compile. The script is made 
 	return c.inApp(command)
 }
 
-func (c *cli) deploy(ctx context.Context, file string, f deployFlags) error {
-	source, err := os.ReadFile(file)
+func (c *cli) deploy(ctx context.Context, paths []string, f deployFlags) error {
+	dir, base := filepath.Split(paths[0])
+	files, err := readSources(dir, paths)
 	if err != nil {
 		return err
 	}
-	base := filepath.Base(file)
 	request := api.NewDeployment{
 		Script: first(f.name, strings.TrimSuffix(base, filepath.Ext(base))), TimeoutMS: f.timeout.Milliseconds(),
-		MaxAttempts: f.attempts, Note: f.note, Files: []api.SourceFile{{Name: base, Content: string(source)}},
+		MaxAttempts: f.attempts, Note: f.note, Files: files,
+	}
+	if f.module {
+		request.Kind = tenant.KindModule
 	}
 	for _, text := range f.routes {
 		method, pattern := splitRoute(text)
@@ -71,7 +86,7 @@ func (c *cli) deploy(ctx context.Context, file string, f deployFlags) error {
 		return fmt.Errorf("there is no app %q: make it with `picloud apps create %s`", c.app, c.app)
 	}
 	if client.Is(err, "compile_error") {
-		return c.reportDiagnostics(filepath.Dir(file), err)
+		return c.reportDiagnostics(dir, files, err)
 	}
 	if err != nil {
 		return err
@@ -89,22 +104,44 @@ func (c *cli) deploy(ctx context.Context, file string, f deployFlags) error {
 	})
 }
 
-// reportDiagnostics prints where a source is wrong as compilers do, for editors to find. dir is where the source is.
-func (c *cli) reportDiagnostics(dir string, err error) error {
+// readSources reads files by names relative to dir, in which they are, or below.
+func readSources(dir string, paths []string) ([]api.SourceFile, error) {
+	files := make([]api.SourceFile, len(paths))
+	for i, path := range paths {
+		source, err := os.ReadFile(path)
+		if err != nil {
+			return nil, err
+		}
+		name, err := filepath.Rel(first(dir, "."), path)
+		if err != nil || !filepath.IsLocal(name) {
+			return nil, fmt.Errorf("%s is not in the folder of %s, or below", path, paths[0])
+		}
+		files[i] = api.SourceFile{Name: filepath.ToSlash(name), Content: string(source)}
+	}
+	return files, nil
+}
+
+// reportDiagnostics prints where sources are wrong as compilers do, for editors to find, and returns what there is to say
+// beyond. dir is where files are; what is wrong may also be in others, which the server has.
+func (c *cli) reportDiagnostics(dir string, files []api.SourceFile, err error) error {
 	failed := (*client.Error)(nil)
 	if !errors.As(err, &failed) || len(failed.Errors) == 0 {
 		return err
 	}
 	for _, d := range failed.Errors {
 		place := d.Location
-		if dir != "." {
+		name, _, _ := strings.Cut(place, ":")
+		if slices.ContainsFunc(files, func(f api.SourceFile) bool { return f.Name == name }) {
 			place = filepath.Join(dir, place)
 		}
 		if _, err := fmt.Fprintf(c.errs, "%s: %s\n", printable(place), printable(d.Message)); err != nil {
 			return err
 		}
 	}
-	return errReported
+	if failed.Detail == failed.Errors[0].Location+": "+failed.Errors[0].Message {
+		return errReported
+	}
+	return errors.New(failed.Detail)
 }
 
 // splitRoute takes 'METHOD /path' apart. Without a method the route answers every one.

@@ -24,11 +24,11 @@ func (c *cli) scriptsCommand() *cobra.Command {
 				if err != nil {
 					return absentApp(err, c.app)
 				}
-				return printList(c, scripts, []string{"NAME", "ENGINE", "VERSION", "TIMEOUT", "ATTEMPTS", "UPDATED"},
+				return printList(c, scripts, []string{"NAME", "KIND", "ENGINE", "VERSION", "TIMEOUT", "ATTEMPTS", "UPDATED", "IMPORTED BY"},
 					func(s *api.Script) []string {
 						return []string{
-							s.Name, s.Engine, number(s.ActiveVersion), milliseconds(float64(s.TimeoutMS)), fmt.Sprint(s.MaxAttempts),
-							clock(s.UpdatedAt),
+							s.Name, s.Kind, s.Engine, number(s.ActiveVersion), milliseconds(float64(s.TimeoutMS)), fmt.Sprint(s.MaxAttempts),
+							clock(s.UpdatedAt), strings.Join(s.ImportedBy, ", "),
 						}
 					})
 			},
@@ -64,6 +64,7 @@ func (c *cli) scriptsCommand() *cobra.Command {
 			RunE: func(cmd *cobra.Command, args []string) error { return c.scriptUsage(cmd.Context(), args[0]) },
 		},
 		c.limitCommand(),
+		c.scriptLimitsCommand(),
 		c.pauseCommand("NAME", "pause", "Have the script start nothing", c.scripts),
 		c.pauseCommand("NAME", "resume", "End a pause of the script", c.scripts),
 		&cobra.Command{
@@ -117,6 +118,9 @@ func scriptGrid(s *api.Script) grid {
 		{"timeout", milliseconds(float64(s.TimeoutMS))},
 		{"max attempts", fmt.Sprint(s.MaxAttempts)},
 		{"policy", policyText(&s.Policy)},
+		{"limits", limitsText(&s.Limits)},
+		{"imports", strings.Join(s.Imports, ", ")},
+		{"imported by", strings.Join(s.ImportedBy, ", ")},
 		{"created", clock(s.CreatedAt)},
 		{"updated", clock(s.UpdatedAt)},
 	}}
@@ -147,7 +151,7 @@ func (c *cli) listVersions(ctx context.Context, name string) error {
 	if err != nil {
 		return c.absentScript(err, name)
 	}
-	return printList(c, versions, []string{"VERSION", "CREATED", "SDK", "HASH", "NOTE"}, func(v *api.Version) []string {
-		return []string{fmt.Sprint(v.Number), clock(v.CreatedAt), v.SDKVersion, v.Hash[:min(12, len(v.Hash))], v.Note}
+	return printList(c, versions, []string{"VERSION", "CREATED", "SDK", "HASH", "IMPORTS", "NOTE"}, func(v *api.Version) []string {
+		return []string{fmt.Sprint(v.Number), clock(v.CreatedAt), v.SDKVersion, v.Hash[:min(12, len(v.Hash))], strings.Join(v.Imports, ", "), v.Note}
 	})
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/picloud/picloud/core/auth"
+	"github.com/picloud/picloud/core/tenant"
 )
 
 // Config is what the API works on. All fields are needed.
@@ -44,6 +45,8 @@ type Config struct {
 	Changed func()
 	// Ready says why the node cannot serve, or nil.
 	Ready func() error
+	// MaxLimits are the most that runs may be allowed on this node.
+	MaxLimits tenant.Limits
 	// Isolation is how processes that run scripts are isolated on this node.
 	Isolation []Layer
 	Metrics   http.Handler
@@ -123,6 +126,7 @@ func build(c Config, mux *http.ServeMux) huma.API {
 	doc.UseMiddleware(a.authorize(doc))
 	a.registerSystem(doc)
 	a.registerApps(doc)
+	a.registerLimits(doc)
 	a.registerDomains(doc)
 	a.registerScripts(doc)
 	a.registerVersions(doc)

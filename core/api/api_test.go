@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -37,6 +38,7 @@ type server struct {
 	pool    *pgxpool.Pool
 	token   string
 	changes atomic.Int64
+	checked atomic.Int64 // bundles
 	ready   error
 	invoked chan api.Invocation
 	sent    chan api.Message
@@ -63,7 +65,7 @@ func newServer(t *testing.T) *server {
 		Lanes:       s,
 		Sender:      s,
 		Releases:    postgres.NewReleaseStore(s.pool),
-		Snapshots:   postgres.NewSnapshotStore(s.pool),
+		Snapshots:   postgres.NewSnapshotStore(s.pool, tenant.MaxLimits()),
 		Executions:  postgres.NewExecutionStore(s.pool),
 		Usage:       postgres.NewHistoryStore(s.pool),
 		DeadLetters: postgres.NewDeadLetterStore(s.pool),
@@ -74,6 +76,7 @@ func newServer(t *testing.T) *server {
 		Changed:     func() { s.changes.Add(1) },
 		Ready:       func() error { return s.ready },
 		Metrics:     http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("numbers")) }),
+		MaxLimits:   tenant.Limits{MemoryBytes: 200 << 20},
 		Version:     "0.0.0-test",
 		Log:         hclog.NewNullLogger(),
 	}))
@@ -98,13 +101,46 @@ func (noKeys) KeyByPrefix(context.Context, string) (auth.Key, error) {
 	return auth.Key{}, auth.ErrNoKey
 }
 
-// Check finds an error in sources that say so.
-func (s *server) Check(_ context.Context, _, _ string, files []engine.File) (engine.Loaded, error) {
-	if bytes.Contains(files[0].Data, []byte("syntax error")) {
-		return engine.Loaded{Diagnostics: []engine.Diagnostic{{File: files[0].Name, Line: 3, Column: 7, Message: "expected ';'"}}},
-			fault.New(fault.Compile, fault.Script, "main.go:3:7: expected ';'")
+// Check finds an error in sources that say so. A source has words: "import app/x" takes in all of the module x, and "use:y" needs
+// that the module defines "y".
+func (s *server) Check(_ context.Context, _ string, bundles []engine.Bundle) (all []engine.Loaded, err error) {
+	for _, b := range bundles {
+		loaded, err := check(b)
+		if all = append(all, loaded); err != nil {
+			return all, err
+		}
 	}
-	return engine.Loaded{}, nil
+	s.checked.Add(int64(len(bundles)))
+	return all, nil
+}
+
+func check(b engine.Bundle) (l engine.Loaded, err error) {
+	fail := func(message string) (engine.Loaded, error) {
+		l.Diagnostics = []engine.Diagnostic{{File: b.Files[0].Name, Line: 3, Column: 7, Message: message}}
+		return l, fault.New(fault.Compile, fault.Script, "%s:3:7: %s", b.Files[0].Name, message)
+	}
+	text := string(b.Files[0].Data)
+	if strings.Contains(text, "syntax error") {
+		return fail("expected ';'")
+	}
+	words := strings.Fields(text)
+	var taken strings.Builder
+	for _, word := range words {
+		if name, ok := strings.CutPrefix(word, "app/"); ok {
+			l.Imports = append(l.Imports, name)
+			i := slices.IndexFunc(b.Modules, func(m engine.Module) bool { return m.Name == name })
+			if i < 0 {
+				return fail("there is no module " + name)
+			}
+			taken.Write(b.Modules[i].Files[0].Data)
+		}
+	}
+	for _, word := range words {
+		if name, ok := strings.CutPrefix(word, "use:"); ok && !strings.Contains(taken.String(), name) {
+			return fail("undefined: " + name)
+		}
+	}
+	return l, nil
 }
 
 // Send accepts a message, but for the second of an idempotency key, and for what says how it is to be refused.

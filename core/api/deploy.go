@@ -15,6 +15,7 @@ import (
 // NewDeployment brings a script to a new version, with its routes, in one step.
 type NewDeployment struct {
 	Script      string        `json:"script" minLength:"1" maxLength:"63" example:"hello" doc:"Name; made if there is no such script"`
+	Kind        string        `json:"kind,omitempty" enum:"endpoint,module" doc:"It never changes: that of the script, or endpoint for a new one, if absent"`
 	Engine      string        `json:"engine,omitempty" maxLength:"63" example:"yaegi" doc:"Found by the extension of the first file if absent"`
 	Files       []SourceFile  `json:"files" minItems:"1" maxItems:"100" doc:"The first is the entry point"`
 	Routes      []DeployRoute `json:"routes,omitempty" maxItems:"100" doc:"Made where missing; others of the script stay"`
@@ -44,7 +45,7 @@ func (a *api) registerDeploy(doc huma.API) {
 		id: "deploy", method: http.MethodPost, path: appPath + "/deploy", tag: "scripts", capability: auth.AppWriteScript,
 		summary: "Deploy a script with its routes",
 		text: "All or nothing, as one release: a new version is stored and active, the script is made if it is missing, and " +
-			"so are the routes. Naming routes also needs the capability " + string(auth.AppWriteRoute) + ".",
+			"so are the routes. A new version of a module runs in all scripts that import it; it is refused if one of them does not compile with it. Naming routes also needs the capability " + string(auth.AppWriteRoute) + ".",
 		maxBody: maxSourceBody,
 	}, a.deploy)
 }
@@ -74,11 +75,20 @@ func (a *api) deploy(ctx context.Context, in *struct {
 	if d.Engine, err = engineOf(in.Body.Engine, in.Body.Files[0].Name); err != nil {
 		return nil, err
 	}
-	if d.Version, err = a.compiled(ctx, d.Engine, d.Script, in.Body.Files); err != nil {
+	save := saving{script: d.Script, kind: in.Body.Kind, engine: d.Engine, activate: true}
+	if save.version, err = newVersion(in.Body.Files); err != nil {
 		return nil, err
 	}
-	d.Version.Note = in.Body.Note
-	made, err := a.Releases.Deploy(ctx, by(ctx), app(ctx), d)
+	save.version.Note = in.Body.Note
+	var made tenant.Deployed
+	err = a.save(ctx, &save, func() (err error) {
+		d.Kind, d.Version, d.Compiled = save.kind, save.version, save.compiled
+		if d.Kind == tenant.KindModule && len(d.Routes) > 0 {
+			return wrong("body.routes", fmt.Sprintf("%q is a module, which other scripts import; no route leads to it", d.Script))
+		}
+		made, err = a.Releases.Deploy(ctx, by(ctx), app(ctx), d)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -16,13 +16,16 @@ import (
 type Script struct {
 	ID            string    `json:"id" format:"uuid"`
 	Name          string    `json:"name" example:"hello"`
-	Kind          string    `json:"kind" enum:"endpoint,module" doc:"An endpoint may be the target of a route, a module is imported by other scripts"`
+	Kind          string    `json:"kind" enum:"endpoint,module" doc:"An endpoint may be called, as by routes, queues and triggers; a module is imported by other scripts of its engine, as app/ and its name"`
 	Engine        string    `json:"engine" example:"yaegi"`
 	Description   string    `json:"description"`
 	ActiveVersion int       `json:"active_version" example:"3" doc:"The version that runs; 0 if none does"`
 	TimeoutMS     int64     `json:"timeout_ms" example:"30000" doc:"A run is stopped after this"`
 	MaxAttempts   int       `json:"max_attempts" example:"5" doc:"How often an asynchronous event is tried"`
 	Policy        Policy    `json:"policy" doc:"How events are delivered that have no policy of a queue or trigger; its limits apply to all runs"`
+	Imports       []string  `json:"imports" example:"[\"greet\"]" doc:"The modules that the active version imports itself, by name"`
+	ImportedBy    []string  `json:"imported_by" example:"[]" doc:"The scripts whose active version imports this module itself, by name"`
+	Limits        Limits    `json:"limits" doc:"What bounds a run; what is absent is as the app says, or else the platform"`
 	CreatedAt     time.Time `json:"created_at"`
 	UpdatedAt     time.Time `json:"updated_at"`
 }
@@ -31,14 +34,17 @@ func viewScript(s *tenant.ScriptRecord) Script {
 	return Script{
 		ID: s.ID.String(), Name: s.Name, Kind: s.Kind, Engine: s.Engine, Description: s.Description,
 		ActiveVersion: s.Version, TimeoutMS: s.Timeout.Milliseconds(), MaxAttempts: s.MaxAttempts,
-		Policy: viewPolicy(&s.Policy), CreatedAt: s.CreatedAt.UTC(), UpdatedAt: s.UpdatedAt.UTC(),
+		Policy: viewPolicy(&s.Policy), Limits: viewLimits(&s.Limits), Imports: names(s.Imports), ImportedBy: names(s.ImportedBy), CreatedAt: s.CreatedAt.UTC(), UpdatedAt: s.UpdatedAt.UTC(),
 	}
 }
+
+// names is a list that is never null.
+func names(list []string) []string { return append([]string{}, list...) }
 
 // NewScript is what makes a script, which has no version yet.
 type NewScript struct {
 	Name        string `json:"name" minLength:"1" maxLength:"63" example:"hello" doc:"Lower-case letters, digits, dashes and underscores; unique in the app"`
-	Kind        string `json:"kind,omitempty" enum:"endpoint,module" default:"endpoint"`
+	Kind        string `json:"kind,omitempty" enum:"endpoint,module" default:"endpoint" doc:"It never changes"`
 	Engine      string `json:"engine,omitempty" maxLength:"63" default:"yaegi" doc:"What runs it; it never changes"`
 	Description string `json:"description,omitempty" maxLength:"2000"`
 	TimeoutMS   int64  `json:"timeout_ms,omitempty" minimum:"1" maximum:"300000" default:"30000"`
@@ -51,6 +57,7 @@ type ScriptChange struct {
 	TimeoutMS   *int    `json:"timeout_ms,omitempty" minimum:"1" maximum:"300000"`
 	MaxAttempts *int    `json:"max_attempts,omitempty" minimum:"1" maximum:"25"`
 	Policy      *Policy `json:"policy,omitempty" doc:"Replaces the whole one"`
+	Limits      *Limits `json:"limits,omitempty" doc:"Replaces all of them"`
 }
 
 // ScriptUsage is how the runs of a script went.
@@ -121,7 +128,7 @@ func (a *api) registerScripts(doc huma.API) {
 	register(a, doc, operation{
 		id: "delete-script", method: http.MethodDelete, path: scriptPath, tag: "scripts", capability: auth.AppWriteScript,
 		summary: "Delete a script with its versions and routes",
-		text:    "This is a release. Older releases that run the script cannot be activated again.",
+		text:    "This is a release. Older releases that run the script cannot be activated again. A module that is imported stays.",
 	}, func(ctx context.Context, in *ScriptPath) (*struct{}, error) {
 		s, err := a.Scripts.Get(ctx, app(ctx), in.Script)
 		if err != nil {
@@ -188,8 +195,13 @@ func (a *api) updateScript(ctx context.Context, in *struct {
 			return nil, err
 		}
 	}
+	limits, err := a.scriptLimits(ctx, in.Body.Limits)
+	if err != nil {
+		return nil, err
+	}
 	s, err = a.Scripts.Update(ctx, by(ctx), app(ctx), s.ID, tenant.ScriptUpdate{
 		TimeoutMS: in.Body.TimeoutMS, MaxAttempts: in.Body.MaxAttempts, Description: in.Body.Description, Policy: policy,
+		Limits: limits,
 	})
 	if err != nil {
 		return nil, err

@@ -1,19 +1,14 @@
 package api
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"io/fs"
 	"path"
 	"slices"
 	"strings"
 
-	"github.com/danielgtaylor/huma/v2"
-
 	"github.com/picloud/picloud/core/tenant"
 	"github.com/picloud/picloud/sdk/engine"
-	"github.com/picloud/picloud/sdk/fault"
 	"github.com/picloud/picloud/sdk/picloud"
 )
 
@@ -75,25 +70,14 @@ func engineOf(named, entry string) (string, error) {
 	return "", wrong("body.files[0].name", fmt.Sprintf("no engine runs files like %q; there are: %s", entry, list))
 }
 
-// compiled makes a version of files that compile, or says where they do not.
-func (a *api) compiled(ctx context.Context, engineName, script string, views []SourceFile) (tenant.Version, error) {
+// newVersion makes a version of files, which are not checked yet.
+func newVersion(views []SourceFile) (tenant.Version, error) {
 	files, err := sources(views)
 	if err != nil {
 		return tenant.Version{}, err
 	}
-	loaded, err := a.Checker.Check(ctx, engineName, script, files)
-	if failed := (*fault.Fault)(nil); errors.As(err, &failed) && failed.Kind == fault.Compile {
-		p := kindNamed("compile_error").problem(failed.Message)
-		for _, d := range loaded.Diagnostics {
-			p.Errors = append(p.Errors, &huma.ErrorDetail{Location: place(d), Message: d.Message})
-		}
-		return tenant.Version{}, p
-	}
-	if err != nil {
-		return tenant.Version{}, err
-	}
 	return tenant.Version{
-		Files: files, Hash: tenant.BundleHash(files, nil, picloud.Version, engine.Limits{}), SDKVersion: picloud.Version,
+		Files: files, Hash: tenant.VersionHash(files, picloud.Version, engine.Limits{}), SDKVersion: picloud.Version,
 	}, nil
 }
 

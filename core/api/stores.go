@@ -29,6 +29,8 @@ type AppStore interface {
 	Update(ctx context.Context, by, id uuid.UUID, slug, name, description *string) (tenant.AppRecord, error)
 	// Weigh sets an app's share of the slots.
 	Weigh(ctx context.Context, by, id uuid.UUID, weight int) (tenant.AppRecord, error)
+	// Limit says what runs of an app's scripts may have.
+	Limit(ctx context.Context, by, id uuid.UUID, limits tenant.Limits) (tenant.AppRecord, error)
 	Delete(ctx context.Context, by, id uuid.UUID) error
 
 	Domains(ctx context.Context, app uuid.UUID, cursor string, limit int) ([]tenant.Domain, string, error)
@@ -45,10 +47,15 @@ type ScriptStore interface {
 	Delete(ctx context.Context, by, app, id uuid.UUID) error
 }
 
-// VersionStore keeps the versions of scripts.
+// VersionStore keeps the versions of scripts. compiled has the hashes of bundles with modules that were compiled: a change that
+// makes another one is tenant.ErrStale, and one after which a script lacks what it imports is *tenant.Unlinked.
 type VersionStore interface {
-	Create(ctx context.Context, app uuid.UUID, v tenant.Version, activate bool) (tenant.Version, error)
-	Activate(ctx context.Context, by, app, script uuid.UUID, number int) error
+	// Scripts returns all scripts of an app, linked.
+	Scripts(ctx context.Context, app uuid.UUID) ([]tenant.Script, error)
+	// Sources returns the files of versions, by their scripts' ids; all or tenant.ErrNotFound.
+	Sources(ctx context.Context, app uuid.UUID, of []tenant.Module) (map[uuid.UUID][]engine.File, error)
+	Create(ctx context.Context, app uuid.UUID, v tenant.Version, activate bool, compiled []string) (tenant.Version, error)
+	Activate(ctx context.Context, by, app, script uuid.UUID, number int, compiled []string) error
 	Get(ctx context.Context, app, script uuid.UUID, number int) (tenant.Version, error)
 	List(ctx context.Context, app, script uuid.UUID, cursor string, limit int) ([]tenant.Version, string, error)
 }
@@ -89,7 +96,7 @@ type PauseStore interface {
 	Paused(ctx context.Context, app, lane uuid.UUID) (bool, error)
 }
 
-// ReleaseStore keeps releases.
+// ReleaseStore keeps releases. Deploy has the errors of VersionStore.Create.
 type ReleaseStore interface {
 	Deploy(ctx context.Context, by, app uuid.UUID, d tenant.Deployment) (tenant.Deployed, error)
 	Get(ctx context.Context, app uuid.UUID, number int64) (tenant.Release, error)
@@ -149,10 +156,10 @@ type Authenticator interface {
 	Authenticate(ctx context.Context, token string) (*auth.Principal, error)
 }
 
-// Checker compiles sources without running anything that is deployed. A *fault.Fault of kind fault.Compile says that
-// they are wrong; the diagnostics then say where.
+// Checker compiles bundles without running anything that is deployed, and ends at the first that is wrong, which the last
+// Loaded is of. A *fault.Fault of kind fault.Compile says that it is; the diagnostics then say where.
 type Checker interface {
-	Check(ctx context.Context, engineName, script string, files []engine.File) (engine.Loaded, error)
+	Check(ctx context.Context, engineName string, bundles []engine.Bundle) ([]engine.Loaded, error)
 }
 
 // Invoker calls a script as a request would. It returns once there is an answer, or for an asynchronous call once the

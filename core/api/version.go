@@ -14,8 +14,9 @@ import (
 // Version is one state of a script's source. It never changes.
 type Version struct {
 	Number     int       `json:"number" example:"3"`
-	Hash       string    `json:"hash" doc:"SHA-256 over files, SDK version and limits"`
+	Hash       string    `json:"hash" doc:"SHA-256 over files, SDK version and limits; the modules that it imports are not in it"`
 	SDKVersion string    `json:"sdk_version" example:"1.0"`
+	Imports    []string  `json:"imports" example:"[\"greet\"]" doc:"The modules that it imports itself, by name"`
 	Note       string    `json:"note"`
 	CreatedBy  string    `json:"created_by,omitempty" format:"uuid"`
 	CreatedAt  time.Time `json:"created_at"`
@@ -29,7 +30,7 @@ type VersionWithFiles struct {
 
 func viewVersion(v *tenant.Version) Version {
 	return Version{
-		Number: v.Number, Hash: v.Hash, SDKVersion: v.SDKVersion, Note: v.Note, CreatedBy: optional(v.CreatedBy),
+		Number: v.Number, Hash: v.Hash, SDKVersion: v.SDKVersion, Imports: names(v.Imports), Note: v.Note, CreatedBy: optional(v.CreatedBy),
 		CreatedAt: v.CreatedAt.UTC(),
 	}
 }
@@ -70,7 +71,7 @@ func (a *api) registerVersions(doc huma.API) {
 	})
 	register(a, doc, operation{
 		id: "create-version", method: http.MethodPost, path: versionsPath, tag: "scripts", capability: auth.AppWriteScript,
-		summary: "Upload a new version of a script", text: "Source that does not compile is refused, with line and column.",
+		summary: "Upload a new version of a script", text: "Source that does not compile is refused, with line and column; so is that of a module with which a script that imports it does not.",
 		status: http.StatusCreated, maxBody: maxSourceBody,
 	}, a.createVersion)
 	register(a, doc, operation{
@@ -86,13 +87,22 @@ func (a *api) registerVersions(doc huma.API) {
 	})
 	register(a, doc, operation{
 		id: "activate-version", method: http.MethodPost, path: versionPath + "/activate", tag: "scripts",
-		capability: auth.AppWriteScript, summary: "Make a version the one that runs", text: "Also an older one. This is a release.",
+		capability: auth.AppWriteScript, summary: "Make a version the one that runs",
+		text: "Also an older one. This is a release. One that imports modules, or is imported, is compiled with what is active now.",
 	}, func(ctx context.Context, in *VersionPath) (*body[Script], error) {
 		s, err := a.Scripts.Get(ctx, app(ctx), in.Script)
 		if err != nil {
 			return nil, err
 		}
-		if err := a.Versions.Activate(ctx, by(ctx), app(ctx), s.ID, in.Number); err != nil {
+		v, err := a.Versions.Get(ctx, app(ctx), s.ID, in.Number)
+		if err != nil {
+			return nil, err
+		}
+		save := saving{script: s.Name, engine: s.Engine, version: v, stored: true, activate: true}
+		err = a.save(ctx, &save, func() error {
+			return a.Versions.Activate(ctx, by(ctx), app(ctx), s.ID, in.Number, save.compiled)
+		})
+		if err != nil {
 			return nil, err
 		}
 		a.Changed()
@@ -110,12 +120,16 @@ func (a *api) createVersion(ctx context.Context, in *struct {
 	if err != nil {
 		return nil, err
 	}
-	v, err := a.compiled(ctx, s.Engine, s.Name, in.Body.Files)
-	if err != nil {
+	save := saving{script: s.Name, engine: s.Engine, activate: in.Body.Activate == nil || *in.Body.Activate}
+	if save.version, err = newVersion(in.Body.Files); err != nil {
 		return nil, err
 	}
-	v.Script, v.Note, v.CreatedBy = s.ID, in.Body.Note, by(ctx)
-	v, err = a.Versions.Create(ctx, app(ctx), v, in.Body.Activate == nil || *in.Body.Activate)
+	save.version.Script, save.version.Note, save.version.CreatedBy = s.ID, in.Body.Note, by(ctx)
+	var v tenant.Version
+	err = a.save(ctx, &save, func() (err error) {
+		v, err = a.Versions.Create(ctx, app(ctx), save.version, save.activate, save.compiled)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -235,12 +235,12 @@ func TestLoadFailures(t *testing.T) {
 func TestCheckLeavesNothing(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	loaded, err := b.Check(t.Context(), "puppet", "broken", nil)
-	if fault.From(err) == nil || fault.From(err).Kind != fault.Compile || len(loaded.Diagnostics) != 1 {
+	loaded, err := b.Check(t.Context(), "puppet", []sdk.Bundle{{Script: "fine"}, {Script: "broken"}, {Script: "fine"}})
+	if fault.From(err) == nil || fault.From(err).Kind != fault.Compile || len(loaded) != 2 || len(loaded[1].Diagnostics) != 1 {
 		t.Fatalf("%+v %v", loaded, err)
 	}
 	<-b.launched()[0].Done()
-	if _, err := b.Check(t.Context(), "puppet", "fine", nil); err != nil {
+	if _, err := b.Check(t.Context(), "puppet", []sdk.Bundle{{Script: "fine"}}); err != nil {
 		t.Fatal(err)
 	}
 	<-b.launched()[1].Done()

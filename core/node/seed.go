@@ -55,9 +55,9 @@ func (n *Node) seed(ctx context.Context, pool *pgxpool.Pool) error {
 	}
 	files := []engine.File{{Name: "hello.go", Data: helloSource}}
 	_, err = postgres.NewReleaseStore(pool).Deploy(ctx, uuid.Nil, app.ID, tenant.Deployment{
-		Script: helloScript, Engine: "yaegi", Timeout: helloTimeout, MaxAttempts: helloAttempts,
+		Script: helloScript, Kind: tenant.KindEndpoint, Engine: "yaegi", Timeout: helloTimeout, MaxAttempts: helloAttempts,
 		Version: tenant.Version{
-			Files: files, Hash: tenant.BundleHash(files, nil, picloud.Version, engine.Limits{}), SDKVersion: picloud.Version,
+			Files: files, Hash: tenant.VersionHash(files, picloud.Version, engine.Limits{}), SDKVersion: picloud.Version,
 		},
 		Routes: []tenant.Route{{Method: "GET", Pattern: "/", Mode: tenant.ModeSync}},
 	})

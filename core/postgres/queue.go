@@ -35,7 +35,7 @@ SELECT $1, s.app, $3, s.id, $5 FROM scripts s WHERE s.app = $2 AND s.id = $4 AND
 ON CONFLICT (app, name) DO NOTHING`
 
 // errNoTarget says that entries cannot be sent to what a change names.
-var errNoTarget = &tenant.Invalid{Field: "script", Message: "the app has no script of that name or id that can be called"}
+var errNoTarget = &tenant.Invalid{Field: "script", Message: "the app has no endpoint of that name or id; a module cannot be called"}
 
 // Create makes a queue. A name in use is a *tenant.Conflict, a script that cannot be called *tenant.Invalid.
 func (s *QueueStore) Create(ctx context.Context, by uuid.UUID, q tenant.Queue) (tenant.QueueRecord, error) {

@@ -21,7 +21,7 @@ type ReleaseStore struct{ pool *pgxpool.Pool }
 // NewReleaseStore makes a store over pool.
 func NewReleaseStore(pool *pgxpool.Pool) *ReleaseStore { return &ReleaseStore{pool} }
 
-// Deploy stores a new version, makes it active and sees to its routes, all or nothing.
+// Deploy stores a new version, makes it active and sees to its routes, all or nothing. Errors are also those of relink.
 func (s *ReleaseStore) Deploy(ctx context.Context, by, app uuid.UUID, d tenant.Deployment) (tenant.Deployed, error) {
 	var out tenant.Deployed
 	c := &change{
@@ -38,7 +38,7 @@ func (s *ReleaseStore) Deploy(ctx context.Context, by, app uuid.UUID, d tenant.D
 		if err := insertVersion(ctx, tx, app, &out.Version); err != nil {
 			return err
 		}
-		if err := activateVersion(ctx, tx, app, script, out.Version.Number); err != nil {
+		if err := activateVersion(ctx, tx, app, script, out.Version.Number, d.Compiled); err != nil {
 			return err
 		}
 		for i, r := range d.Routes {
@@ -52,9 +52,8 @@ func (s *ReleaseStore) Deploy(ctx context.Context, by, app uuid.UUID, d tenant.D
 			}
 			out.Routes = append(out.Routes, made)
 		}
-		rows, _ := tx.Query(ctx, sqlScriptGet, app, "", script)
-		out.Script, err = pgx.CollectExactlyOneRow(rows, scanScript)
-		return missing("read script", err)
+		out.Script, err = getScript(ctx, tx, app, "", script)
+		return err
 	})
 	out.Release = release
 	return out, err
@@ -66,7 +65,7 @@ func deployScript(ctx context.Context, tx pgx.Tx, app uuid.UUID, d *tenant.Deplo
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		script = tenant.ScriptRecord{Script: tenant.Script{
-			App: app, Name: d.Script, Kind: tenant.KindEndpoint, Engine: d.Engine, Timeout: d.Timeout, MaxAttempts: d.MaxAttempts,
+			App: app, Name: d.Script, Kind: d.Kind, Engine: d.Engine, Timeout: d.Timeout, MaxAttempts: d.MaxAttempts,
 		}}
 		if script.ID, err = uuid.NewV7(); err != nil {
 			return uuid.Nil, fmt.Errorf("make script id: %w", err)
@@ -79,6 +78,10 @@ func deployScript(ctx context.Context, tx pgx.Tx, app uuid.UUID, d *tenant.Deplo
 			Message: fmt.Sprintf("the script %q runs on the engine %q; a script keeps its engine", script.Name, script.Engine),
 			With:    script.ID,
 		}
+	case script.Kind != d.Kind:
+		return uuid.Nil, &tenant.Conflict{
+			Message: fmt.Sprintf("the script %q is of kind %s; a script keeps its kind", script.Name, script.Kind), With: script.ID,
+		}
 	}
 	var timeout, attempts *int
 	if d.Timeout > 0 {
@@ -87,7 +90,7 @@ func deployScript(ctx context.Context, tx pgx.Tx, app uuid.UUID, d *tenant.Deplo
 	if d.MaxAttempts > 0 {
 		attempts = &d.MaxAttempts
 	}
-	if _, err := tx.Exec(ctx, sqlScriptUpdate, app, script.ID, timeout, attempts, nil, nil); err != nil {
+	if _, err := tx.Exec(ctx, sqlScriptUpdate, app, script.ID, timeout, attempts, nil, nil, nil); err != nil {
 		return uuid.Nil, fmt.Errorf("update script: %w", err)
 	}
 	return script.ID, nil
@@ -141,11 +144,11 @@ ORDER BY 1`
 // Scripts that came after the release stay, but are not active.
 const sqlReleaseScripts = `
 UPDATE scripts s SET active_version = coalesce(m.version, 0), timeout_ms = coalesce(m.timeout_ms, s.timeout_ms),
-    max_attempts = coalesce(m.max_attempts, s.max_attempts), policy = coalesce(m.policy, s.policy), updated_at = now()
+    max_attempts = coalesce(m.max_attempts, s.max_attempts), policy = coalesce(m.policy, s.policy), limits = coalesce(m.limits, s.limits), updated_at = now()
 FROM scripts o LEFT JOIN (
     SELECT m.* FROM releases r,
         jsonb_to_recordset(r.manifest->'scripts') 
-        AS m (id uuid, version integer, timeout_ms integer, max_attempts smallint, policy jsonb)
+        AS m (id uuid, version integer, timeout_ms integer, max_attempts smallint, policy jsonb, limits jsonb)
     WHERE r.app = $1 AND r.number = $2) m ON m.id = o.id
 WHERE s.id = o.id AND s.app = $1`
 
@@ -182,6 +185,9 @@ func (s *ReleaseStore) Activate(ctx context.Context, by, app uuid.UUID, number i
 		}
 		if _, err := tx.Exec(ctx, sqlReleaseScripts, app, number); err != nil {
 			return fmt.Errorf("restore scripts: %w", err)
+		}
+		if err := linkable(ctx, tx, app); err != nil {
+			return err
 		}
 		triggers, err := releasedTriggers(ctx, tx, app, number)
 		if err != nil {

@@ -74,7 +74,7 @@ func insertRoute(ctx context.Context, tx pgx.Tx, r tenant.Route) (tenant.RouteRe
 	there, err := pgx.CollectExactlyOneRow(rows, scanRoute)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
-		return there, &tenant.Invalid{Field: "script", Message: "the app has no script of that name or id that a route can call"}
+		return there, &tenant.Invalid{Field: "script", Message: "the app has no endpoint of that name or id; a module cannot be called"}
 	case err != nil:
 		return there, fmt.Errorf("read route: %w", err)
 	case tag.RowsAffected() == 0:

@@ -60,14 +60,17 @@ func insertVersion(ctx context.Context, tx pgx.Tx, app uuid.UUID, v *tenant.Vers
 		return fmt.Errorf("encode files: %w", err)
 	}
 	row := tx.QueryRow(ctx, sqlVersionCreate, app, v.Script, files, v.Hash, v.SDKVersion, v.Note, v.CreatedBy)
-	return missing("insert version", row.Scan(&v.Number, &v.CreatedAt))
+	if err := row.Scan(&v.Number, &v.CreatedAt); err != nil {
+		return missing("insert version", err)
+	}
+	return insertImports(ctx, tx, app, v)
 }
 
 const sqlVersionActivate = `
 UPDATE scripts s SET active_version = $3, updated_at = now()
 WHERE s.app = $1 AND s.id = $2 AND EXISTS (SELECT 1 FROM script_versions v WHERE v.script = s.id AND v.number = $3)`
 
-func activateVersion(ctx context.Context, tx pgx.Tx, app, script uuid.UUID, number int) error {
+func activateVersion(ctx context.Context, tx pgx.Tx, app, script uuid.UUID, number int, compiled []string) error {
 	tag, err := tx.Exec(ctx, sqlVersionActivate, app, script, number)
 	if err != nil {
 		return fmt.Errorf("activate version: %w", err)
@@ -75,11 +78,14 @@ func activateVersion(ctx context.Context, tx pgx.Tx, app, script uuid.UUID, numb
 	if tag.RowsAffected() == 0 {
 		return tenant.ErrNotFound
 	}
-	return nil
+	return relink(ctx, tx, app, script, compiled)
 }
 
-// Create stores a new version of v.Script and makes it the active one if activate is set.
-func (s *VersionStore) Create(ctx context.Context, app uuid.UUID, v tenant.Version, activate bool) (tenant.Version, error) {
+// Create stores a new version of v.Script and makes it the active one if activate is set; then compiled has the hashes of the
+// bundles with modules that an engine has compiled. Errors are those of relink.
+func (s *VersionStore) Create(
+	ctx context.Context, app uuid.UUID, v tenant.Version, activate bool, compiled []string,
+) (tenant.Version, error) {
 	c := &change{
 		by: v.CreatedBy, app: app, action: "version.create", object: v.Script.String(),
 		detail: map[string]any{"hash": v.Hash, "activate": activate}, released: activate,
@@ -91,23 +97,28 @@ func (s *VersionStore) Create(ctx context.Context, app uuid.UUID, v tenant.Versi
 		if !activate {
 			return nil
 		}
-		return activateVersion(ctx, tx, app, v.Script, v.Number)
+		return activateVersion(ctx, tx, app, v.Script, v.Number, compiled)
 	})
 	return v, err
 }
 
-// Activate makes a version the one that runs.
-func (s *VersionStore) Activate(ctx context.Context, by, app, script uuid.UUID, number int) error {
+// Activate makes a version the one that runs. compiled is that of Create.
+func (s *VersionStore) Activate(ctx context.Context, by, app, script uuid.UUID, number int, compiled []string) error {
 	c := &change{
 		by: by, app: app, action: "version.activate", object: script.String(),
 		detail: map[string]int{"number": number}, released: true,
 	}
-	_, err := apply(ctx, s.pool, c, func(tx pgx.Tx) error { return activateVersion(ctx, tx, app, script, number) })
+	_, err := apply(ctx, s.pool, c, func(tx pgx.Tx) error {
+		return activateVersion(ctx, tx, app, script, number, compiled)
+	})
 	return err
 }
 
+const versionColumns = `v.script, v.number, v.hash, v.sdk_version, v.note, v.created_by, v.created_at,
+    ARRAY(SELECT i.module FROM script_imports i WHERE i.script = v.script AND i.version = v.number ORDER BY i.module)`
+
 const sqlVersionGet = `
-SELECT v.script, v.number, v.hash, v.sdk_version, v.note, v.created_by, v.created_at, v.files FROM script_versions v
+SELECT ` + versionColumns + `, v.files FROM script_versions v
 JOIN apps a ON a.id = v.app AND a.deleted_at IS NULL
 WHERE v.app = $1 AND v.script = $2 AND v.number = $3`
 
@@ -117,7 +128,7 @@ func (s *VersionStore) Get(ctx context.Context, app, script uuid.UUID, number in
 	var by *uuid.UUID
 	var files []byte
 	err := s.pool.QueryRow(ctx, sqlVersionGet, app, script, number).
-		Scan(&v.Script, &v.Number, &v.Hash, &v.SDKVersion, &v.Note, &by, &v.CreatedAt, &files)
+		Scan(&v.Script, &v.Number, &v.Hash, &v.SDKVersion, &v.Note, &by, &v.CreatedAt, &v.Imports, &files)
 	if err != nil {
 		return v, missing("read version", err)
 	}
@@ -126,17 +137,8 @@ func (s *VersionStore) Get(ctx context.Context, app, script uuid.UUID, number in
 	return v, err
 }
 
-// Bundle returns what an engine loads for the version of script that is active there, or tenant.ErrNotFound.
-func (s *VersionStore) Bundle(ctx context.Context, script *tenant.Script) (engine.Bundle, error) {
-	v, err := s.Get(ctx, script.App, script.ID, script.Version)
-	if err != nil {
-		return engine.Bundle{}, err
-	}
-	return engine.Bundle{Hash: v.Hash, Script: script.Name, Files: v.Files}, nil
-}
-
 const sqlVersionList = `
-SELECT v.script, v.number, v.hash, v.sdk_version, v.note, v.created_by, v.created_at FROM script_versions v
+SELECT ` + versionColumns + ` FROM script_versions v
 JOIN apps a ON a.id = v.app AND a.deleted_at IS NULL
 WHERE v.app = $1 AND v.script = $2 AND v.number < $3 ORDER BY v.number DESC LIMIT $4`
 
@@ -149,7 +151,7 @@ func (s *VersionStore) List(ctx context.Context, app, script uuid.UUID, cursor s
 	rows, _ := s.pool.Query(ctx, sqlVersionList, app, script, before, limit+1)
 	versions, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (v tenant.Version, err error) {
 		var by *uuid.UUID
-		err = row.Scan(&v.Script, &v.Number, &v.Hash, &v.SDKVersion, &v.Note, &by, &v.CreatedAt)
+		err = row.Scan(&v.Script, &v.Number, &v.Hash, &v.SDKVersion, &v.Note, &by, &v.CreatedAt, &v.Imports)
 		v.CreatedBy = orNil(by)
 		return v, err
 	})

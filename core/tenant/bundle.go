@@ -4,41 +4,41 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
+	"hash"
 
 	"github.com/picloud/picloud/sdk/engine"
 )
 
-// BundleHash identifies what an engine loads: the files with their names and order, the modules, the SDK version and the limits.
-// Every part is preceded by its length, so that no two bundles run together into the same bytes.
-func BundleHash(files []engine.File, modules []engine.Module, sdkVersion string, limits engine.Limits) string {
-	h := sha256.New()
-	number := func(n int) {
-		var b [8]byte
-		binary.BigEndian.PutUint64(b[:], uint64(n))
-		h.Write(b[:])
-	}
-	text := func(s []byte) {
-		number(len(s))
-		h.Write(s)
-	}
-	text([]byte(sdkVersion))
+// VersionHash identifies a version: the files with their names and order, the SDK version and the limits. It is also the hash of
+// its bundle, where that has no modules; see Link.
+func VersionHash(files []engine.File, sdkVersion string, limits engine.Limits) string {
+	h := hasher{sha256.New()}
+	h.text(sdkVersion)
 	for _, n := range []int{
 		limits.Pool, limits.LogLines, limits.LogBytes, limits.BodyBytes, limits.Memory, int(limits.CPU), limits.Goroutines,
 	} {
-		number(n)
+		h.number(n)
 	}
-	program := func(files []engine.File) {
-		number(len(files))
-		for _, f := range files {
-			text([]byte(f.Name))
-			text(f.Data)
-		}
+	h.number(len(files))
+	for _, f := range files {
+		h.text(f.Name)
+		h.text(string(f.Data))
 	}
-	program(files)
-	number(len(modules))
-	for _, m := range modules {
-		text([]byte(m.Name))
-		program(m.Files)
-	}
-	return hex.EncodeToString(h.Sum(nil))
+	return h.sum()
 }
+
+// hasher writes parts into a hash. Each is preceded by its length, so that no two lists of parts run together into the same bytes.
+type hasher struct{ hash.Hash }
+
+func (h hasher) number(n int) {
+	var b [8]byte
+	binary.BigEndian.PutUint64(b[:], uint64(n))
+	h.Write(b[:])
+}
+
+func (h hasher) text(s string) {
+	h.number(len(s))
+	h.Write([]byte(s))
+}
+
+func (h hasher) sum() string { return hex.EncodeToString(h.Sum(nil)) }

@@ -17,6 +17,8 @@ var (
 	ErrNotFound = errors.New("not found")
 	// ErrCursor says that a list was continued with something else than the cursor it gave.
 	ErrCursor = errors.New("the cursor is not one that this list gave")
+	// ErrStale says that a change was checked against modules that have changed since: check it again.
+	ErrStale = errors.New("the app's modules changed meanwhile")
 )
 
 // Conflict says that a change does not fit what is there. The message is for the person who asked for the change.
@@ -43,6 +45,7 @@ type AppRecord struct {
 	Description string
 	Release     int64 // zero: nothing was released yet
 	Weight      int
+	Limits      Limits
 	CreatedAt   time.Time
 	UpdatedAt   time.Time
 }
@@ -57,6 +60,7 @@ type Domain struct {
 type ScriptRecord struct {
 	Script
 	Description string
+	ImportedBy  []string // scripts whose active version imports this module itself, by name
 	CreatedAt   time.Time
 	UpdatedAt   time.Time
 }
@@ -67,6 +71,7 @@ type ScriptUpdate struct {
 	MaxAttempts *int    `json:"max_attempts,omitempty"`
 	Description *string `json:"description,omitempty"`
 	Policy      *Policy `json:"policy,omitempty"`
+	Limits      *Limits `json:"limits,omitempty"`
 }
 
 // QueueRecord is a queue as its owner sees it.
@@ -94,6 +99,7 @@ type Version struct {
 	Files      []engine.File // the first is the entry point; nil in lists
 	Hash       string
 	SDKVersion string
+	Imports    []string // names of the modules that the files import themselves, sorted
 	Note       string
 	CreatedBy  uuid.UUID
 	CreatedAt  time.Time
@@ -118,11 +124,13 @@ type Release struct {
 // Deployment brings a script to a new active version and makes sure of its routes, in one release.
 type Deployment struct {
 	Script      string // name; made if missing
+	Kind        string
 	Engine      string
 	Timeout     time.Duration // zero: unchanged, or the default for a new script
 	MaxAttempts int           // zero: likewise
 	Version     Version
-	Routes      []Route // made where missing; one that leads to another script is a Conflict
+	Compiled    []string // hashes of the bundles with modules that an engine has compiled, see Affected
+	Routes      []Route  // made where missing; one that leads to another script is a Conflict
 }
 
 // Deployed is what a Deployment made.

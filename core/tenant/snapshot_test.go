@@ -266,25 +266,23 @@ func BenchmarkMatch(b *testing.B) {
 	}
 }
 
-func TestBundleHash(t *testing.T) {
+func TestVersionHash(t *testing.T) {
 	t.Parallel()
 	file := func(name, data string) engine.File { return engine.File{Name: name, Data: []byte(data)} }
 	seen := make(map[string]int)
 	for i, h := range []string{
-		tenant.BundleHash(nil, nil, "1.0", engine.Limits{}),
-		tenant.BundleHash([]engine.File{file("a", "b")}, nil, "1.0", engine.Limits{}),
-		tenant.BundleHash([]engine.File{file("a", "b")}, nil, "1.1", engine.Limits{}),
-		tenant.BundleHash([]engine.File{file("a", "b")}, nil, "1.0", engine.Limits{Pool: 1}),
-		tenant.BundleHash([]engine.File{file("a", "b")}, nil, "1.0", engine.Limits{LogLines: 1}),
-		tenant.BundleHash([]engine.File{file("ab", "")}, nil, "1.0", engine.Limits{}),
-		tenant.BundleHash([]engine.File{file("a", "b"), file("c", "d")}, nil, "1.0", engine.Limits{}),
-		tenant.BundleHash([]engine.File{file("c", "d"), file("a", "b")}, nil, "1.0", engine.Limits{}),
-		tenant.BundleHash([]engine.File{file("a", "bcd")}, nil, "1.0", engine.Limits{}),
-		tenant.BundleHash(nil, []engine.Module{{Name: "a", Files: []engine.File{file("a", "b")}}}, "1.0", engine.Limits{}),
-		tenant.BundleHash([]engine.File{file("a", "b")}, []engine.Module{{Name: "a"}}, "1.0", engine.Limits{}),
-		tenant.BundleHash(nil, nil, "1.0", engine.Limits{Memory: 1}),
-		tenant.BundleHash(nil, nil, "1.0", engine.Limits{CPU: 1}),
-		tenant.BundleHash(nil, nil, "1.0", engine.Limits{Goroutines: 1}),
+		tenant.VersionHash(nil, "1.0", engine.Limits{}),
+		tenant.VersionHash([]engine.File{file("a", "b")}, "1.0", engine.Limits{}),
+		tenant.VersionHash([]engine.File{file("a", "b")}, "1.1", engine.Limits{}),
+		tenant.VersionHash([]engine.File{file("a", "b")}, "1.0", engine.Limits{Pool: 1}),
+		tenant.VersionHash([]engine.File{file("a", "b")}, "1.0", engine.Limits{LogLines: 1}),
+		tenant.VersionHash([]engine.File{file("ab", "")}, "1.0", engine.Limits{}),
+		tenant.VersionHash([]engine.File{file("a", "b"), file("c", "d")}, "1.0", engine.Limits{}),
+		tenant.VersionHash([]engine.File{file("c", "d"), file("a", "b")}, "1.0", engine.Limits{}),
+		tenant.VersionHash([]engine.File{file("a", "bcd")}, "1.0", engine.Limits{}),
+		tenant.VersionHash(nil, "1.0", engine.Limits{Memory: 1}),
+		tenant.VersionHash(nil, "1.0", engine.Limits{CPU: 1}),
+		tenant.VersionHash(nil, "1.0", engine.Limits{Goroutines: 1}),
 	} {
 		if j, ok := seen[h]; ok || len(h) != 64 {
 			t.Errorf("bundles %d and %d have the hash %s", i, j, h)

@@ -14,6 +14,7 @@ type App struct {
 	Slug    string
 	Name    string
 	Release int64
+	Limits  Limits   // the most that runs of its scripts may have, and what they have where the script does not say
 	Weight  int      // its share of the slots while others want some too, relative to theirs; zero: one
 	Domains []string // hosts: literal, "*.suffix", or "*" for every host that nobody else claims
 	Scripts []Script
@@ -32,16 +33,29 @@ type Script struct {
 	Kind        string // KindEndpoint or KindModule
 	Engine      string // "yaegi"
 	Version     int    // zero: nothing is active
-	Hash        string // of the active version's bundle
+	Hash        string // of the active version's bundle, modules included; set by Link, and changed by App.Bound
 	Timeout     time.Duration
 	MaxAttempts int
 	Policy      Policy
+	Limits      Limits // its own
+	Bounds      Limits // what holds for its runs; set by App.Bound, else those of DefaultLimits hold
+
+	VersionHash string   // of the active version alone
+	Imports     []string // names of the modules that the active version imports itself, sorted
+	Modules     []Module // all that it needs, by name; set by Link
+}
+
+// Module is a module in the version that scripts are linked with.
+type Module struct {
+	Script  uuid.UUID
+	Name    string
+	Version int
 }
 
 // The kinds of a script.
 const (
 	KindEndpoint = "endpoint" // may be the target of a route
-	KindModule   = "module"   // imported by other scripts
+	KindModule   = "module"   // imported by other scripts of its engine
 )
 
 // Route sends requests for a method and path to a script.

@@ -43,7 +43,7 @@ func infoFromWire(m *enginev1.DescribeResponse) Info {
 
 func bundleToWire(b Bundle) *enginev1.LoadRequest {
 	l := b.Limits
-	m := &enginev1.LoadRequest{Hash: b.Hash, Script: b.Script, Files: filesToWire(b.Files), Limits: &enginev1.Limits{
+	m := &enginev1.LoadRequest{Hash: b.Hash, Script: b.Script, Module: b.Module, Files: filesToWire(b.Files), Limits: &enginev1.Limits{
 		Pool: int64(l.Pool), LogLines: int64(l.LogLines), LogBytes: int64(l.LogBytes), BodyBytes: int64(l.BodyBytes),
 		MemoryBytes: int64(l.Memory), CpuMs: l.CPU.Milliseconds(), Goroutines: int64(l.Goroutines),
 	}}
@@ -55,7 +55,7 @@ func bundleToWire(b Bundle) *enginev1.LoadRequest {
 
 func bundleFromWire(m *enginev1.LoadRequest) Bundle {
 	l := m.GetLimits()
-	b := Bundle{Hash: m.GetHash(), Script: m.GetScript(), Files: filesFromWire(m.GetFiles()), Limits: Limits{
+	b := Bundle{Hash: m.GetHash(), Script: m.GetScript(), Module: m.GetModule(), Files: filesFromWire(m.GetFiles()), Limits: Limits{
 		Pool: int(l.GetPool()), LogLines: int(l.GetLogLines()), LogBytes: int(l.GetLogBytes()), BodyBytes: int(l.GetBodyBytes()),
 		Memory: int(l.GetMemoryBytes()), CPU: time.Duration(l.GetCpuMs()) * time.Millisecond, Goroutines: int(l.GetGoroutines()),
 	}}

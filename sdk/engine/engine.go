@@ -42,7 +42,10 @@ type Bundle struct {
 	Files  []File // the first is the entry point; they import one another by relative names
 	// Modules are what the files may import as "app/<name>", and what those import in turn. There may be more than they use.
 	Modules []Module
-	Limits  Limits
+	// Module says that the files are those of the module Script, which scripts import: it is loaded as they would have it, to see
+	// that it is right, and never invoked. It may be among Modules, too.
+	Module bool
+	Limits Limits
 }
 
 // Module is a script of the same app and engine that others import.
@@ -75,7 +78,9 @@ type Limits struct {
 // Loaded tells the outcome of Load.
 type Loaded struct {
 	Diagnostics []Diagnostic
-	Imports     []string // names of the modules that the files import themselves, sorted
+	// Imports are the names of the modules that the files import themselves, sorted. They are there also where the load failed,
+	// as far as they were seen, and may then name what is not in Bundle.Modules.
+	Imports []string
 }
 
 // Diagnostic is one finding in a script's source. Line and Column are 1-based, zero where unknown.

@@ -11,6 +11,5 @@ func TestContract(t *testing.T) {
 	scripttest.Run(t, scripttest.Suite{New: starlark.New, Extension: ".star", Without: map[string]string{
 		"service_error_code": "a script cannot catch errors",
 		"limit_depth":        "there is no recursion",
-		"module":             "there are no modules yet",
 	}})
 }

@@ -27,6 +27,9 @@
 //
 // The modules json, math and struct are there. There is no recursion; loops may be without end and end with the run. What a
 // script's file computes when it is loaded is frozen, so that calls run side by side and share nothing that changes.
+//
+// load("app/name", "f") takes f from the module name of the app, from the first of its files; load("./other.star", "f") from
+// another file of the same script or module. Each file is computed once.
 package starlark
 
 import (
@@ -56,8 +59,9 @@ type scripts struct {
 
 // program is a loaded script. It does not change.
 type program struct {
-	handle *starlark.Function
-	limits engine.Limits
+	handle  *starlark.Function
+	limits  engine.Limits
+	imports []string
 }
 
 // Info describes the engine.
@@ -65,40 +69,43 @@ func (s *scripts) Info() engine.Info {
 	return engine.Info{Name: "starlark", Version: "20260908", SDKVersion: picloud.Version, Extensions: []string{".star"}}
 }
 
-// Load compiles a script and runs what stands outside of its functions.
+// Load compiles a script and runs what stands outside of its functions, and of those of what it loads.
 func (s *scripts) Load(ctx context.Context, b engine.Bundle) (engine.Loaded, error) {
 	s.mu.RLock()
-	_, loaded := s.bundles[b.Hash]
+	p := s.bundles[b.Hash]
 	s.mu.RUnlock()
-	if loaded {
-		return engine.Loaded{}, nil
+	if p != nil {
+		return engine.Loaded{Imports: p.imports}, nil
 	}
-	p, found, err := s.load(ctx, b)
-	if err != nil {
-		return engine.Loaded{}, err
+	c := compile(b)
+	loaded := engine.Loaded{Imports: c.imports, Diagnostics: c.found}
+	var err error
+	if len(c.found) == 0 {
+		if p, loaded.Diagnostics, err = s.load(ctx, b, c); err != nil {
+			return loaded, err
+		}
 	}
-	if len(found) > 0 {
-		return engine.Loaded{Diagnostics: found}, script.CompileFault(found[0])
+	if len(loaded.Diagnostics) > 0 {
+		return loaded, script.CompileFault(loaded.Diagnostics[0])
 	}
 	s.mu.Lock()
 	s.bundles[b.Hash] = p
 	s.mu.Unlock()
-	return engine.Loaded{}, nil
+	return loaded, nil
 }
 
-func (s *scripts) load(ctx context.Context, b engine.Bundle) (*program, []engine.Diagnostic, error) {
-	compiled, found := compile(b.Files)
-	if found != nil {
-		return nil, found, nil
-	}
+func (s *scripts) load(ctx context.Context, b engine.Bundle, c *compiler) (*program, []engine.Diagnostic, error) {
 	r := newRun(ctx, &engine.Invocation{Log: func(engine.Log) {}, Event: &event.Envelope{}})
-	var globals starlark.StringDict
+	var in *unit
 	var failed error
 	err := r.do(&s.watch, b.Limits, func() error {
-		globals, failed = compiled.Init(r.thread, predeclared)
+		in, failed = c.run(r.thread)
 		return failed
 	})
 	name := b.Files[0].Name
+	if in != nil {
+		name = in.name
+	}
 	switch {
 	case context.Cause(ctx) == context.Canceled:
 		return nil, nil, script.EndOf(ctx)
@@ -107,12 +114,14 @@ func (s *scripts) load(ctx context.Context, b engine.Bundle) (*program, []engine
 	case err != nil:
 		return nil, []engine.Diagnostic{diagnose(name, err)}, nil
 	}
-	globals.Freeze()
-	p := &program{limits: b.Limits}
+	p := &program{limits: b.Limits, imports: c.imports}
 	if p.limits.BodyBytes <= 0 {
 		p.limits.BodyBytes = script.BodyLimit
 	}
-	if p.handle, err = entry(globals); err != nil {
+	if b.Module {
+		return p, nil, nil // nothing will be called
+	}
+	if p.handle, err = entry(c.order[len(c.order)-1].globals); err != nil {
 		return nil, []engine.Diagnostic{{File: name, Line: 1, Column: 1, Message: err.Error()}}, nil
 	}
 	return p, nil, nil

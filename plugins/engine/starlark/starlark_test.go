@@ -62,6 +62,11 @@ def handle(ctx):
 `),
 		Broken: bundle("broken", "def handle(ctx):\n    return nothing\n"),
 		Line:   2, Column: 12,
+		Importer: engine.Bundle{
+			Hash: "importer", Files: sources("main.star", "load(\"app/shared\", \"echo\")\n\ndef handle(ctx):\n    return echo(ctx)\n"),
+			Modules: []engine.Module{module("shared", "shared.star",
+				"def echo(ctx):\n    return response(body = ctx.request.text().removeprefix(\"echo \"))\n")},
+		},
 	})
 }
 
@@ -219,7 +224,7 @@ func TestRefusedSources(t *testing.T) {
 		"undefined":   {"def handle(ctx):\n    return nothing", 2, "undefined: nothing"},
 		"no handle":   {"x = 1", 1, "no def handle"},
 		"parameters":  {"def handle():\n    pass", 1, "one parameter"},
-		"load":        {"load('other.star', 'x')\ndef handle(ctx):\n    pass", 1, "load"},
+		"load":        {"load('other.star', 'x')\ndef handle(ctx):\n    pass", 1, "neither a module"},
 		"initialiser": {"x = [1, 2]\ny = x[7]\ndef handle(ctx):\n    pass", 2, "out of range"},
 		"endless":     {"x = []\nwhile True:\n    x.append('x' * 1000000)\ndef handle(ctx):\n    pass", 1, "memory"},
 	} {

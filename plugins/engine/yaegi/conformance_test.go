@@ -53,5 +53,20 @@ func TestConformance(t *testing.T) {
 	return nil, errors.New("unknown command")`)),
 		Broken: bundle("broken", script(nil, "return nothing, nil")),
 		Line:   6, Column: 8,
+		Importer: engine.Bundle{
+			Hash: "importer", Files: sources("main.go", script([]string{"app/shared"}, "return shared.Echo(ctx), nil")),
+			Modules: []engine.Module{module("shared", "shared.go", `package shared
+
+import (
+	"bytes"
+
+	"github.com/picloud/picloud/sdk/picloud"
+)
+
+func Echo(ctx *picloud.Context) picloud.Response {
+	return picloud.Response{Body: bytes.TrimPrefix(ctx.Request.Body, []byte("echo "))}
+}
+`)},
+		},
 	})
 }

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"github.com/picloud/picloud/plugins/engine/yaegi"
 	"github.com/picloud/picloud/sdk/fault"
 )
@@ -87,4 +89,23 @@ func TestContainedInitialisers(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+}
+
+// A load that is stopped ends, wherever in it that happens: between one initialiser and the next, or before the first.
+func TestStoppedLoadEnds(t *testing.T) {
+	before := goleak.IgnoreCurrent()
+	src := script(nil, "return 1, nil") + `
+var x = spin()
+func spin() int { for {} }
+func init() { for {} }
+func init() { spin() }
+`
+	for _, after := range []time.Duration{0, time.Millisecond, 5 * time.Millisecond, 50 * time.Millisecond} {
+		ctx, cancel := context.WithTimeout(t.Context(), after)
+		if _, err := yaegi.New().Load(ctx, bundle("spin", src)); err == nil {
+			t.Error("it was loaded")
+		}
+		cancel()
+	}
+	goleak.VerifyNone(t, before)
 }

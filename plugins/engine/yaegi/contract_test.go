@@ -8,5 +8,5 @@ import (
 )
 
 func TestContract(t *testing.T) {
-	scripttest.Run(t, scripttest.Suite{New: yaegi.New, Extension: ".go", Without: map[string]string{"module": "there are no modules yet"}})
+	scripttest.Run(t, scripttest.Suite{New: yaegi.New, Extension: ".go"})
 }

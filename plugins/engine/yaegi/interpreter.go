@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"reflect"
 	"regexp"
 	"strconv"
@@ -31,6 +30,9 @@ const (
 	parkPath    = "picloud.internal/park"
 	parkProgram = "package parked\nimport \"" + parkPath + "\"\nfunc init() { park.Park() }"
 )
+
+// ownName is what the script is called where its Handle is looked up.
+const ownName = "picown"
 
 // handleFunc is the script's entry point.
 type handleFunc = func(*picloud.Context) (any, error)
@@ -107,25 +109,34 @@ func (s *source) load(life context.Context, in *interpreter) (err error) {
 	}()
 	i := interp.New(interp.Options{
 		Stdin: bytes.NewReader(nil), Stdout: in.out, Stderr: &in.out.trace,
-		SourcecodeFilesystem: noFiles{},
+		SourcecodeFilesystem: files(s.packages),
 	})
 	parked := make(chan struct{})
 	exports := in.out.exports(s.imports)
 	exports[runPath+"/run"] = symbols.Table{
 		"Go": reflect.ValueOf(in.spawn), "Size": reflect.ValueOf(size), "Grow": reflect.ValueOf(grow), "Add": reflect.ValueOf(add),
+		"Alive": reflect.ValueOf(func() {
+			if err := life.Err(); err != nil {
+				panic(err)
+			}
+		}),
 	}
 	exports[parkPath+"/park"] = symbols.Table{"Park": reflect.ValueOf(func() { close(parked); <-life.Done() })}
 	if err := i.Use(exports); err != nil {
 		return err
 	}
-	if _, err := i.EvalWithContext(life, s.text); err != nil {
+	own := s.packages[len(s.packages)-1]
+	if _, err := i.EvalWithContext(life, "import "+ownName+" \""+own.path+"\""); err != nil {
 		if p := (interp.Panic{}); errors.As(err, &p) {
 			place, _, _ := strings.Cut(in.out.trace.take(), " ")
 			return fmt.Errorf("%s the script panicked when it was loaded: %s", place, describe(p))
 		}
 		return err
 	}
-	handle, err := i.EvalWithContext(life, "Handle") // main.Handle would be a field of func main, if there is one
+	if own.types.Name() != "main" {
+		return nil // a module; nothing will be called
+	}
+	handle, err := i.EvalWithContext(life, ownName+".Handle")
 	if err != nil {
 		return err
 	}
@@ -140,13 +151,6 @@ func (s *source) load(life context.Context, in *interpreter) (err error) {
 	case <-life.Done():
 		return life.Err()
 	}
-}
-
-// noFiles is where a script's imports are looked for beyond the tables: nowhere.
-type noFiles struct{}
-
-func (noFiles) Open(name string) (fs.File, error) {
-	return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
 }
 
 // call runs Handle once, and ends the goroutines that it leaves. stopped says that the interpreter is of no use any more:
@@ -261,30 +265,56 @@ func (r *run) Log(level, message string, data []any) {
 	r.inv.Log(l)
 }
 
-// locate puts the places of the author's text into what the interpreter says, which are those of the text that it reads.
+// locate puts the names and places of the author's text into what the interpreter says, which are those of the text that it reads.
 func (s *source) locate(text string) string {
-	return places.ReplaceAllStringFunc(text, func(at string) string {
-		m := places.FindStringSubmatch(at)
-		line, _ := strconv.Atoi(m[1])
-		column, _ := strconv.Atoi(m[2])
-		line, column = s.place(line, column)
-		return fmt.Sprintf("%d:%d: ", line, column)
+	text = places.ReplaceAllStringFunc(text, func(at string) string {
+		f, line, column := s.place(places.FindStringSubmatch(at))
+		if f == nil {
+			return at
+		}
+		return fmt.Sprintf("%s:%d:%d: ", f.name, line, column)
+	})
+	return names.ReplaceAllStringFunc(text, func(name string) string {
+		n, _ := strconv.Atoi(names.FindStringSubmatch(name)[1])
+		if n >= len(s.packages) {
+			return name
+		}
+		return s.packages[n].types.Name() + "."
 	})
 }
 
-var places = regexp.MustCompile(`(?m)^(\d+):(\d+): `)
+var (
+	// places are those of the interpreter: a package, a file, line and column. Some follow where the package is imported.
+	places = regexp.MustCompile(`(?:\d+:\d+: import "[^"]*" error: )?[\w./-]*` + packagePrefix + `(\d+)/` + filePrefix + `(\d+)\.go:(\d+):(\d+): `)
+	// names are those of packages before what they declare.
+	names = regexp.MustCompile(`\b` + packagePrefix + `(\d+)\.`)
+)
 
-var position = regexp.MustCompile(`(?s)^(?:[\w./-]*?:)?(\d+):(\d+): (.*)$`)
-
-// diagnose finds the place in an error of the interpreter.
-func (s *source) diagnose(err error) engine.Diagnostic {
-	d := engine.Diagnostic{File: s.name, Message: err.Error()}
-	if m := position.FindStringSubmatch(d.Message); m != nil {
-		d.Line, _ = strconv.Atoi(m[1])
-		d.Column, _ = strconv.Atoi(m[2])
-		d.Line, d.Column = s.place(d.Line, d.Column)
-		d.Message = m[3]
+// place returns the file that a match of places is in, and where.
+func (s *source) place(match []string) (f *file, line, column int) {
+	var n [4]int
+	for i := range n {
+		n[i], _ = strconv.Atoi(match[i+1])
 	}
+	if n[0] >= len(s.packages) || n[1] >= len(s.packages[n[0]].files) {
+		return nil, 0, 0
+	}
+	f = s.packages[n[0]].files[n[1]]
+	line, column = f.place(n[2], n[3])
+	return f, line, column
+}
+
+// diagnose finds the place in an error of the interpreter: the last that it names, as those before import it.
+func (s *source) diagnose(err error) engine.Diagnostic {
+	d := engine.Diagnostic{File: s.packages[len(s.packages)-1].files[0].name, Message: err.Error()}
+	if all := places.FindAllStringSubmatchIndex(d.Message, -1); all != nil {
+		last := all[len(all)-1]
+		if f, line, column := s.place(places.FindStringSubmatch(d.Message[last[0]:])); f != nil {
+			d.File, d.Line, d.Column = f.name, line, column
+			d.Message = d.Message[last[1]:]
+		}
+	}
+	d.Message = s.locate(d.Message)
 	if errors.Is(err, context.DeadlineExceeded) {
 		d.Message = "the script's initialisers did not end in time"
 	}

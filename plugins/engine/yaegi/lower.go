@@ -15,6 +15,7 @@ import (
 type lowering struct {
 	fset   *token.FileSet
 	file   *ast.File
+	self   *types.Package
 	info   *types.Info
 	sizes  types.Sizes
 	text   string
@@ -66,6 +67,7 @@ func (l *lowering) rewrite() {
 		case *ast.FuncDecl:
 			l.name(n.Type)
 			if n.Body != nil {
+				l.initialiser(n)
 				l.deferred(n.Body)
 			}
 		case *ast.FuncLit:
@@ -73,6 +75,8 @@ func (l *lowering) rewrite() {
 			l.deferred(n.Body)
 		case *ast.StructType:
 			l.hide(n)
+		case *ast.CompositeLit:
+			l.foreign(n)
 		}
 		return true
 	})
@@ -108,6 +112,22 @@ func (l *lowering) name(f *ast.FuncType) {
 		if len(p.Names) == 0 {
 			l.insert(p.Pos(), "_ ")
 		}
+	}
+}
+
+// initialiser has a func init ask first whether it may run. Of a load that was stopped the interpreter ends what runs, and goes
+// on with the next initialiser.
+func (l *lowering) initialiser(f *ast.FuncDecl) {
+	if f.Recv == nil && f.Name.Name == "init" {
+		l.insert(f.Body.Lbrace+1, " "+runName+".Alive();")
+		l.runtime = true
+	}
+}
+
+// foreign refuses literals of generic types of modules, which the interpreter cannot make.
+func (l *lowering) foreign(n *ast.CompositeLit) {
+	if t, ok := types.Unalias(l.info.TypeOf(n)).(*types.Named); ok && t.TypeArgs().Len() > 0 && t.Obj().Pkg() != l.self {
+		l.refuse(n.Pos(), "a literal of the generic type %s of a module: have a func of the module make it", t.Obj().Name())
 	}
 }
 
@@ -177,7 +197,7 @@ func (l *lowering) fresh(at token.Pos) string { return fmt.Sprintf("pic%d", l.of
 func (l *lowering) typeName(t types.Type) (name string, ok bool) {
 	ok = true
 	name = types.TypeString(t, func(pkg *types.Package) string {
-		if pkg.Path() == "main" {
+		if pkg == l.self {
 			return ""
 		}
 		for _, spec := range l.file.Imports {
@@ -234,22 +254,22 @@ type shift struct{ here, there int }
 
 // place returns where in the author's text a place of the interpreter's is; lines and columns count from 1, in bytes.
 // What stands for something else is where that ends.
-func (s *source) place(line, column int) (int, int) {
-	here := lineStart(s.text, line) + column - 1
+func (f *file) place(line, column int) (int, int) {
+	here := lineStart(f.text, line) + column - 1
 	there := here
-	for i, m := range s.moved {
+	for i, m := range f.moved {
 		if m.here > here {
 			break
 		}
 		there = m.there + here - m.here
-		if i+1 < len(s.moved) {
-			there = min(there, s.moved[i+1].there)
+		if i+1 < len(f.moved) {
+			there = min(there, f.moved[i+1].there)
 		}
 	}
-	if there > len(s.original) {
+	if there > len(f.original) {
 		return line, column
 	}
-	before := s.original[:there]
+	before := f.original[:there]
 	return strings.Count(before, "\n") + 1, there - strings.LastIndexByte(before, '\n')
 }
 

@@ -1,6 +1,10 @@
 // Package yaegi is the engine for scripts in Go: they are interpreted, each call in an interpreter that serves nobody
 // else meanwhile. The interpreter is no sandbox; what a script can reach is bounded by the symbols it may import, and
 // what it can do to others by its process, which belongs to one app.
+//
+// A script is a package main of one file or several. It imports modules of its app as "app/<name>": packages of their own, which
+// are checked, rewritten and contained as it is. All of them are initialised in each interpreter, so that what they hold in
+// variables is not shared by two calls that run at one time.
 package yaegi
 
 import (
@@ -36,14 +40,15 @@ func (s *scripts) Info() engine.Info {
 // Load checks a script and builds its first interpreter, which runs its initialisers.
 func (s *scripts) Load(ctx context.Context, b engine.Bundle) (engine.Loaded, error) {
 	s.mu.RLock()
-	_, loaded := s.bundles[b.Hash]
+	there := s.bundles[b.Hash]
 	s.mu.RUnlock()
-	if loaded {
-		return engine.Loaded{}, nil
+	if there != nil {
+		return engine.Loaded{Imports: there.src.modules}, nil
 	}
-	src, found := check(b.Files)
+	src, found := check(b)
+	loaded := engine.Loaded{Imports: src.modules, Diagnostics: found}
 	if len(found) > 0 {
-		return engine.Loaded{Diagnostics: found}, script.CompileFault(found[0])
+		return loaded, script.CompileFault(found[0])
 	}
 	src.watch = &s.watch
 	if src.limits = b.Limits; src.limits.BodyBytes <= 0 {
@@ -54,21 +59,22 @@ func (s *scripts) Load(ctx context.Context, b engine.Bundle) (engine.Loaded, err
 	}
 	first, err := src.build(ctx)
 	if errors.Is(err, context.Canceled) {
-		return engine.Loaded{}, fault.New(fault.Cancelled, fault.Platform, "the load was cancelled")
+		return loaded, fault.New(fault.Cancelled, fault.Platform, "the load was cancelled")
 	}
 	if err != nil {
 		d := src.diagnose(err)
-		return engine.Loaded{Diagnostics: []engine.Diagnostic{d}}, script.CompileFault(d)
+		loaded.Diagnostics = []engine.Diagnostic{d}
+		return loaded, script.CompileFault(d)
 	}
 	p := newPool(src, b.Limits.Pool, first)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, loaded := s.bundles[b.Hash]; loaded {
+	if s.bundles[b.Hash] != nil {
 		p.close()
-		return engine.Loaded{}, nil
+		return loaded, nil
 	}
 	s.bundles[b.Hash] = p
-	return engine.Loaded{}, nil
+	return loaded, nil
 }
 
 // Unload forgets a bundle.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -30,6 +31,9 @@ type Suite struct {
 	// Broken is a script that does not compile, for a reason at Line and Column of its first file.
 	Broken       engine.Bundle
 	Line, Column int
+	// Importer is like Bundle for echo. It imports the module "shared", which is its only one, itself, and needs it to answer.
+	// An engine whose scripts cannot import has none.
+	Importer engine.Bundle
 }
 
 // Run checks an engine against the contract of engine.Engine, through a session like that of a plugin process.
@@ -43,6 +47,9 @@ func Run(t *testing.T, s Suite) {
 	t.Run("Calls", s.calls)
 	t.Run("Batch", s.batch)
 	t.Run("Diagnostics", s.diagnostics)
+	if s.Importer.Files != nil {
+		t.Run("Modules", s.modules)
+	}
 	t.Run("Parallel", s.parallel)
 	t.Run("LoadTwice", s.loadTwice)
 	t.Run("Unload", s.unload)
@@ -274,6 +281,58 @@ func (s Suite) diagnostics(t *testing.T) {
 	}
 	if err := c.Invoke(t.Context(), Request(t, s.Broken.Hash, "echo"), &Answer{}); err == nil {
 		t.Error("a script that does not compile ran")
+	}
+	s.works(t, c)
+}
+
+// modules checks that imports are found and reported, and that a module is a bundle, too, to be checked.
+func (s Suite) modules(t *testing.T) {
+	c := s.ready(t)
+	const name = "shared"
+	unused := engine.Module{Name: "unused", Files: s.Broken.Files}
+	whole := s.Importer
+	whole.Modules = append([]engine.Module{unused}, whole.Modules...)
+	loaded, err := c.Load(t.Context(), whole)
+	if err != nil || !slices.Equal(loaded.Imports, []string{name}) {
+		t.Fatalf("%+v, %v", loaded, err)
+	}
+	var a Answer
+	if err := c.Invoke(t.Context(), Request(t, whole.Hash, "echo hello"), &a); err != nil || a.Body() != "hello" {
+		t.Errorf("%q, %v", a.Body(), err)
+	}
+	t.Cleanup(func() { _ = c.Unload(context.Background(), whole.Hash) })
+
+	alone := engine.Bundle{Hash: "alone", Script: name, Module: true, Files: s.Importer.Modules[0].Files, Modules: whole.Modules}
+	if loaded, err := c.Load(t.Context(), alone); err != nil || len(loaded.Imports) > 0 {
+		t.Errorf("the module itself: %+v, %v", loaded, err)
+	}
+	if err := c.Unload(t.Context(), alone.Hash); err != nil {
+		t.Error(err)
+	}
+
+	for what, modules := range map[string][]engine.Module{
+		"missing": {unused}, "wrong": {{Name: name, Files: s.Broken.Files}},
+	} {
+		b := s.Importer
+		b.Hash, b.Modules = what, modules
+		loaded, err := c.Load(t.Context(), b)
+		if f := fault.From(err); f == nil || f.Kind != fault.Compile || len(loaded.Diagnostics) == 0 {
+			t.Errorf("with a module that is %s: %+v, %v", what, loaded, err)
+			continue
+		}
+		d := loaded.Diagnostics[0]
+		if !slices.Equal(loaded.Imports, []string{name}) || d.Line == 0 || d.Column == 0 {
+			t.Errorf("with a module that is %s: %+v", what, loaded)
+		}
+		in := b.Files[0].Name // the place is that of the import, or in the module
+		if what == "wrong" {
+			in = name + "/" + s.Broken.Files[0].Name
+		} else if !strings.Contains(d.Message, "unused") {
+			t.Errorf("it does not say which modules there are: %q", d.Message)
+		}
+		if d.File != in {
+			t.Errorf("with a module that is %s: in %q, not %q", what, d.File, in)
+		}
 	}
 	s.works(t, c)
 }

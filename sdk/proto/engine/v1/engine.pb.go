@@ -220,7 +220,10 @@ type LoadRequest struct {
 	Files  []*File `protobuf:"bytes,3,rep,name=files,proto3" json:"files,omitempty"`
 	Limits *Limits `protobuf:"bytes,4,opt,name=limits,proto3" json:"limits,omitempty"`
 	// What the files may import as "app/<name>", and what those import in turn. There may be more than they use.
-	Modules       []*Module `protobuf:"bytes,5,rep,name=modules,proto3" json:"modules,omitempty"`
+	Modules []*Module `protobuf:"bytes,5,rep,name=modules,proto3" json:"modules,omitempty"`
+	// The files are those of the module that script names: it is loaded as its importers would have it, to see that it is right,
+	// and never invoked. It may be among modules, too.
+	Module        bool `protobuf:"varint,6,opt,name=module,proto3" json:"module,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -288,6 +291,13 @@ func (x *LoadRequest) GetModules() []*Module {
 		return x.Modules
 	}
 	return nil
+}
+
+func (x *LoadRequest) GetModule() bool {
+	if x != nil {
+		return x.Module
+	}
+	return false
 }
 
 // Module is a script of the same app and engine that others import.
@@ -501,7 +511,7 @@ type LoadResponse struct {
 	Fault *v1.Fault `protobuf:"bytes,1,opt,name=fault,proto3" json:"fault,omitempty"`
 	// May hold warnings where there is no fault.
 	Diagnostics []*Diagnostic `protobuf:"bytes,2,rep,name=diagnostics,proto3" json:"diagnostics,omitempty"`
-	// Names of the modules that the files import themselves, sorted.
+	// Names of the modules that the files import themselves, sorted. Also where there is a fault, as far as they were seen.
 	Imports       []string `protobuf:"bytes,3,rep,name=imports,proto3" json:"imports,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1855,13 +1865,14 @@ const file_engine_v1_engine_proto_rawDesc = "" +
 	"\x06layers\x18\x06 \x03(\v2\x18.picloud.engine.v1.LayerR\x06layers\"5\n" +
 	"\x05Layer\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
-	"\amissing\x18\x02 \x01(\tR\amissing\"\xd0\x01\n" +
+	"\amissing\x18\x02 \x01(\tR\amissing\"\xe8\x01\n" +
 	"\vLoadRequest\x12\x12\n" +
 	"\x04hash\x18\x01 \x01(\tR\x04hash\x12\x16\n" +
 	"\x06script\x18\x02 \x01(\tR\x06script\x12-\n" +
 	"\x05files\x18\x03 \x03(\v2\x17.picloud.engine.v1.FileR\x05files\x121\n" +
 	"\x06limits\x18\x04 \x01(\v2\x19.picloud.engine.v1.LimitsR\x06limits\x123\n" +
-	"\amodules\x18\x05 \x03(\v2\x19.picloud.engine.v1.ModuleR\amodules\"K\n" +
+	"\amodules\x18\x05 \x03(\v2\x19.picloud.engine.v1.ModuleR\amodules\x12\x16\n" +
+	"\x06module\x18\x06 \x01(\bR\x06module\"K\n" +
 	"\x06Module\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12-\n" +
 	"\x05files\x18\x02 \x03(\v2\x17.picloud.engine.v1.FileR\x05files\".\n" +
