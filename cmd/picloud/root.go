@@ -30,7 +30,7 @@ type cli struct {
 	output string
 	app    string // of the commands that work in an app
 
-	launcher []string // starts a built-in plugin, whose name is appended; empty: this program does
+	launcher []string // starts a built-in plugin without isolation, its name is appended; empty: this program does, with all there is
 }
 
 const (
@@ -74,7 +74,7 @@ Start it with "picloud dev", then deploy a script from another terminal, in the 
 			root.AddCommand(command)
 		}
 	}
-	add(groupServer, c.devCommand(), c.serveCommand(), c.migrateCommand(), c.openapiCommand(), c.pluginCommand())
+	add(groupServer, c.devCommand(), c.serveCommand(), c.doctorCommand(), c.migrateCommand(), c.openapiCommand(), c.pluginCommand())
 	add(groupClient, c.deployCommand(), c.testCommand(), c.invokeCommand(), c.logsCommand(), c.appsCommand(), c.domainsCommand(),
 		c.scriptsCommand(), c.routesCommand(), c.queuesCommand(), c.triggersCommand(), c.releasesCommand(), c.executionsCommand(), c.entriesCommand(),
 		c.deadLettersCommand(), c.whoamiCommand())

@@ -91,14 +91,24 @@ func (c *cli) logger(cfg config.Config) hclog.Logger {
 	return hclog.New(options)
 }
 
+// launchers sets how a node starts plugins.
+func (c *cli) launchers(cfg *config.Config) error {
+	if c.launcher != nil {
+		cfg.PluginCommand, cfg.PluginLayers = c.launcher, []string{}
+		return nil
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find the own program: %w", err)
+	}
+	cfg.PluginCommand = []string{self, "plugin", "run"}
+	return nil
+}
+
 // runNode runs a node until ctx ends, then lets it drain.
 func (c *cli) runNode(ctx context.Context, cfg config.Config) error {
-	if cfg.PluginCommand = c.launcher; cfg.PluginCommand == nil {
-		self, err := os.Executable()
-		if err != nil {
-			return fmt.Errorf("find the own program: %w", err)
-		}
-		cfg.PluginCommand = []string{self, "plugin", "run"}
+	if err := c.launchers(&cfg); err != nil {
+		return err
 	}
 	log := c.logger(cfg)
 	n := node.New(cfg, log)

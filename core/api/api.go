@@ -51,9 +51,11 @@ type Config struct {
 	MaxLimits tenant.Limits
 	// Quarantined lists the versions of scripts that the node does not run.
 	Quarantined func() []engine.Quarantine
-	Metrics     http.Handler
-	Version     string // of the product
-	Log         hclog.Logger
+	// Isolation is how processes that run scripts are isolated on this node.
+	Isolation []Layer
+	Metrics   http.Handler
+	Version   string // of the product
+	Log       hclog.Logger
 }
 
 type api struct {
@@ -67,13 +69,7 @@ func New(c Config) http.Handler {
 	doc := build(c, mux)
 	serveDocs(mux, doc.OpenAPI())
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { plain(w, http.StatusOK, "ok") })
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if err := c.Ready(); err != nil {
-			plain(w, http.StatusServiceUnavailable, err.Error())
-			return
-		}
-		plain(w, http.StatusOK, "ok")
-	})
+	mux.HandleFunc("GET /readyz", c.readiness)
 	mux.Handle("GET /metrics", c.guarded(c.Metrics))
 	return secure(fallback(mux))
 }

@@ -93,7 +93,7 @@ func newAnonymous(t *testing.T) *server {
 	t.Helper()
 	s := &server{}
 	s.Server = httptest.NewServer(api.New(api.Config{
-		Auth: auth.New(noKeys{}), Ready: func() error { return s.ready }, Version: "0.0.0-test", Log: hclog.NewNullLogger(),
+		Auth: auth.New(noKeys{}), Ready: func() error { return s.ready }, Isolation: []api.Layer{{Name: "uid", Why: "only root can"}}, Version: "0.0.0-test", Log: hclog.NewNullLogger(),
 	}))
 	t.Cleanup(s.Close)
 	return s

@@ -280,7 +280,8 @@ func TestFallback(t *testing.T) {
 		}
 	}
 	s.ready = errors.New("no database")
-	if r := s.do(t, "GET", "/readyz", nil); r.status != 503 || string(r.body) != "no database\n" {
+	want := `{"ready":false,"error":"no database","isolation":[{"layer":"uid","holds":false,"why":"only root can"}]}` + "\n"
+	if r := s.do(t, "GET", "/readyz", nil); r.status != 503 || string(r.body) != want {
 		t.Errorf("/readyz: %d %s", r.status, r.body)
 	}
 }

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"encoding/json"
 	"net/http"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -24,6 +25,31 @@ type VersionInfo struct {
 	Product string `json:"product" example:"0.1.0"`
 	API     string `json:"api" example:"1" doc:"Of this API; it is in the path"`
 	SDK     string `json:"sdk" example:"1.0" doc:"Of what scripts see"`
+}
+
+// Layer is one layer of isolation between scripts and the machine.
+type Layer struct {
+	Name  string `json:"layer"`
+	Holds bool   `json:"holds"`
+	Why   string `json:"why,omitempty"` // why it does not hold
+}
+
+// readiness is the answer of /readyz.
+type readiness struct {
+	Ready     bool    `json:"ready"`
+	Error     string  `json:"error,omitempty"`
+	Isolation []Layer `json:"isolation"`
+}
+
+// readiness says whether the node takes work: 200 if it does, else 503.
+func (c *Config) readiness(w http.ResponseWriter, _ *http.Request) {
+	status, now := http.StatusOK, readiness{Ready: true, Isolation: c.Isolation}
+	if err := c.Ready(); err != nil {
+		status, now.Ready, now.Error = http.StatusServiceUnavailable, false, err.Error()
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(now) // nobody waits for it any more
 }
 
 func (a *api) registerSystem(doc huma.API) {

@@ -116,6 +116,10 @@ type Config struct {
 	// Drain is how long a node that was told to stop lets runs in progress go on. Default 30s; 0 to 10m.
 	Drain time.Duration `koanf:"drain"`
 
+	// RequireIsolation has the node refuse to start unless every layer of isolation holds for the processes that run scripts.
+	// Default: it starts with those that the machine has, and says which it lacks.
+	RequireIsolation bool `koanf:"require_isolation"`
+
 	// LogLevel is the least important level that is logged: trace, debug, info, warn, error or off. Default info.
 	LogLevel string `koanf:"log_level"`
 
@@ -129,6 +133,9 @@ type Config struct {
 	// PluginCommand starts a built-in plugin, whose name is appended. The program is a setting of the caller's since in
 	// tests the running executable is not picloud.
 	PluginCommand []string
+
+	// PluginLayers are the layers of isolation that plugins are to have. nil: all. In tests engines report over the network.
+	PluginLayers []string
 }
 
 // MaxBodyLimit is the largest MaxBody: what an event may carry.

@@ -50,6 +50,7 @@ func Flags(flags *pflag.FlagSet) {
 	flags.Duration("engine-age", d.EngineAge, "at which age an engine process is replaced")
 	flags.Int("engine-losses", d.EngineLosses, "how often a version of a script may end its process before it is quarantined")
 	flags.Duration("drain", d.Drain, "how long to let runs in progress go on when told to stop")
+	flags.Bool("require-isolation", d.RequireIsolation, "start only if every layer of isolation holds: see `picloud doctor`")
 	flags.String("log-level", d.LogLevel, "trace, debug, info, warn, error or off")
 	flags.String("log-format", d.LogFormat, "text or json")
 }

@@ -53,6 +53,7 @@ func (n *Node) apiHandler(
 		Changed:     func() { n.changed(bus) },
 		Ready:       n.dispatcher.Ready,
 		Quarantined: n.engines.Quarantined,
+		Isolation:   n.isolation,
 		Metrics: metrics.Handler(metrics.Sources{
 			Node: n.dispatcher.Stats, Engines: n.engines.Stats, Health: postgres.NewTableStore(pool).Health, Usage: postgres.NewHistoryStore(pool).Usage,
 			Slug: func(app uuid.UUID) string { return n.snapshot.Load().Slug(app) }, Log: n.log.Named("metrics"),

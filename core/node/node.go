@@ -19,6 +19,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/picloud/picloud/core/api"
 	"github.com/picloud/picloud/core/auth"
 	"github.com/picloud/picloud/core/config"
 	"github.com/picloud/picloud/core/deadletter"
@@ -29,7 +30,6 @@ import (
 	"github.com/picloud/picloud/core/inbox"
 	"github.com/picloud/picloud/core/ingress"
 	"github.com/picloud/picloud/core/outbox"
-	"github.com/picloud/picloud/core/pluginhost"
 	"github.com/picloud/picloud/core/postgres"
 	"github.com/picloud/picloud/core/postgres/embedded"
 	"github.com/picloud/picloud/core/service"
@@ -48,6 +48,7 @@ type Node struct {
 	closers    []func(ctx context.Context) error // in the order of starting
 	snapshot   atomic.Pointer[tenant.Snapshot]
 	snapshots  *postgres.SnapshotStore
+	isolation  []api.Layer
 	reloads    chan struct{}
 	engines    *engine.Manager
 	dispatcher *dispatcher.Dispatcher
@@ -138,11 +139,10 @@ func (n *Node) Start(ctx context.Context) (err error) {
 		return err
 	}
 
-	host, err := pluginhost.New(pluginhost.Config{Dir: n.runDir(), Command: n.cfg.PluginCommand, Log: n.log})
+	host, err := n.startPlugins(ctx)
 	if err != nil {
-		return fmt.Errorf("plugin host: %w", err)
+		return err
 	}
-	n.onStop(func(context.Context) error { host.Close(); return nil })
 	launch := func(ctx context.Context, name string) (engine.Process, error) { return host.Launch(ctx, name) }
 	n.engines = engine.New(engine.Config{
 		Launch: launch, Bundles: postgres.NewVersionStore(pools.General), Log: n.log,
@@ -248,11 +248,11 @@ func (n *Node) startDatabase(ctx context.Context) (string, error) {
 const longestRunDir = 60
 
 // runDir is where plugin sockets live: in the data folder, or where its path is too long, in a folder of its own.
-func (n *Node) runDir() string {
-	if dir := filepath.Join(n.cfg.DataDir, "run"); len(dir) <= longestRunDir {
+func runDir(data string) string {
+	if dir := filepath.Join(data, "run"); len(dir) <= longestRunDir {
 		return dir
 	}
-	sum := sha256.Sum256([]byte(n.cfg.DataDir))
+	sum := sha256.Sum256([]byte(data))
 	return filepath.Join(os.TempDir(), "picloud-"+hex.EncodeToString(sum[:6]))
 }
 

@@ -3,6 +3,7 @@ package pluginhost_test
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/picloud/picloud/core/pluginhost"
 	"github.com/picloud/picloud/sdk/engine"
 	"github.com/picloud/picloud/sdk/event"
 )
@@ -57,6 +59,29 @@ func BenchmarkEcho(b *testing.B) {
 			all.Wait()
 			b.StopTimer()
 			b.ReportMetric(float64((cpu(b, p.Pid())-before).Microseconds())/float64(b.N), "cpu-us/op")
+		})
+	}
+}
+
+// BenchmarkStart is what it takes from a launch to an open session with no layer of isolation, with each alone, and with all.
+func BenchmarkStart(b *testing.B) {
+	for _, name := range slices.Concat([]string{"none"}, pluginhost.Layers(), []string{"all"}) {
+		b.Run(name, func(b *testing.B) {
+			on := []string{name}
+			if name == "all" {
+				on = nil
+			}
+			h := newHost(b, hclog.NewNullLogger(), on...)
+			var took []time.Duration
+			for b.Loop() {
+				began := time.Now()
+				p := launch(b, h, "engine/puppet")
+				took = append(took, time.Since(began))
+				p.Kill()
+				<-p.Done()
+			}
+			slices.Sort(took)
+			b.ReportMetric(float64(took[len(took)/2].Microseconds())/1e3, "median-ms")
 		})
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strconv"
 	"sync"
@@ -24,7 +25,9 @@ var errKilled = errors.New("the process was killed")
 // child is one operating system process, in the form that go-plugin asks for (runner.Runner).
 type child struct {
 	program *os.File
-	args    []string // the first is the name under which it is listed
+	dir     string                  // made for it, for its socket
+	has     func(layer string) bool // of isolation, from its start
+	args    []string                // the first is the name under which it is listed
 	env     []string
 	stderr  *capture
 
@@ -85,13 +88,13 @@ func (c *child) fork() (*os.File, error) {
 		return nil, errors.Join(err, out.Close())
 	}
 	defer errsEnd.Close()
-	prepareThread()
-	cmd := exec.Command(programPath(c.program), c.args[1:]...)
-	cmd.Args[0] = c.args[0]
+	cmd, err := c.command()
+	if err != nil {
+		return nil, errors.Join(err, out.Close(), errs.Close())
+	}
+	cmd.Args = c.args
 	cmd.Env = c.env
-	cmd.Dir = "/"
 	cmd.Stdout, cmd.Stderr = outEnd, errsEnd
-	cmd.SysProcAttr = processAttributes()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err = errKilled; !c.killed {
@@ -101,7 +104,7 @@ func (c *child) fork() (*os.File, error) {
 		return nil, errors.Join(err, out.Close(), errs.Close())
 	}
 	c.cmd, c.out, c.errs = cmd, out, errs
-	prepareProcess(cmd.Process.Pid)
+	settle(cmd.Process.Pid)
 	return out, nil
 }
 
@@ -187,12 +190,24 @@ func (c *child) Diagnose(context.Context) string {
 	return ""
 }
 
-// PluginToHost is part of runner.Runner: both see the same files.
+// PluginToHost is part of runner.Runner: where the host finds the plugin's socket.
 func (c *child) PluginToHost(network, address string) (string, string, error) {
-	return network, address, nil
+	dir, name := filepath.Split(address)
+	if network != "unix" || filepath.Clean(dir) != c.socketDir() {
+		return "", "", fmt.Errorf("it listens on %s %s, not in its own folder", network, address)
+	}
+	return network, filepath.Join(c.dir, name), nil
 }
 
-// HostToPlugin is part of runner.Runner.
+// socketDir is the folder of the process's socket as the process sees it.
+func (c *child) socketDir() string {
+	if c.has(layerRoot) {
+		return "/"
+	}
+	return c.dir
+}
+
+// HostToPlugin is part of runner.Runner. Nobody asks: plugins do not call the host.
 func (c *child) HostToPlugin(network, address string) (string, string, error) {
 	return network, address, nil
 }

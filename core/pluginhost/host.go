@@ -1,6 +1,6 @@
 // Package pluginhost starts and ends plugin processes: it finds the program, gives it an environment with nothing in it
-// and a private folder for its socket, sees that it dies with the host, and captures what it prints. What it hands out
-// are interfaces of the sdk.
+// and a private folder for its socket, isolates it from the machine as far as that permits, sees that it dies with the host,
+// and captures what it prints. What it hands out are interfaces of the sdk.
 package pluginhost
 
 import (
@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/hashicorp/go-hclog"
@@ -22,13 +23,17 @@ var ErrClosed = errors.New("the plugin host is closed")
 
 // Config is what a host is made of.
 type Config struct {
-	// Dir is the folder for the plugins' sockets, made with mode 0700. Hosts of several processes may share it: each
+	// Dir is the folder for the plugins' sockets, each of which has a private one in it. Hosts of several processes may share it: each
 	// has a folder of its own in it, and removes those of processes that are gone. A socket's path has a limit of about
 	// a hundred bytes, so Dir should not have more than sixty.
 	Dir string
 	// Command runs a built-in plugin; the plugin's name is appended.
 	Command []string
-	Log     hclog.Logger
+	// Layers are the layers of isolation that processes are to have, as Layers names them. nil: all that the machine has.
+	Layers []string
+	// RequireIsolation has a start fail where one of the layers does not hold.
+	RequireIsolation bool
+	Log              hclog.Logger
 }
 
 // Host launches plugins. Its methods are safe for concurrent use.
@@ -36,7 +41,10 @@ type Host struct {
 	cfg     Config
 	dir     string // of this process
 	log     hclog.Logger
-	program *os.File // held open, so that what is launched is what was found at the start, whatever the path says later
+	lacks   map[string]string // layers that processes do not have from their start, and why
+	program *os.File          // held open, so that what is launched is what was found at the start, whatever the path says later
+
+	isolation atomic.Pointer[[]Layer]
 
 	mu        sync.Mutex
 	processes map[*Process]bool
@@ -44,7 +52,7 @@ type Host struct {
 	next      int
 }
 
-// New prepares the folder and opens the program.
+// New prepares the folder, opens the program, and tries which layers of isolation there are.
 func New(cfg Config) (*Host, error) {
 	path, err := exec.LookPath(cfg.Command[0])
 	if err != nil {
@@ -59,12 +67,14 @@ func New(cfg Config) (*Host, error) {
 		_ = program.Close() // read-only
 		return nil, fmt.Errorf("make socket folder: %w", err)
 	}
-	return &Host{cfg: cfg, dir: dir, log: cfg.Log.Named("plugin"), program: program, processes: map[*Process]bool{}}, nil
+	h := &Host{cfg: cfg, dir: dir, log: cfg.Log.Named("plugin"), program: program, processes: map[*Process]bool{}}
+	h.lacks = h.lacking()
+	return h, nil
 }
 
 // makeDir makes the folder of this process in base and removes those of processes that are gone.
 func makeDir(base string) (string, error) {
-	if err := os.MkdirAll(base, 0o700); err != nil {
+	if err := os.MkdirAll(base, 0o711); err != nil {
 		return "", err
 	}
 	entries, err := os.ReadDir(base)
@@ -80,7 +90,7 @@ func makeDir(base string) (string, error) {
 		}
 	}
 	dir := filepath.Join(base, strconv.Itoa(os.Getpid()))
-	return dir, os.Mkdir(dir, 0o700)
+	return dir, os.Mkdir(dir, 0o711) // processes of other users find their own folders in it
 }
 
 // Close ends every process and removes the folder.

@@ -44,16 +44,16 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// servePlugin is a plugin process. What follows the name tells it more.
+// more are plugins that not every system has.
+var more = map[string]func(){}
+
+// servePlugin is a plugin process.
 func servePlugin(name string) {
-	name, arg, _ := strings.Cut(name, " ")
+	name, _, _ = strings.Cut(name, " ") // the rest is for who looks for the process
 	switch name {
 	case "engine/puppet":
 		engine.Serve(enginetest.Puppet{})
-	case "engine/mute": // says its id to a file, and its handshake never
-		if err := os.WriteFile(arg, []byte(strconv.Itoa(os.Getpid())), 0o600); err != nil {
-			panic(err)
-		}
+	case "engine/mute": // never says its handshake
 		stay()
 	case "engine/junk": // stays: how it ended would be said before what it said
 		os.Stdout.WriteString("good morning\n")
@@ -66,15 +66,13 @@ func servePlugin(name string) {
 	case "engine/talker":
 		engine.Serve(talker{os.Stderr})
 	case "engine/parent":
-		engine.ServeUnconfined(parent{})
-	case "engine/thief":
-		engine.Serve(thief{})
-	case "engine/hog":
-		engine.Serve(hog{})
-	case "engine/open":
-		engine.ServeUnconfined(thief{})
+		engine.Serve(parent{})
 	case "engine/idle":
 		stay()
+	default:
+		if serve := more[name]; serve != nil {
+			serve()
+		}
 	}
 }
 
@@ -125,7 +123,7 @@ func (e talker) Invoke(_ context.Context, inv *engine.Invocation, out engine.Rep
 	return out.Head(engine.Head{Status: 200})
 }
 
-// parent starts a process that outlives it if it may, holds its pipes, and answers with its id.
+// parent starts a process that outlives it if it may, and holds its pipes. The body says how, and by what to find it.
 type parent struct{ enginetest.Puppet }
 
 func (parent) Invoke(_ context.Context, inv *engine.Invocation, out engine.Reply) error {
@@ -133,31 +131,51 @@ func (parent) Invoke(_ context.Context, inv *engine.Invocation, out engine.Reply
 	if err != nil {
 		return err
 	}
-	child, err := os.StartProcess(exe, []string{exe, "child:plugin", "engine/idle"}, &os.ProcAttr{
+	how, mark, _ := strings.Cut(string(inv.Body), " ")
+	_, err = os.StartProcess(exe, []string{exe, "child:plugin", "engine/idle " + mark}, &os.ProcAttr{
 		Files: []*os.File{nil, os.NewFile(1, "stdout"), os.NewFile(2, "stderr")},
-		Sys:   &syscall.SysProcAttr{Setsid: string(inv.Body) == "away"},
+		Sys:   &syscall.SysProcAttr{Setsid: how == "away"},
 	})
 	if err != nil {
 		return err
 	}
-	if err := out.Head(engine.Head{Status: 200}); err != nil {
-		return err
-	}
-	_, err = fmt.Fprint(out, child.Pid)
-	return err
+	return out.Head(engine.Head{Status: 200})
 }
 
-func newHost(t testing.TB, log hclog.Logger) *pluginhost.Host {
+// find returns the process that was started with an argument, or 0.
+func find(t *testing.T, argument string) int {
+	t.Helper()
+	all, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil || len(all) == 0 {
+		t.Fatal(all, err)
+	}
+	for _, file := range all {
+		line, err := os.ReadFile(file)
+		if err != nil {
+			continue // it has ended
+		}
+		if bytes.HasSuffix(line, []byte("\x00"+argument+"\x00")) {
+			pid, err := strconv.Atoi(filepath.Base(filepath.Dir(file)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return pid
+		}
+	}
+	return 0
+}
+
+// newHost makes a host. Its processes have all layers of isolation that there are, or those that are named: "" is none.
+func newHost(t testing.TB, log hclog.Logger, layers ...string) *pluginhost.Host {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "pic") // t.TempDir is too long for a socket
 	if err != nil {
 		t.Fatal(err)
 	}
-	exe, err := os.Executable()
-	if err != nil {
+	if err := os.Chmod(dir, 0o711); err != nil {
 		t.Fatal(err)
 	}
-	h, err := pluginhost.New(pluginhost.Config{Dir: dir, Command: []string{exe, "child:plugin"}, Log: log})
+	h, err := pluginhost.New(pluginhost.Config{Dir: dir, Command: []string{program(), "child:plugin"}, Layers: layers, Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -169,6 +187,18 @@ func newHost(t testing.TB, log hclog.Logger) *pluginhost.Host {
 		}
 	})
 	return h
+}
+
+// program is the test binary, by a path that every user can follow where there is one.
+func program() string {
+	if _, err := os.Stat("/proc/self/exe"); err == nil {
+		return "/proc/self/exe"
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		panic(err)
+	}
+	return exe
 }
 
 func launch(t testing.TB, h *pluginhost.Host, name string) *pluginhost.Process {
@@ -309,22 +339,15 @@ func TestFailedStarts(t *testing.T) {
 func TestStartIsGivenUp(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, hclog.NewNullLogger())
-	file := filepath.Join(t.TempDir(), "pid")
+	name := "engine/mute " + t.TempDir()
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() {
-		_, err := h.Launch(ctx, "engine/mute "+file)
+		_, err := h.Launch(ctx, name)
 		ended <- err
 	}()
 	var pid int
-	eventually(t, "the process has begun", func() bool {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			return false
-		}
-		pid, err = strconv.Atoi(string(text))
-		return err == nil
-	})
+	eventually(t, "the process has begun", func() bool { pid = find(t, name); return pid != 0 })
 	if _, err := invoke(t.Context(), launch(t, h, "engine/puppet"), "echo"); err != nil {
 		t.Error(err)
 	}
@@ -338,16 +361,13 @@ func TestStartIsGivenUp(t *testing.T) {
 func TestCloseEndsStarts(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, hclog.NewNullLogger())
-	file := filepath.Join(t.TempDir(), "pid")
+	name := "engine/mute " + t.TempDir()
 	ended := make(chan error, 1)
 	go func() {
-		_, err := h.Launch(t.Context(), "engine/mute "+file)
+		_, err := h.Launch(t.Context(), name)
 		ended <- err
 	}()
-	eventually(t, "the process has begun", func() bool {
-		_, err := os.Stat(file)
-		return err == nil
-	})
+	eventually(t, "the process has begun", func() bool { return find(t, name) != 0 })
 	h.Close()
 	if err := <-ended; err == nil {
 		t.Error("it was started")
@@ -391,28 +411,43 @@ func TestReasons(t *testing.T) {
 	}
 }
 
-// What a plugin starts ends with it. What got away is not ours, but holds nobody up.
+// What a plugin starts ends with it. What got away is not ours, but holds nobody up; with a namespace of its own nothing gets
+// away.
 func TestChildrenOfPlugins(t *testing.T) {
 	t.Parallel()
-	for how, left := range map[string]bool{"near": false, "away": true} {
-		h := newHost(t, hclog.NewNullLogger())
-		a, err := invoke(t.Context(), launch(t, h, "engine/parent"), how)
-		if err != nil {
+	for _, c := range []struct {
+		layer, how string
+		left       bool
+	}{{"", "near", false}, {"", "away", true}, {"pid-namespace", "away", false}} {
+		h := newHost(t, hclog.NewNullLogger(), c.layer)
+		mark := t.TempDir()
+		p := launch(t, h, "engine/parent")
+		if _, err := invoke(t.Context(), p, c.how+" "+mark); err != nil {
 			t.Fatal(err)
 		}
-		pid, err := strconv.Atoi(a.body.String())
-		if err != nil {
-			t.Fatal(err)
+		pid := find(t, "engine/idle "+mark)
+		if pid == 0 {
+			t.Fatal("there is no child")
 		}
 		h.Close()
-		if left {
+		if c.left || !holds(p, c.layer) {
 			if over(pid) {
 				t.Error("a process that got away is gone: this tests nothing")
 			}
 			_ = syscall.Kill(pid, syscall.SIGKILL)
 		}
-		eventually(t, how+": the child is gone", func() bool { return over(pid) })
+		eventually(t, c.how+": the child is gone", func() bool { return over(pid) })
 	}
+}
+
+// holds says whether a process has a layer of isolation; "" is none, which each has.
+func holds(p *pluginhost.Process, layer string) bool {
+	for _, l := range p.Isolation() {
+		if l.Name == layer {
+			return l.Holds
+		}
+	}
+	return layer == ""
 }
 
 // A run that ignores its end costs its process.
@@ -494,11 +529,7 @@ func (l *lockedWriter) Write(p []byte) (int, error) {
 
 // runHost launches a plugin, says its pid, and waits to be killed.
 func runHost(dir string) {
-	exe, err := os.Executable()
-	if err != nil {
-		panic(err)
-	}
-	h, err := pluginhost.New(pluginhost.Config{Dir: dir, Command: []string{exe, "child:plugin"}, Log: hclog.NewNullLogger()})
+	h, err := pluginhost.New(pluginhost.Config{Dir: dir, Command: []string{program(), "child:plugin"}, Log: hclog.NewNullLogger()})
 	if err != nil {
 		panic(err)
 	}
@@ -517,10 +548,7 @@ func TestNoPluginOutlivesItsHost(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer os.RemoveAll(dir)
-	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
+	exe := program()
 	r, w, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)

@@ -4,12 +4,9 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 )
-
-// What a plugin process is started with. Layers of isolation belong here.
 
 // nice is how much plugins yield to the host: a busy script must not delay heartbeats.
 const nice = 5
@@ -17,26 +14,23 @@ const nice = 5
 // oomScore makes the kernel end a plugin before the host when memory runs out.
 const oomScore = "500"
 
-func processAttributes() *syscall.SysProcAttr {
-	return &syscall.SysProcAttr{
-		Pdeathsig: syscall.SIGKILL, // no plugin outlives the host
-		Setpgid:   true,            // Ctrl-C reaches only us; kill reaches all that a plugin started
+// command prepares the start of the process. The calling thread must be locked, and be of no other use afterwards.
+func (c *child) command() (*exec.Cmd, error) {
+	s := steps{c.has, c.dir}
+	if err := s.prepare(); err != nil {
+		return nil, err
 	}
+	path, dir := s.program(c.program)
+	cmd := exec.Command(path)
+	cmd.Dir = dir
+	cmd.SysProcAttr = s.attributes()
+	return cmd, nil
 }
 
-// prepareThread sets what a process has from the thread that starts it. Threads of the child have it from the child, so
-// that none of them is forgotten.
-func prepareThread() {
-	_ = unix.Setpriority(unix.PRIO_PROCESS, 0, nice) // to yield is never forbidden
+// settle sets what can only be set from outside.
+func settle(pid int) {
+	_ = os.WriteFile(fmt.Sprintf("/proc/%d/oom_score_adj", pid), []byte(oomScore), 0) // to be the first to go is never forbidden
 }
-
-// prepareProcess sets the rest. Where it is not permitted, it is not done.
-func prepareProcess(pid int) {
-	_ = os.WriteFile(fmt.Sprintf("/proc/%d/oom_score_adj", pid), []byte(oomScore), 0)
-}
-
-// programPath names an open file, so that what is executed is what was opened.
-func programPath(f *os.File) string { return fmt.Sprintf("/proc/self/fd/%d", f.Fd()) }
 
 // awaitEnd returns when the process has ended. Until it is reaped its id stays taken, as a group's too.
 func awaitEnd(pid int) {

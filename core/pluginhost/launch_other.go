@@ -8,16 +8,19 @@ import (
 	"syscall"
 )
 
-// What a plugin process is started with, where there is neither a parent-death signal nor isolation: a plugin whose host
-// is killed exits when its session ends.
+// command prepares the start of the process. There is neither a parent-death signal nor isolation: a plugin whose host is
+// killed exits when its session ends.
+func (c *child) command() (*exec.Cmd, error) {
+	if err := os.Mkdir(c.dir, 0o700); err != nil {
+		return nil, err
+	}
+	cmd := exec.Command(c.program.Name())
+	cmd.Dir = "/"
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	return cmd, nil
+}
 
-func processAttributes() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }
-
-func prepareThread() {}
-
-func prepareProcess(int) {}
-
-func programPath(f *os.File) string { return f.Name() }
+func settle(int) {}
 
 // awaitEnd does nothing: reap waits.
 func awaitEnd(int) {}

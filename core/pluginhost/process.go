@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"sync"
 	"time"
 
@@ -33,8 +34,9 @@ type Process struct {
 	log    hclog.Logger
 	child  *child
 	engine *engine.Client
-	dir    string // of its socket
-	err    error  // read it after done
+	err    error // read it after done
+
+	isolation []Layer
 
 	killed sync.Once
 	kill   chan struct{} // closed to end it
@@ -45,9 +47,9 @@ type Process struct {
 func newProcess(h *Host, name, dir string) *Process {
 	log := h.log.With("plugin", name)
 	return &Process{
-		host: h, log: log, dir: dir,
+		host: h, log: log,
 		child: &child{
-			program: h.program, args: append(h.cfg.Command[:len(h.cfg.Command):len(h.cfg.Command)], name),
+			program: h.program, dir: dir, has: h.holds, args: append(h.cfg.Command[:len(h.cfg.Command):len(h.cfg.Command)], name),
 			stderr: &capture{log: log}, reaped: make(chan struct{}),
 		},
 		kill: make(chan struct{}), done: make(chan struct{}), ended: make(chan struct{}),
@@ -71,6 +73,9 @@ func (p *Process) Err() error {
 	}
 }
 
+// Isolation says which layers of isolation hold for the process.
+func (p *Process) Isolation() []Layer { return slices.Clone(p.isolation) }
+
 // Pid is the id of the process. Another process may have it when this one has ended.
 func (p *Process) Pid() int { return p.child.pid() }
 
@@ -81,11 +86,6 @@ func (p *Process) Kill() { p.killed.Do(func() { close(p.kill) }) }
 func (p *Process) live(started chan<- error) {
 	defer close(p.ended)
 	defer p.host.forget(p)
-	if err := os.Mkdir(p.dir, 0o700); err != nil {
-		close(p.done)
-		started <- err
-		return
-	}
 	client := goplugin.NewClient(&goplugin.ClientConfig{
 		HandshakeConfig:  plugin.Handshake,
 		VersionedPlugins: engine.Versions(),
@@ -94,7 +94,7 @@ func (p *Process) live(started chan<- error) {
 		StartTimeout:     startLimit,
 		SkipHostEnv:      true,
 		RunnerFunc:       p.command,
-		UnixSocketConfig: &goplugin.UnixSocketConfig{TempDir: p.dir}, // for a folder that we do not use
+		UnixSocketConfig: &goplugin.UnixSocketConfig{TempDir: p.host.dir}, // for a folder that we do not use
 		SyncStderr:       &lines{to: p.child.stderr},
 		Logger:           hclog.NewNullLogger(), // what matters comes as errors
 	})
@@ -119,7 +119,7 @@ func (p *Process) live(started chan<- error) {
 	}
 	close(p.done)
 	client.Kill() // waits for the process and the goroutines around it
-	if err := os.RemoveAll(p.dir); err != nil {
+	if err := os.RemoveAll(p.child.dir); err != nil {
 		p.log.Warn("a socket folder stays behind", "error", err)
 	}
 	if p.err != nil {
@@ -131,7 +131,7 @@ func (p *Process) live(started chan<- error) {
 func (p *Process) command(_ hclog.Logger, spec *exec.Cmd, _ string) (runner.Runner, error) {
 	// The folder that go-plugin makes has a name that leaves little of a socket's path to us: the last value counts. One
 	// processor, since threads that hand work to one another cost more than they gain.
-	p.child.env = append(spec.Env, "PLUGIN_UNIX_SOCKET_DIR="+p.dir, "GOMAXPROCS=1")
+	p.child.env = append(spec.Env, goplugin.EnvUnixSocketDir+"="+p.child.socketDir(), engine.LayersEnv+"="+p.host.own(), "GOMAXPROCS=1")
 	return p.child, nil
 }
 
@@ -150,6 +150,15 @@ func (p *Process) open(client *goplugin.Client) error {
 		return fmt.Errorf("it is no engine but a %T", raw)
 	}
 	p.engine = e
+	p.isolation = p.host.isolationOf(e.Layers())
+	if p.host.cfg.RequireIsolation {
+		return Lacking(p.isolation)
+	}
+	for i, before := range p.host.Isolation() {
+		if l := p.isolation[i]; before.Holds && !l.Holds {
+			p.log.Warn("a process lacks a layer of isolation that others have", "layer", l.Name, "why", l.Why)
+		}
+	}
 	return nil
 }
 

@@ -4,20 +4,44 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
+	"syscall"
 
 	seccomp "github.com/elastic/go-seccomp-bpf"
 	"github.com/elastic/go-seccomp-bpf/arch"
+	goplugin "github.com/hashicorp/go-plugin"
+	"github.com/landlock-lsm/go-landlock/landlock"
+	ll "github.com/landlock-lsm/go-landlock/landlock/syscall"
 	"golang.org/x/sys/unix"
 )
+
+// putOn puts one layer on the process.
+func putOn(layer string) error {
+	switch layer {
+	case LayerThreads:
+		return unix.Setrlimit(unix.RLIMIT_NPROC, &unix.Rlimit{Cur: maxThreads, Max: maxThreads})
+	case LayerLimits:
+		return limit()
+	case LayerLandlock:
+		return restrict()
+	case LayerFilter:
+		return filterStart()
+	}
+	if !seccomp.Supported() {
+		return errors.New("the kernel has no seccomp filters")
+	}
+	return nil
+}
 
 // Limits of an engine process that hold where the engine's own do not. Memory is that of data and stacks: an engine ends a
 // run long before.
 const (
-	maxMemory = 1 << 30
-	maxFiles  = 128
+	maxMemory  = 1 << 30
+	maxFiles   = 128
+	maxThreads = 64 // an engine has about ten
 )
 
-// limit sets what the process may take. A process that may not even lower its limits does not start.
+// limit sets what the process may take, and keeps others of its user from looking into it.
 func limit() error {
 	for resource, most := range map[int]uint64{
 		unix.RLIMIT_DATA: maxMemory, unix.RLIMIT_NOFILE: maxFiles, unix.RLIMIT_CORE: 0, unix.RLIMIT_FSIZE: 0,
@@ -26,24 +50,41 @@ func limit() error {
 			return fmt.Errorf("limit resource %d: %w", resource, err)
 		}
 	}
-	return nil
+	return unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
 }
 
-// forbidden is what no script needs of the kernel once the session is open: files and sockets by name, other processes, and what
-// widens what a process may do. Everything that the process has open stays.
-var forbidden = []string{
-	// Files.
-	"open", "openat", "openat2", "creat", "open_by_handle_at", "name_to_handle_at", "memfd_create", "memfd_secret",
-	"rename", "renameat", "renameat2", "link", "linkat", "symlink", "symlinkat", "unlink", "unlinkat", "mkdir", "mkdirat", "rmdir",
-	"mknod", "mknodat", "chmod", "fchmodat", "fchmodat2", "chown", "lchown", "fchownat", "truncate", "readlink", "readlinkat",
-	"stat", "lstat", "newfstatat", "statx", "access", "faccessat", "faccessat2", "utime", "utimes", "utimensat", "futimesat",
-	"inotify_init", "inotify_init1", "fanotify_init", "quotactl", "quotactl_fd", "chdir", "fchdir",
-	// Sockets.
-	"socket", "socketpair", "connect", "bind", "listen",
-	// Other processes.
+// restrict leaves the process the folder of its socket, and those that it signals or talks to by abstract sockets: itself. TCP
+// is left to the filter and the network namespace, since Landlock knows neither MPTCP nor UDP.
+func restrict() error {
+	// With cgo, all threads are reached by their ids in /proc, which are not those in a namespace of its own.
+	if _, _, errno := syscall.AllThreadsSyscall(unix.SYS_GETPID, 0, 0, 0); errno == unix.ENOTSUP {
+		if self, err := os.Readlink("/proc/self"); err != nil || self != strconv.Itoa(os.Getpid()) {
+			return errors.New("the program is built with cgo and has a pid namespace: build it with CGO_ENABLED=0")
+		}
+	}
+	folder := os.Getenv(goplugin.EnvUnixSocketDir)
+	if folder == "" {
+		folder = os.TempDir() // as go-plugin does
+	}
+	all := landlock.V6
+	all.HandledAccessNet = 0
+	if has, err := ll.LandlockGetABIVersion(); err != nil || has < scopedABI {
+		_ = all.BestEffort().Restrict(landlock.RWDirs(folder)) // what there is is better than nothing, but not the layer
+		return fmt.Errorf("the kernel has version %d of Landlock, and %d is needed", max(has, 0), scopedABI)
+	}
+	return all.Restrict(landlock.RWDirs(folder))
+}
+
+// scopedABI is the first version of Landlock that knows signals and abstract sockets.
+const scopedABI = 6
+
+// startForbidden is what no engine needs of the kernel: other processes, and what widens what a process may do.
+var startForbidden = []string{
+	// Other processes, and what is shared with them.
 	"execve", "execveat", "fork", "vfork", "ptrace", "process_vm_readv", "process_vm_writev", "process_madvise", "kcmp",
 	"kill", "tkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo", "pidfd_open", "pidfd_getfd", "pidfd_send_signal", "setpgid", "setsid",
 	"shmget", "shmat", "shmctl", "msgget", "msgsnd", "msgrcv", "msgctl", "semget", "semop", "semctl", "semtimedop", "mq_open",
+	"connect", "socketpair",
 	// What a process may do.
 	"mount", "umount2", "pivot_root", "chroot", "fsopen", "fsconfig", "fsmount", "fspick", "move_mount", "open_tree", "mount_setattr",
 	"unshare", "setns", "bpf", "perf_event_open", "userfaultfd", "io_uring_setup", "io_uring_enter", "io_uring_register",
@@ -51,11 +92,43 @@ var forbidden = []string{
 	"swapon", "swapoff", "sethostname", "setdomainname", "acct", "syslog", "settimeofday", "clock_settime", "adjtimex", "clock_adjtime",
 	"iopl", "ioperm", "modify_ldt", "personality", "vhangup", "lookup_dcookie", "setuid", "setgid", "setreuid", "setregid",
 	"setresuid", "setresgid", "setgroups", "setfsuid", "setfsgid", "capset", "nfsservctl", "uselib", "ustat",
+	"open_by_handle_at", "name_to_handle_at", "memfd_create", "memfd_secret", "mknod", "mknodat", "quotactl", "quotactl_fd",
+	"fanotify_init",
 }
 
-// confine takes away from the process, for good, what only its start needed. It is called when the session is open and before
-// the first Load: a script's initialisers run there.
-func confine() error {
+// sessionForbidden is what no script needs: files and sockets by name. Everything that the process has open stays.
+var sessionForbidden = []string{
+	"open", "openat", "openat2", "creat", "rename", "renameat", "renameat2", "link", "linkat", "symlink", "symlinkat",
+	"unlink", "unlinkat", "mkdir", "mkdirat", "rmdir", "chmod", "fchmodat", "fchmodat2", "chown", "lchown", "fchownat", "truncate",
+	"readlink", "readlinkat", "stat", "lstat", "newfstatat", "statx", "access", "faccessat", "faccessat2", "utime", "utimes",
+	"utimensat", "futimesat", "inotify_init", "inotify_init1", "chdir", "fchdir",
+	"socket", "bind", "listen",
+}
+
+func filterStart() error {
+	return filter(startForbidden,
+		// Its flags are in memory, where no filter sees them. Whoever is told that there is none takes clone.
+		seccomp.SyscallGroup{Action: seccomp.ActionErrno | seccomp.Action(unix.ENOSYS), Names: []string{"clone3"}},
+		// Threads are made and signalled by the runtime; processes are not. The one socket is that of the plugin.
+		seccomp.SyscallGroup{Action: seccomp.ActionErrno, NamesWithCondtions: []seccomp.NameWithConditions{
+			{Name: "clone", Conditions: []seccomp.Condition{{Argument: 0, Operation: seccomp.BitsNotSet, Value: unix.CLONE_THREAD}}},
+			{Name: "tgkill", Conditions: []seccomp.Condition{{Argument: 0, Operation: seccomp.NotEqual, Value: uint64(os.Getpid())}}},
+			{Name: "socket", Conditions: []seccomp.Condition{{Argument: 0, Operation: seccomp.NotEqual, Value: unix.AF_UNIX}}},
+		}},
+		// The limit of memory is not looked at where a reserved range is made usable, as Go does: a single allocation may have any
+		// size. The next one is refused then, but that is too late for the machine.
+		seccomp.SyscallGroup{Action: seccomp.ActionErrno | seccomp.Action(unix.ENOMEM), NamesWithCondtions: []seccomp.NameWithConditions{
+			{Name: "mmap", Conditions: []seccomp.Condition{{Argument: 1, Operation: seccomp.GreaterThan, Value: maxMemory / 2}}},
+			{Name: "mremap", Conditions: []seccomp.Condition{{Argument: 2, Operation: seccomp.GreaterThan, Value: maxMemory / 2}}},
+		}})
+}
+
+// filterSession takes away from the process, for good, what only its start needed. It is called when the session is open and
+// before the first Load: a script's initialisers run there.
+func filterSession() error { return filter(sessionForbidden) }
+
+// filter refuses system calls to all threads of the process: those that have one of the names, and those of the groups.
+func filter(forbidden []string, groups ...seccomp.SyscallGroup) error {
 	info, err := arch.GetInfo("")
 	if err != nil {
 		return fmt.Errorf("confine the process: %w", err)
@@ -71,16 +144,7 @@ func confine() error {
 	}
 	err = seccomp.LoadFilter(seccomp.Filter{NoNewPrivs: true, Flag: seccomp.FilterFlagTSync, Policy: seccomp.Policy{
 		DefaultAction: seccomp.ActionAllow,
-		Syscalls: []seccomp.SyscallGroup{
-			{Action: seccomp.ActionErrno, Names: names},
-			// Its flags are in memory, where no filter sees them. Whoever is told that there is none takes clone.
-			{Action: seccomp.ActionErrno | seccomp.Action(unix.ENOSYS), Names: []string{"clone3"}},
-			// Threads are made and signalled by the runtime; processes are not.
-			{Action: seccomp.ActionErrno, NamesWithCondtions: []seccomp.NameWithConditions{
-				{Name: "clone", Conditions: []seccomp.Condition{{Argument: 0, Operation: seccomp.BitsNotSet, Value: unix.CLONE_THREAD}}},
-				{Name: "tgkill", Conditions: []seccomp.Condition{{Argument: 0, Operation: seccomp.NotEqual, Value: uint64(os.Getpid())}}},
-			}},
-		},
+		Syscalls:      append([]seccomp.SyscallGroup{{Action: seccomp.ActionErrno, Names: names}}, groups...),
 	}})
 	if err != nil {
 		return fmt.Errorf("confine the process: %w", err)

@@ -17,10 +17,22 @@ import (
 // end the session. Text of scripts and callers travels as bytes instead, and keeps every byte.
 func wireText(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
 
-func infoToWire(i Info, window int) *enginev1.DescribeResponse {
-	return &enginev1.DescribeResponse{
+func infoToWire(i Info, window int, layers []Layer) *enginev1.DescribeResponse {
+	m := &enginev1.DescribeResponse{
 		Name: i.Name, Version: i.Version, SdkVersion: i.SDKVersion, Extensions: i.Extensions, Window: int64(window),
 	}
+	for _, l := range layers {
+		m.Layers = append(m.Layers, &enginev1.Layer{Name: l.Name, Missing: l.Missing})
+	}
+	return m
+}
+
+func layersFromWire(m *enginev1.DescribeResponse) []Layer {
+	var layers []Layer
+	for _, l := range m.GetLayers() {
+		layers = append(layers, Layer{Name: l.GetName(), Missing: l.GetMissing()})
+	}
+	return layers
 }
 
 func infoFromWire(m *enginev1.DescribeResponse) Info {

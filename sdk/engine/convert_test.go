@@ -82,11 +82,14 @@ func same[T any](t *testing.T, there func(T) T) {
 func TestEveryFieldIsConverted(t *testing.T) {
 	t.Parallel()
 	same(t, func(v Info) Info {
-		m := overWire(t, infoToWire(v, 9), &enginev1.DescribeResponse{})
+		m := overWire(t, infoToWire(v, 9, nil), &enginev1.DescribeResponse{})
 		if m.GetWindow() != 9 {
 			t.Errorf("%v", m)
 		}
 		return infoFromWire(m)
+	})
+	same(t, func(v Layer) Layer {
+		return layersFromWire(overWire(t, infoToWire(Info{}, 1, []Layer{v}), &enginev1.DescribeResponse{}))[0]
 	})
 	same(t, func(v Bundle) Bundle { return bundleFromWire(overWire(t, bundleToWire(v), &enginev1.LoadRequest{})) })
 	same(t, func(v Loaded) Loaded {

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/picloud/picloud/sdk/plugin"
@@ -90,8 +91,9 @@ type deaf struct {
 	said []*enginev1.Frame
 }
 
-func (d *deaf) Context() context.Context   { return d.ctx }
-func (d *deaf) Send(*enginev1.Frame) error { return errors.New("too large") }
+func (d *deaf) Context() context.Context     { return d.ctx }
+func (d *deaf) SendHeader(metadata.MD) error { return nil }
+func (d *deaf) Send(*enginev1.Frame) error   { return errors.New("too large") }
 func (d *deaf) Recv() (*enginev1.Frame, error) {
 	if len(d.said) > 0 {
 		f := d.said[0]

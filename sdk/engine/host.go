@@ -45,6 +45,7 @@ const callsAtOnce = 16
 type Client struct {
 	rpc    enginev1.EngineClient
 	info   Info
+	layers []Layer
 	sender *plugin.Sender[*enginev1.Message]
 	window chan struct{} // one token for each invocation that the engine takes at one time
 	cancel context.CancelFunc
@@ -69,13 +70,18 @@ func Dial(ctx context.Context, conn grpc.ClientConnInterface) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("describe: %w", err)
 	}
-	c.info = infoFromWire(described)
+	c.info, c.layers = infoFromWire(described), layersFromWire(described)
 	c.window = make(chan struct{}, max(1, described.GetWindow()))
 	life, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	stream, err := c.rpc.Session(life)
 	if err != nil {
 		cancel()
 		return nil, fmt.Errorf("open session: %w", err)
+	}
+	waits := context.AfterFunc(soon, cancel)
+	if header, err := stream.Header(); err != nil || header == nil || !waits() { // without headers it has ended already
+		cancel()
+		return nil, fmt.Errorf("open session: %w", errors.Join(err, context.Cause(soon)))
 	}
 	c.cancel = cancel
 	c.sender = plugin.NewSender(func(batch []*enginev1.Message) error {
@@ -117,6 +123,9 @@ func messageSize(m *enginev1.Message) int {
 
 // Info is what the engine said of itself.
 func (c *Client) Info() Info { return c.info }
+
+// Layers are the layers of isolation that the process says to have put on itself.
+func (c *Client) Layers() []Layer { return c.layers }
 
 // Lost is closed when the session has ended: the process is gone, or of no use any more.
 func (c *Client) Lost() <-chan struct{} { return c.lost }

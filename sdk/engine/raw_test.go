@@ -83,6 +83,9 @@ func (rawEngine) Describe(context.Context, *enginev1.DescribeRequest) (*enginev1
 }
 
 func (e rawEngine) Session(s grpc.BidiStreamingServer[enginev1.Frame, enginev1.Frame]) error {
+	if err := s.SendHeader(nil); err != nil {
+		return err
+	}
 	w := &wire{t: e.t, stream: s}
 	e.session(w)
 	for w.next() != nil { // the host ends it

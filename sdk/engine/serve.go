@@ -44,34 +44,22 @@ const headroom = 16 << 20
 // Serve runs an engine as a plugin process. The process exits with its session: a host that was killed leaves none
 // behind, even where the kernel does not see to it and a run ignores its end.
 //
-// On Linux it is confined: it has 1 GB of memory, and from the opening of the session on, before the first Load, it can neither
-// open files or sockets nor start or touch other processes. What the engine needs of those it has to have by then. A process
-// that cannot be confined ends.
+// On Linux the process confines itself as far as the machine permits, unless LayersEnv says otherwise: it has 1 GB of memory, and
+// from the opening of the session on, before the first Load, it can neither open files or sockets nor start or touch other
+// processes. What the engine needs of those it has to have by then. The host is told what holds.
 func Serve(e Engine) {
-	if err := limit(); err != nil {
+	// The folder in which the host started it may be outside of the root that it was given.
+	if err := os.Chdir("/"); err != nil {
 		giveUp(err)
 	}
-	serve(e, confine)
-}
-
-// ServeUnconfined is Serve for an engine that needs files or processes while it runs scripts. Nothing but itself keeps its
-// scripts from them.
-func ServeUnconfined(e Engine) { serve(e, func() error { return nil }) }
-
-// giveUp ends the process; the host reads why.
-func giveUp(err error) {
-	fmt.Fprintln(os.Stderr, err)
-	os.Exit(1)
-}
-
-func serve(e Engine, begun func() error) {
 	ballast := make([]byte, headroom) // is never touched, so takes no memory: it counts as living
 	defer runtime.KeepAlive(ballast)
 	orphaned := time.AfterFunc(sessionLimit, func() { os.Exit(1) })
 	s := newServer(e)
+	s.layers = confine()
 	s.begun = func() {
 		orphaned.Stop()
-		if err := begun(); err != nil {
+		if err := confineSession(s.layers); err != nil {
 			giveUp(err)
 		}
 	}
@@ -83,6 +71,12 @@ func serve(e Engine, begun func() error) {
 			return grpc.NewServer(append(options, plugin.ServerOptions()...)...)
 		},
 	})
+}
+
+// giveUp ends the process; the host reads why.
+func giveUp(err error) {
+	fmt.Fprintln(os.Stderr, err)
+	os.Exit(1)
 }
 
 // adapter fits an engine into go-plugin. On the host's side it has no server and dials.
@@ -109,6 +103,7 @@ const window = 256
 type server struct {
 	enginev1.UnimplementedEngineServer
 	engine Engine
+	layers []Layer // of isolation, that the process has put on itself
 
 	begun, ended func() // called at the beginning and the end of a session
 
@@ -124,7 +119,7 @@ func newServer(e Engine) *server {
 }
 
 func (s *server) Describe(context.Context, *enginev1.DescribeRequest) (*enginev1.DescribeResponse, error) {
-	return infoToWire(s.engine.Info(), window), nil
+	return infoToWire(s.engine.Info(), window, s.layers), nil
 }
 
 func (s *server) Load(ctx context.Context, m *enginev1.LoadRequest) (*enginev1.LoadResponse, error) {
@@ -184,6 +179,9 @@ func (s *server) leave() { s.running.Done() }
 func (s *server) Session(stream grpc.BidiStreamingServer[enginev1.Frame, enginev1.Frame]) error {
 	s.begun()
 	defer s.ended()
+	if err := stream.SendHeader(nil); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithCancel(stream.Context())
 	h := &session{server: s, ctx: ctx, runs: map[uint64]*served{}, spare: make(chan *served)}
 	h.sender = plugin.NewSender(func(batch []*enginev1.Message) error {

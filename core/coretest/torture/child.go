@@ -73,6 +73,7 @@ func RunNode() error {
 	cfg.EngineLosses = 1000 // every script ends processes: nothing is to be in quarantine for that
 	cfg.Listen, cfg.AdminListen, cfg.CatchAll = "127.0.0.1:0", "127.0.0.1:0", true
 	cfg.PluginCommand = []string{self, EngineArg, s.Recorder}
+	cfg.PluginLayers = []string{} // it reports over the network
 	log := hclog.New(&hclog.LoggerOptions{Level: hclog.Info, Output: os.Stderr})
 
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)

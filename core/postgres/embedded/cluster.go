@@ -75,11 +75,19 @@ func openCluster(config Config) (*cluster, error) {
 	if err := makeDir(base, mode); err != nil {
 		return nil, fmt.Errorf("make data folder: %w", err)
 	}
-	if folder := c.account.blocked(base); folder != "" {
-		return nil, &AccountError{fmt.Sprintf("the database runs as the user %s, who cannot enter %s: choose another folder with --data", c.account.name, folder)}
+	if err := c.checkReach(base); err != nil {
+		return nil, err
 	}
 	c.socket = socketDir(base, c.account)
 	return c, nil
+}
+
+// checkReach checks that the server's account can enter a folder, as far as it exists.
+func (c *cluster) checkReach(folder string) error {
+	if blocked := c.account.blocked(folder); blocked != "" {
+		return &AccountError{fmt.Sprintf("the database runs as the user %s, who cannot enter %s: choose another folder with --data", c.account.name, blocked)}
+	}
+	return nil
 }
 
 func (c *cluster) url() string {

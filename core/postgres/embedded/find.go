@@ -69,6 +69,24 @@ Or use a server that you have:
 	return text.String()
 }
 
+// Find returns the folder of the programs that Start would run, and their version, without changing anything. Its errors are
+// those of Start.
+func Find(ctx context.Context, config Config) (dir string, major int, err error) {
+	base := filepath.Join(config.Dir, "postgres")
+	c := &cluster{data: filepath.Join(base, "data"), binDir: config.BinDir}
+	if c.account, err = accountFor(c.data); err != nil {
+		return "", 0, err
+	}
+	if err := c.checkReach(base); err != nil {
+		return "", 0, err
+	}
+	want, err := c.major()
+	if err != nil {
+		return "", 0, err
+	}
+	return c.search(ctx, want)
+}
+
 // binaries returns the folder of the programs that fit the data. What was found is remembered beside the data: looking
 // again would cost half of a start.
 func (c *cluster) binaries(ctx context.Context) (string, error) {
@@ -76,27 +94,34 @@ func (c *cluster) binaries(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	candidates := []string{c.binDir}
 	if c.binDir == "" {
 		if dir, ok := c.recall(want); ok {
 			return dir, nil
 		}
+	}
+	dir, major, err := c.search(ctx, want)
+	if err != nil {
+		return "", err
+	}
+	return dir, c.remember(dir, major)
+}
+
+// search looks for programs of a version; 0 is any that will do.
+func (c *cluster) search(ctx context.Context, want int) (dir string, major int, err error) {
+	candidates := []string{c.binDir}
+	if c.binDir == "" {
 		candidates = usualDirs(ctx)
 	}
 	for _, dir := range candidates {
 		major, err := majorOf(ctx, dir)
-		if err != nil || major < oldest || (want != 0 && major != want) {
-			continue
+		if err == nil && major >= oldest && (want == 0 || major == want) {
+			return dir, major, nil
 		}
-		if err := c.remember(dir, major); err != nil {
-			return "", err
-		}
-		return dir, nil
 	}
 	if err := ctx.Err(); err != nil {
-		return "", err
+		return "", 0, err
 	}
-	return "", &NotFoundError{Major: want, Dir: c.binDir}
+	return "", 0, &NotFoundError{Major: want, Dir: c.binDir}
 }
 
 // major is the version that wrote the data, 0 if there is none.

@@ -49,7 +49,9 @@ type EngineClient interface {
 	Health(ctx context.Context, in *HealthRequest, opts ...grpc.CallOption) (*HealthResponse, error)
 	// Drain refuses new invocations from now on, with a fault of kind "unavailable", and answers when no run is left.
 	Drain(ctx context.Context, in *DrainRequest, opts ...grpc.CallOption) (*DrainResponse, error)
-	// Session carries everything about runs, in both directions. Its end ends every run, and the process.
+	// Session carries everything about runs, in both directions. The engine sends its headers at once, but not before the
+	// process has given up what only its start needed: the host waits for them, then for Load. Its end ends every run, and
+	// the process.
 	Session(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[Frame, Frame], error)
 }
 
@@ -140,7 +142,9 @@ type EngineServer interface {
 	Health(context.Context, *HealthRequest) (*HealthResponse, error)
 	// Drain refuses new invocations from now on, with a fault of kind "unavailable", and answers when no run is left.
 	Drain(context.Context, *DrainRequest) (*DrainResponse, error)
-	// Session carries everything about runs, in both directions. Its end ends every run, and the process.
+	// Session carries everything about runs, in both directions. The engine sends its headers at once, but not before the
+	// process has given up what only its start needed: the host waits for them, then for Load. Its end ends every run, and
+	// the process.
 	Session(grpc.BidiStreamingServer[Frame, Frame]) error
 	mustEmbedUnimplementedEngineServer()
 }
