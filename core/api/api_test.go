@@ -74,6 +74,7 @@ func newServer(t *testing.T) *server {
 		DeadLetters: postgres.NewDeadLetterStore(s.pool),
 		Auth:        auth.New(users),
 		Checker:     s,
+		Trials:      s,
 		Invoker:     s,
 		Replayer:    s,
 		Changed:     func() { s.changes.Add(1) },

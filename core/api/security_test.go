@@ -26,6 +26,7 @@ var bodies = map[string]any{
 	"create-version":       object{"files": []object{{"name": "main.go", "content": "x"}}},
 	"deploy":               object{"script": "new", "files": []object{{"name": "main.go", "content": "x"}}},
 	"invoke-script":        object{"path": "/"},
+	"try-script":           object{"files": []object{{"name": "main.go", "content": "package main"}}},
 	"create-route":         object{"pattern": "/new", "script": "hello"},
 	"check-route":          object{"pattern": "/new"},
 	"match-route":          object{"method": "GET", "path": "/"},
