@@ -19,6 +19,7 @@ const (
 	heapLimit  = 160 << 20 // bytes of living objects, and of dead ones that are not collected yet
 	liveLimit  = 112 << 20 // bytes of what was found to live; close to the collector's limit it would do little but collect
 	stackLimit = 64 << 20  // bytes of stacks
+	holdLimit  = 320 << 20 // bytes of what runs hold beside the heap
 )
 
 // Bound sets the limits of the process that hold where the watch comes too late: a stack may have four times what the runs
@@ -41,8 +42,15 @@ type Run interface {
 	Waits() bool
 }
 
+// Holder is a Run that holds memory which is not in the heap.
+type Holder interface {
+	Run
+	// Holds is how much that is, in bytes. It must not block.
+	Holds() int
+}
+
 // Watch looks at the memory of the process while there are runs. What one of them takes cannot be told from what others do,
-// so it ends the one that has been at it for the longest, but for those that wait. The zero Watch is ready. Safe for concurrent
+// so it ends the one that has been at it for the longest, but for those that wait. Of Holders it ends the one that holds the most. The zero Watch is ready. Safe for concurrent
 // use.
 type Watch struct {
 	mu    sync.Mutex
@@ -88,6 +96,7 @@ func (w *Watch) look() {
 		if idle > 0 {
 			continue
 		}
+		w.weigh()
 		metrics.Read(used)
 		f := excess(used[0].Value.Uint64(), used[1].Value.Uint64(), used[2].Value.Uint64())
 		if f != nil && w.forgive() {
@@ -121,6 +130,27 @@ func (w *Watch) sleep() bool {
 	defer w.mu.Unlock()
 	w.awake = len(w.runs) > 0
 	return !w.awake
+}
+
+// weigh ends the run that holds the most beside the heap, where they hold too much together.
+func (w *Watch) weigh() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var guilty Run
+	held, most := 0, 0
+	for _, r := range w.runs {
+		h, ok := r.(Holder)
+		if !ok {
+			continue
+		}
+		n := h.Holds()
+		if held += n; n > most {
+			guilty, most = r, n
+		}
+	}
+	if held > holdLimit {
+		guilty.Fail(fault.New(fault.Limit, fault.Script, "the runs in this process hold more than %d MB together, this one %d MB", holdLimit>>20, most>>20))
+	}
 }
 
 // patience is how many looks what was ended has to unwind and be collected. Until then nobody else is blamed for it.
