@@ -107,15 +107,19 @@ func (p *pool) put(m *machine) {
 	<-p.room
 }
 
-// discard drops an interpreter that was stopped, and has another ready for the next call.
+// discard drops an interpreter that was stopped, and has another ready for the next call. Both take a while, for which nobody
+// waits; until the old one has given back what it held its place is taken.
 func (p *pool) discard(m *machine) {
-	m.close()
-	p.mu.Lock()
-	if len(p.idle) == 0 && !p.closed {
-		go p.fill()
-	}
-	p.mu.Unlock()
-	<-p.room
+	go func() {
+		m.close()
+		<-p.room
+		p.mu.Lock()
+		replace := len(p.idle) == 0 && !p.closed
+		p.mu.Unlock()
+		if replace {
+			p.fill()
+		}
+	}()
 }
 
 // refillLimit bounds what stands outside of functions in an interpreter that nobody waits for.
