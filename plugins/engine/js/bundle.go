@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -35,6 +36,15 @@ const (
 	entryModule = "import * as script from \"script\";\n$loaded(script);"
 )
 
+// manyFiles is what is told of an import whose name is made of parts.
+const manyFiles = "import(…) and require(…) take the name of a file as one text"
+
+// mapComment is where a source says that a file of the machine tells where it comes from. Nobody looks there.
+var (
+	mapComment = regexp.MustCompile(`([#@][ \t]*)sourceMappingURL=`)
+	unmapped   = []byte("${1}sourceMappingOff=")
+)
+
 // bundler makes one text of a script's files.
 type bundler struct {
 	bundle  *engine.Bundle
@@ -58,7 +68,7 @@ func (x *bundler) add(space string, files []engine.File) {
 	x.files[space] = map[string]string{}
 	for i, f := range files {
 		name := path.Clean("/" + f.Name)[1:]
-		x.files[space][name] = string(f.Data)
+		x.files[space][name] = string(mapComment.ReplaceAll(f.Data, unmapped))
 		if i == 0 {
 			x.entries[space] = name
 		}
@@ -75,10 +85,17 @@ func (x *bundler) run() (text []byte, places *sourceMap, found []engine.Diagnost
 		Bundle:      true, Write: false, Outfile: "out.js", Format: api.FormatESModule, Platform: api.PlatformNeutral, Target: api.ES2023,
 		Sourcemap: api.SourceMapExternal, SourcesContent: api.SourcesContentExclude, Charset: api.CharsetASCII,
 		LegalComments: api.LegalCommentsNone, LogLevel: api.LogLevelSilent, LogLimit: findings, TsconfigRaw: "{}",
+		// An import of many files looks for them in the file system: not even whether there are any is told.
+		LogOverride:   map[string]api.LogLevel{"empty-glob": api.LogLevelError},
 		AbsWorkingDir: "/", Supported: map[string]bool{"import-meta": false}, Plugins: []api.Plugin{{Name: "files", Setup: x.setup}},
 	})
 	for _, m := range result.Errors {
-		found = append(found, diagnostic(m, false))
+		if m.ID == "empty-glob" {
+			m.Text = manyFiles
+		}
+		if d := diagnostic(m, false); !slices.Contains(found, d) {
+			found = append(found, d)
+		}
 	}
 	for _, m := range result.Warnings {
 		found = append(found, diagnostic(m, true))
@@ -137,12 +154,15 @@ func (x *bundler) setup(build api.PluginBuild) {
 		return api.OnResolveResult{Namespace: space, Path: name}, nil
 	})
 	build.OnLoad(api.OnLoadOptions{Filter: ".*"}, func(a api.OnLoadArgs) (api.OnLoadResult, error) {
-		text := x.files[a.Namespace][a.Path]
+		text, known := x.files[a.Namespace][a.Path]
 		if a.Namespace == ownSpace {
 			if text = ownModule; a.Path == "entry" {
 				text = entryModule
 			}
 			return api.OnLoadResult{Contents: &text, Loader: api.LoaderJS}, nil
+		}
+		if !known {
+			return api.OnLoadResult{Errors: []api.Message{{Text: manyFiles}}}, nil
 		}
 		loader, ok := loaders[path.Ext(a.Path)]
 		if !ok {

@@ -3,8 +3,6 @@ package js_test
 import (
 	"bytes"
 	"context"
-	"fmt"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -15,7 +13,6 @@ import (
 	"github.com/picloud/picloud/sdk/engine"
 	"github.com/picloud/picloud/sdk/engine/enginetest"
 	"github.com/picloud/picloud/sdk/event"
-	"github.com/picloud/picloud/sdk/fault"
 	"github.com/picloud/picloud/sdk/watch"
 )
 
@@ -112,13 +109,4 @@ export default async function handle(ctx: Context): Promise<unknown> {
 		Broken: files("broken", "main.ts", "export default function handle(ctx) {\n\treturn (1 +;\n}\n"),
 		Line:   2, Column: 13,
 	})
-}
-
-func TestTry(t *testing.T) {
-	e := js.New()
-	load(t, e, handler("h", `return {a: 1}`))
-	a, err := invoke(t.Context(), e, "h", `{}`)
-	fmt.Println(a.Head, a.body.String(), err)
-	_ = strings.Contains
-	_ = fault.From
 }

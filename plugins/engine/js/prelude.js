@@ -146,7 +146,8 @@ const answer = (value) => {
   try {
     if (value === undefined || value === null) return settle("none");
     if (value instanceof BatchResult) {
-      return settle("batch", json(Array.from(value.failures, (f) => ({
+      if (!Array.isArray(value.failures)) throw new TypeError("a BatchResult takes a list");
+      return settle("batch", json(value.failures.map((f) => ({
         id: f.id, error: f.error === undefined ? "" : shown(f.error), retryAfterMs: f.retryAfterMs, fatal: f.fatal,
       }))));
     }
