@@ -292,7 +292,7 @@ func (r *run) thrown(description string) *fault.Fault {
 	if err := json.Unmarshal([]byte(description), &d); err != nil {
 		d.Message = "the script threw what cannot be shown"
 	}
-	if d.Name == "InternalError" {
+	if d.Name == "InternalError" || d.Name == "" {
 		if limit := r.exhausted(d.Name, d.Message); limit != nil {
 			r.broken = true
 			return limit

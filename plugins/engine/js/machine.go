@@ -13,8 +13,6 @@ import (
 	"github.com/picloud/picloud/sdk/picloud"
 )
 
-var errNoMemory = errors.New("out of memory")
-
 // machine is an interpreter that has loaded a script, ready to serve one call at a time. Nothing of it may be used by two
 // goroutines at once, but for native.memory and the interrupt.
 type machine struct {
@@ -58,22 +56,16 @@ func (m *machine) start() error {
 	if m.vm, err = quickjs.NewVM(); err != nil {
 		return err
 	}
-	native, err := newNative(m.vm)
-	if err != nil {
+	if m.native, err = newNative(m.vm); err != nil {
 		return err
 	}
+	m.native.watchRejections()
 	m.vm.SetMemoryLimit(uintptr(m.program.memory))
 	if err := m.vm.RegisterHostFunc("$host", m.host); err != nil {
 		return err
 	}
-	if m.turn, err = m.vm.EvalBytecodeValue(code); err != nil {
-		return err
-	}
-	if err := native.watchRejections("$track"); err != nil {
-		return err
-	}
-	m.native = native
-	return nil
+	m.turn, err = m.vm.EvalBytecodeValue(code)
+	return err
 }
 
 // host is what the prelude calls.
@@ -101,8 +93,10 @@ func (m *machine) close() {
 	}
 	vm := m.vm
 	m.vm = nil
-	if m.native != nil {
+	if m.turn.VM() != nil {
 		m.turn.Free()
+	}
+	if m.native != nil {
 		m.native.release()
 	}
 	_ = vm.Close() // it has no error to tell
@@ -113,7 +107,7 @@ func (m *machine) exhausted(name, message string) *fault.Fault {
 	switch {
 	case message == "stack overflow", message == "InternalError: stack overflow":
 		return fault.New(fault.Limit, fault.Script, "the script's calls are nested too deeply")
-	case message == "out of memory", message == "InternalError: out of memory", name == "" && m.memory() > m.program.memory/10*9:
+	case message == "out of memory", message == "InternalError: out of memory", name == "" && (message == "" || message == "null") && m.native.filled(m.program.memory):
 		return fault.New(fault.Limit, fault.Script, "the script takes more than %d MB of memory", m.program.memory>>20)
 	}
 	return nil

@@ -3,6 +3,7 @@ package js
 import (
 	"fmt"
 	"reflect"
+	"sync"
 	"unsafe"
 
 	"modernc.org/libc"
@@ -15,11 +16,8 @@ import (
 type native struct {
 	tls          *libc.TLS
 	runtime, ctx uintptr
-	track        libquickjs.TJSValue // the function that is told of rejections
-	argv         uintptr             // room for its arguments
+	rejected     rejections
 }
-
-const valueSize = unsafe.Sizeof(libquickjs.TJSValue{})
 
 func newNative(vm *quickjs.VM) (*native, error) {
 	v := reflect.ValueOf(vm).Elem()
@@ -31,7 +29,7 @@ func newNative(vm *quickjs.VM) (*native, error) {
 	if !address.IsValid() || address.Kind() != reflect.Uintptr || !tls.IsValid() || tls.Type() != reflect.TypeFor[*libc.TLS]() {
 		return nil, fmt.Errorf("the interpreter has another layout than version %s", version)
 	}
-	return &native{tls: (*libc.TLS)(tls.UnsafePointer()), runtime: uintptr(address.Uint()), ctx: uintptr(ctx.Uint())}, nil
+	return &native{tls: (*libc.TLS)(tls.UnsafePointer()), runtime: uintptr(address.Uint()), ctx: uintptr(ctx.Uint()), rejected: rejections{of: map[libquickjs.TJSValue]rejected{}}}, nil
 }
 
 // memory is what the interpreter holds, in bytes. It may be called from any goroutine until the interpreter is closed.
@@ -40,52 +38,109 @@ func (n *native) memory() int {
 	return int(rt.Fmalloc_ctx.Fmalloc_state.Fmalloc_size)
 }
 
+// filled reports whether the interpreter held all of limit at its last collection, or would have at the next. What is thrown
+// where there is no memory for an error is null, and much of it is free again by then.
+func (n *native) filled(limit int) bool {
+	rt := (*libquickjs.TJSRuntime)(unsafe.Add(nil, n.runtime))
+	return n.memory() > limit/10*9 || int(rt.Fmalloc_gc_threshold) >= limit
+}
+
 // collect frees what is held in circles.
 func (n *native) collect() { libquickjs.XJS_RunGC(n.tls, n.runtime) }
 
-// trackers finds the function of a context: a C function has no room for more.
-var trackers = &trackerTable{of: map[uintptr]*native{}}
-
-// watchRejections has the global function of that name, which it takes away, told of rejections: with the promise, the
-// reason, and 1 if it is handled now.
-func (n *native) watchRejections(name string) error {
-	text, err := libc.CString(name)
-	if err != nil {
-		return err
-	}
-	defer libc.Xfree(n.tls, text)
-	if n.argv = libc.Xcalloc(n.tls, 3, libc.Tsize_t(valueSize)); n.argv == 0 {
-		return errNoMemory
-	}
-	global := libquickjs.XJS_GetGlobalObject(n.tls, n.ctx)
-	n.track = libquickjs.XJS_GetPropertyStr(n.tls, n.ctx, global, text)
-	atom := libquickjs.XJS_NewAtom(n.tls, n.ctx, text)
-	libquickjs.XJS_DeleteProperty(n.tls, n.ctx, global, atom, 0)
-	libquickjs.XJS_FreeAtom(n.tls, n.ctx, atom)
-	libquickjs.XFreeValue(n.tls, n.ctx, global)
-	trackers.add(n)
-	f := any(rejection)
-	libquickjs.XJS_SetHostPromiseRejectionTracker(n.tls, n.runtime, (*[2]uintptr)(unsafe.Pointer(&f))[1], 0)
-	return nil
+// rejections are the promises of an interpreter that are rejected and that nothing handles.
+type rejections struct {
+	seen int
+	of   map[libquickjs.TJSValue]rejected // by promise
 }
 
-// rejection is called by the interpreter for promises that are rejected, and that are handled later.
+type rejected struct {
+	order  int
+	reason libquickjs.TJSValue
+}
+
+// watchRejections has the interpreter tell of promises that are rejected.
+func (n *native) watchRejections() {
+	natives.add(n)
+	f := any(rejection)
+	libquickjs.XJS_SetHostPromiseRejectionTracker(n.tls, n.runtime, (*[2]uintptr)(unsafe.Pointer(&f))[1], 0)
+}
+
+// rejection is called by the interpreter for promises that are rejected, and for those of them that are handled later. It runs
+// nothing of the script: an interrupt would end that and not the script.
 func rejection(tls *libc.TLS, ctx uintptr, promise, reason libquickjs.TJSValue, handled int32, _ uintptr) {
-	n := trackers.find(ctx)
+	n := natives.find(ctx)
 	if n == nil {
 		return
 	}
-	args := unsafe.Slice((*libquickjs.TJSValue)(unsafe.Add(nil, n.argv)), 3)
-	args[0], args[1], args[2] = promise, reason, libquickjs.XNewInt32(tls, ctx, handled)
-	libquickjs.XFreeValue(tls, ctx, libquickjs.XJS_Call(tls, ctx, n.track, n.track, 3, n.argv))
-	if libquickjs.XJS_HasException(tls, ctx) != 0 { // no memory, or no time: the run ends for that
-		libquickjs.XFreeValue(tls, ctx, libquickjs.XJS_GetException(tls, ctx))
+	if handled == 0 {
+		n.rejected.seen++
+		n.rejected.of[libquickjs.XDupValue(tls, ctx, promise)] = rejected{n.rejected.seen, libquickjs.XDupValue(tls, ctx, reason)}
+	} else if r, ok := n.rejected.of[promise]; ok {
+		delete(n.rejected.of, promise)
+		libquickjs.XFreeValue(tls, ctx, promise)
+		libquickjs.XFreeValue(tls, ctx, r.reason)
 	}
+}
+
+// unhandled defines the global of that name as the reason of the first promise that was rejected and that nothing handles. It
+// returns whether there is one.
+func (n *native) unhandled(name string) bool {
+	var first rejected
+	for _, r := range n.rejected.of {
+		if first.order == 0 || r.order < first.order {
+			first = r
+		}
+	}
+	text, err := libc.CString(name)
+	if first.order == 0 || err != nil {
+		return first.order > 0
+	}
+	defer libc.Xfree(n.tls, text)
+	global := libquickjs.XJS_GetGlobalObject(n.tls, n.ctx)
+	libquickjs.XJS_DefinePropertyValueStr(n.tls, n.ctx, global, text, libquickjs.XDupValue(n.tls, n.ctx, first.reason), libquickjs.MJS_PROP_CONFIGURABLE)
+	libquickjs.XFreeValue(n.tls, n.ctx, global)
+	return true
+}
+
+// forget frees what is known of rejections.
+func (n *native) forget() {
+	for promise, r := range n.rejected.of {
+		libquickjs.XFreeValue(n.tls, n.ctx, promise)
+		libquickjs.XFreeValue(n.tls, n.ctx, r.reason)
+	}
+	clear(n.rejected.of)
 }
 
 // release gives up what the interpreter would otherwise not free.
 func (n *native) release() {
-	trackers.remove(n)
-	libquickjs.XFreeValue(n.tls, n.ctx, n.track)
-	libc.Xfree(n.tls, n.argv)
+	natives.remove(n)
+	n.forget()
+}
+
+// natives finds what belongs to a context: a C function has no room for more.
+var natives = &nativeTable{of: map[uintptr]*native{}}
+
+// nativeTable is safe for concurrent use.
+type nativeTable struct {
+	mu sync.RWMutex
+	of map[uintptr]*native
+}
+
+func (t *nativeTable) add(n *native) {
+	t.mu.Lock()
+	t.of[n.ctx] = n
+	t.mu.Unlock()
+}
+
+func (t *nativeTable) find(ctx uintptr) *native {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.of[ctx]
+}
+
+func (t *nativeTable) remove(n *native) {
+	t.mu.Lock()
+	delete(t.of, n.ctx)
+	t.mu.Unlock()
 }

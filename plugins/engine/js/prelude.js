@@ -84,7 +84,6 @@ let run = { live: false };
 let handle;
 let ids = 0;
 let pending = new Map();
-let rejected = new Map();
 
 const setTimeout = (f, ms, ...args) => {
   if (typeof f !== "function") throw new TypeError("setTimeout takes a function");
@@ -367,7 +366,6 @@ const turns = {
     define({ ...module });
     run = { live: false };
     pending = new Map();
-    rejected = new Map();
     script(module, (exports) => { handle = exports.default ?? exports.handle; }).then(() => {
       if (typeof handle === "function") return settle("none");
       fail(new TypeError("the script has no export default function handle(ctx)"));
@@ -376,7 +374,6 @@ const turns = {
   begin: (meta) => {
     const mine = run = { live: true };
     pending = new Map();
-    rejected = new Map();
     try {
       const result = handle(newContext(parse(meta), mine));
       if (typeof result !== "object" || result === null || typeof result.then !== "function") return answer(result);
@@ -401,23 +398,17 @@ const turns = {
     pending.delete(id);
     f(ok === 1, text);
   },
-  // track is told of promises that are rejected and of those that are handled later.
-  track: (promise, reason, handled) => {
-    if (handled) rejected.delete(promise);
-    else rejected.set(promise, reason);
-  },
-  // unhandled is the first rejection that nothing handles.
+  // unhandled describes the reason of a promise that was rejected and that nothing handles.
   unhandled: () => {
-    for (const reason of rejected.values()) return described(reason);
-    return "";
+    const reason = globalThis.$reason;
+    delete globalThis.$reason;
+    return described(reason);
   },
 };
 
 define({
   console, setTimeout, clearTimeout, queueMicrotask, TextEncoder, TextDecoder, atob, btoa, crypto, structuredClone,
 });
-
-Object.defineProperty(globalThis, "$track", { value: (...args) => turns.track(...args), configurable: true });
 
 return (turn, ...args) => turns[turn](...args);
 })()

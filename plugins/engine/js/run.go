@@ -118,7 +118,10 @@ func (r *run) exhausted(name, message string) *fault.Fault {
 func (r *run) serve(m *machine, turn string, args ...any) error {
 	m.run, r.machine = r, m
 	r.held.Store(m.native)
-	defer func() { m.run = nil }()
+	defer func() {
+		m.run = nil
+		m.native.forget()
+	}()
 	over, stopped := make(chan struct{}), make(chan struct{})
 	stop := context.AfterFunc(r.ctx, func() { // a request that comes between two turns is forgotten by the interpreter
 		defer close(stopped)
@@ -236,20 +239,23 @@ func (r *run) start(call func() completion) {
 
 // unhandled is the fault of a promise that was rejected and that nothing handles; otherwise where there is none.
 func (r *run) unhandled(otherwise *fault.Fault) error {
-	text, err := r.machine.turn.Call(quickjs.UndefinedValue, "unhandled")
-	switch s, _ := text.(string); {
-	case err != nil:
-		return err
-	case s != "":
-		return r.thrown(s)
-	case otherwise == nil:
-		return nil
+	if otherwise != nil {
+		if limit := r.exhausted("", ""); limit != nil { // it had no memory left to say so
+			r.broken = true
+			return limit
+		}
 	}
-	if limit := r.exhausted("", ""); limit != nil { // it had no memory left to say so
-		r.broken = true
-		return limit
+	if r.machine.native.unhandled("$reason") {
+		text, err := r.machine.turn.Call(quickjs.UndefinedValue, "unhandled")
+		if err != nil {
+			return err
+		}
+		return r.thrown(word(text))
 	}
-	return otherwise
+	if otherwise != nil {
+		return otherwise
+	}
+	return nil
 }
 
 // Fail is part of watch.Run.
