@@ -7,6 +7,9 @@ import (
 	"github.com/picloud/picloud/sdk/watch"
 )
 
+// Shallow bounds how deep calls may be nested.
+func Shallow(slots uintptr) { stackSlots = slots }
+
 // Compiled is a compiled script, for what measures interpreters.
 func Compiled(tb testing.TB, b engine.Bundle) *Program {
 	p, found, err := compile(&b, &watch.Watch{})

@@ -3,6 +3,8 @@ package js_test
 import (
 	"bytes"
 	"context"
+	"runtime/debug"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -18,6 +20,9 @@ import (
 
 func TestMain(m *testing.M) {
 	watch.Bound() // as the process of the engine
+	if info, ok := debug.ReadBuildInfo(); ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
+		js.Shallow(500)
+	}
 	goleak.VerifyTestMain(m)
 }
 

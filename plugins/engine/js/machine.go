@@ -13,6 +13,10 @@ import (
 	"github.com/picloud/picloud/sdk/picloud"
 )
 
+// stackSlots bounds how deep calls are nested: as many functions of a script, or a third of that where they are called by what
+// is built in, take 8 MB of stack. Tests lower it where the compiler makes frames that are many times as large.
+var stackSlots uintptr = 5000
+
 // machine is an interpreter that has loaded a script, ready to serve one call at a time. Nothing of it may be used by two
 // goroutines at once, but for native.memory and the interrupt.
 type machine struct {
@@ -61,6 +65,7 @@ func (m *machine) start() error {
 	}
 	m.native.watchRejections()
 	m.vm.SetMemoryLimit(uintptr(m.program.memory))
+	m.vm.SetMaxStackSize(stackSlots)
 	if err := m.vm.RegisterHostFunc("$host", m.host); err != nil {
 		return err
 	}
