@@ -19,7 +19,7 @@ const (
 	heapLimit  = 160 << 20 // bytes of living objects, and of dead ones that are not collected yet
 	liveLimit  = 112 << 20 // bytes of what was found to live; close to the collector's limit it would do little but collect
 	stackLimit = 64 << 20  // bytes of stacks
-	holdLimit  = 320 << 20 // bytes of what runs hold beside the heap
+	holdLimit  = 160 << 20 // bytes of what runs hold beside the heap
 )
 
 // Bound sets the limits of the process that hold where the watch comes too late: a stack may have four times what the runs
@@ -56,7 +56,8 @@ type Watch struct {
 	mu    sync.Mutex
 	runs  []Run // the first began first
 	awake bool
-	left  int // looks for which what was ended last is waited for
+	left  int          // looks for which what was ended last is waited for
+	ended map[Run]bool // those that held too much
 }
 
 // Enter begins to look at a run, until Leave.
@@ -76,6 +77,7 @@ func (w *Watch) Leave(r Run) {
 	defer w.mu.Unlock()
 	if i := slices.Index(w.runs, r); i >= 0 {
 		w.runs = slices.Delete(w.runs, i, i+1)
+		delete(w.ended, r)
 	}
 }
 
@@ -132,24 +134,38 @@ func (w *Watch) sleep() bool {
 	return !w.awake
 }
 
-// weigh ends the run that holds the most beside the heap, where they hold too much together.
+// weigh ends the runs that hold the most beside the heap, until the others hold no more than they may together. What was ended
+// gives back what it held in its own time.
 func (w *Watch) weigh() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	var guilty Run
-	held, most := 0, 0
+	type weighed struct {
+		run  Run
+		held int
+	}
+	var all []weighed
+	held := 0
 	for _, r := range w.runs {
-		h, ok := r.(Holder)
-		if !ok {
-			continue
-		}
-		n := h.Holds()
-		if held += n; n > most {
-			guilty, most = r, n
+		if h, ok := r.(Holder); ok && !w.ended[r] {
+			all = append(all, weighed{r, h.Holds()})
+			held += all[len(all)-1].held
 		}
 	}
-	if held > holdLimit {
-		guilty.Fail(fault.New(fault.Limit, fault.Script, "the runs in this process hold more than %d MB together, this one %d MB", holdLimit>>20, most>>20))
+	if held <= holdLimit {
+		return
+	}
+	slices.SortFunc(all, func(a, b weighed) int { return b.held - a.held })
+	for _, x := range all {
+		if held <= holdLimit {
+			return
+		}
+		x.run.Fail(fault.New(fault.Limit, fault.Script, "the scripts of the app take more than %d MB of memory together, this one %d MB",
+			holdLimit>>20, x.held>>20))
+		if w.ended == nil {
+			w.ended = map[Run]bool{}
+		}
+		w.ended[x.run] = true
+		held -= x.held
 	}
 }
 

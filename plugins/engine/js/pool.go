@@ -17,7 +17,7 @@ const (
 	idleAfter = 30 * time.Second
 	// idleHeld bounds what all interpreters of the process that have no work may hold together, in bytes. One that would hold more
 	// goes, and with it what its script keeps in globals.
-	idleHeld = 96 << 20
+	idleHeld = 48 << 20
 	// collectAbove is from where on an interpreter that has no work is worth collecting before it is kept.
 	collectAbove = 4 << 20
 )
