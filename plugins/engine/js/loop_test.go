@@ -97,8 +97,10 @@ func TestSends(t *testing.T) {
 		"data": {
 			`return [await ctx.invoke("s"), await ctx.invoke("s", "text"), await ctx.invoke("s", new Uint8Array([255])), await ctx.invoke("s", null, null)]`, `{"id":"e"}`, nil,
 			[]request{
-				{"invoke.send", `{"script":"s"}`}, {"invoke.send", `{"script":"s","data":"text","content_type":"text/plain; charset=utf-8"}`},
-				{"invoke.send", `{"script":"s","data_base64":"/w==","content_type":"application/octet-stream"}`}, {"invoke.send", `{"script":"s"}`},
+				{"invoke.send", `{"script":"s"}`},
+				{"invoke.send", `{"script":"s","data":"text","content_type":"text/plain; charset=utf-8"}`},
+				{"invoke.send", `{"script":"s","data_base64":"/w==","content_type":"application/octet-stream"}`},
+				{"invoke.send", `{"script":"s"}`},
 			},
 			`["e","e","e","e"]`,
 		},
@@ -116,7 +118,8 @@ func TestSends(t *testing.T) {
 		},
 		"refused": {
 			`return ctx.invoke("s", 1).catch((e) => [e.name, e.code, e.message, "retryAfterMs" in e, "ids" in e])`, ``, fault.New(fault.LoopDepth, fault.Script, "in a circle"),
-			[]request{{"invoke.send", `{"script":"s","data":"1","content_type":"application/json"}`}}, `["PicloudError","loop_depth","in a circle",false,false]`,
+			[]request{{"invoke.send", `{"script":"s","data":"1","content_type":"application/json"}`}},
+			`["PicloudError","loop_depth","in a circle",false,false]`,
 		},
 		"wrong": {
 			`const out = [];
@@ -126,7 +129,8 @@ func TestSends(t *testing.T) {
 		},
 		"waited for": {
 			`ctx.queue("q").send(1).then(() => ctx.log.info("sent")); return 1`, `{"messages":[{"id":"e1"}]}`, nil,
-			[]request{{"queue.send", `{"queue":"q","messages":[{"data":"1","content_type":"application/json"}]}`}}, `1`,
+			[]request{{"queue.send", `{"queue":"q","messages":[{"data":"1","content_type":"application/json"}]}`}},
+			`1`,
 		},
 	} {
 		load(t, e, handler(name, c.body))
