@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/picloud/picloud/plugins/engine/js"
 	"github.com/picloud/picloud/plugins/engine/starlark"
 	"github.com/picloud/picloud/plugins/engine/yaegi"
 	"github.com/picloud/picloud/sdk/engine"
@@ -18,6 +19,10 @@ var builtin = map[string]func(){
 	"engine/yaegi": func() {
 		watch.Bound()
 		engine.Serve(yaegi.New())
+	},
+	"engine/js": func() {
+		watch.Bound()
+		engine.Serve(js.New())
 	},
 	"engine/starlark": func() {
 		watch.Bound()

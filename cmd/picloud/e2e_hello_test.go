@@ -165,3 +165,40 @@ func TestStarlark(t *testing.T) {
 		t.Errorf("%d %s", code, errs)
 	}
 }
+
+// A script in TypeScript waits for the queue that it sends to, and reads nothing of the machine.
+func TestTypeScript(t *testing.T) {
+	t.Parallel()
+	n := start(t, setup{command: "dev", data: coretest.DataDir(t)})
+	n.command("deploy", script(t, "post", "return nil, nil"))
+	n.command("queues", "create", "mail", "--script", "post")
+	file := filepath.Join(t.TempDir(), "order.ts")
+	source := `import { type Context, Response, PicloudError } from "picloud";
+
+interface Order { items: string[] }
+
+export default async function handle(ctx: Context): Promise<unknown> {
+	const order = ctx.request.json<Order>();
+	await ctx.sleep(1);
+	const ids: string[] = await Promise.all(order.items.map((item) => ctx.queue("mail").send({ item })));
+	const refused = await ctx.queue("nothing").send(1).catch((e: PicloudError) => e.code);
+	return Response.json({ sent: new Set(ids).size, refused, id: crypto.randomUUID().length }, { status: 201 });
+}
+`
+	if err := os.WriteFile(file, []byte(source), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	n.command("deploy", file, "--route", "POST /order")
+	if r := n.must("POST", "/order", []byte(`{"items":["a","b"]}`)); r.status != 201 || string(r.body) != `{"sent":2,"refused":"not_found","id":36}` {
+		t.Errorf("%s", r)
+	}
+	if r := n.must("POST", "/order", []byte(`{}`)); r.status != 502 || !strings.Contains(string(r.body), "script_error") {
+		t.Errorf("%s", r)
+	}
+	if err := os.WriteFile(file, []byte("import fs from \"node:fs\";\nexport default () => fs.readFileSync(\"/etc/passwd\");\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if code, _, errs := n.cli("deploy", file); code == 0 || !strings.Contains(errs, `order.ts:1:16: "node:fs" cannot be imported`) {
+		t.Errorf("%d %s", code, errs)
+	}
+}

@@ -14,7 +14,7 @@ import (
 
 // engines are what can run scripts, by the extension of the entry point.
 var engines = []struct{ extension, name string }{
-	{".go", "yaegi"}, {".star", "starlark"},
+	{".go", "yaegi"}, {".star", "starlark"}, {".js", "js"}, {".mjs", "js"}, {".jsx", "js"}, {".ts", "js"}, {".tsx", "js"},
 }
 
 // maxSource bounds a version: far more than a person writes, and small enough to keep many in memory.

@@ -20,8 +20,10 @@ const (
 	// collector's limit it would do little but collect.
 	DefaultMemory = 112 << 20
 	// MaxMemory is the most that a run may be allowed. The process' own limit is beyond what that takes with what is dead.
-	MaxMemory  = 448 << 20
-	stackLimit = 64 << 20 // bytes of stacks
+	MaxMemory = 448 << 20
+
+	stackLimit = 64 << 20  // bytes of stacks
+	holdLimit  = 160 << 20 // bytes of what runs hold beside the heap; or as much as one of them may hold alone
 )
 
 // heap is how large the heap may be in which so much lives: with what is dead and not collected yet.
@@ -45,6 +47,13 @@ type Run interface {
 	Fail(*fault.Fault)
 	// Waits reports whether the run waits for the host, so that it takes nothing more.
 	Waits() bool
+}
+
+// Holder is a Run that holds memory beside the heap, which no look at the heap shows.
+type Holder interface {
+	Run
+	// Holds is how many bytes it holds. It must not block.
+	Holds() int
 }
 
 // Limits are what one run may take. Zero fields: DefaultMemory, and as much processor time as there is.
@@ -71,6 +80,7 @@ type watched struct {
 	Run
 	limits Limits
 	cpu    time.Duration
+	ended  bool // it held too much
 }
 
 // Enter begins to look at a run, until Leave.
@@ -153,6 +163,7 @@ func (w *Watch) judge(u used) (busy, waiting bool) {
 		return false, false
 	}
 	w.charge(u.cpu)
+	w.weigh()
 	guilty := w.runs[max(0, slices.IndexFunc(w.runs, func(x *watched) bool { return !x.Waits() }))]
 	f := w.excess(guilty, u)
 	if f == nil {
@@ -181,6 +192,37 @@ func (w *Watch) charge(spent time.Duration) {
 		if limit := x.limits.CPU; limit > 0 && x.cpu > limit {
 			x.Fail(fault.New(fault.Limit, fault.Script, "the script takes more than %s of processor time", limit))
 		}
+	}
+}
+
+// weigh ends the runs that hold the most beside the heap, until the others hold no more than they may together. What was ended
+// gives back what it held in its own time. w.mu is held.
+func (w *Watch) weigh() {
+	type weighed struct {
+		*watched
+		held int
+	}
+	var all []weighed
+	held, limit := 0, holdLimit
+	for _, x := range w.runs {
+		if h, ok := x.Run.(Holder); ok && !x.ended {
+			all = append(all, weighed{x, h.Holds()})
+			held += all[len(all)-1].held
+			limit = max(limit, x.limits.Memory)
+		}
+	}
+	if held <= limit {
+		return
+	}
+	slices.SortFunc(all, func(a, b weighed) int { return b.held - a.held })
+	for _, x := range all {
+		if held <= limit {
+			return
+		}
+		x.Fail(fault.New(fault.Limit, fault.Script, "the scripts of the app take more than %d MB of memory together, this one %d MB",
+			limit>>20, x.held>>20))
+		x.ended = true
+		held -= x.held
 	}
 }
 

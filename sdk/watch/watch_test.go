@@ -120,3 +120,32 @@ func TestProcessorTime(t *testing.T) {
 	free.ended(t, "")
 	waiting.ended(t, "")
 }
+
+// holder is a run that holds memory beside the heap.
+type holder struct {
+	run
+	holds int
+}
+
+func (h *holder) Holds() int { return h.holds }
+
+// Those that hold the most end, and no more of them than it takes.
+func TestHolders(t *testing.T) {
+	t.Parallel()
+	w := newWatch()
+	var runs []*holder
+	for _, n := range []int{10 * mb, 60 * mb, 50 * mb, 64 * mb, 20 * mb} {
+		runs = append(runs, &holder{holds: n})
+		w.Enter(runs[len(runs)-1], Limits{Memory: 64 * mb})
+	}
+	for range 2 { // what was ended already is not counted
+		w.judge(used{})
+		for i, r := range runs {
+			says := ""
+			if i == 3 {
+				says = "more than 160 MB of memory together, this one 64 MB"
+			}
+			r.ended(t, says)
+		}
+	}
+}

@@ -1,0 +1,414 @@
+// What every script finds, before it is loaded: the platform as the script sees it, and the turns of the event loop. It
+// evaluates to the one function that Go calls. Values cross as texts and numbers only, so no value of a script is ever read
+// by anything but the interpreter.
+(() => {
+"use strict";
+
+const host = globalThis.$host; // (op, ...texts and numbers)
+delete globalThis.$host;
+const op = { log: 0, call: 1, timer: 2, clear: 3, settle: 4, text: 5, bytes: 6, random: 7, encode: 8, decode: 9, uuid: 10 };
+const { stringify, parse } = JSON;
+const { apply } = Reflect;
+const { fromBase64 } = Uint8Array;
+const { toBase64 } = Uint8Array.prototype;
+const bytesFrom = (text) => apply(fromBase64, Uint8Array, [text]);
+const base64Of = (bytes) => apply(toBase64, bytes, []);
+
+const define = (values) => {
+  for (const name of Object.keys(values)) {
+    Object.defineProperty(globalThis, name, { value: values[name], writable: true, configurable: true });
+  }
+};
+
+// bytesOf is a view of what holds bytes, undefined of what does not.
+const bytesOf = (v) => {
+  if (v instanceof Uint8Array) return v;
+  if (ArrayBuffer.isView(v)) return new Uint8Array(v.buffer, v.byteOffset, v.byteLength);
+  if (v instanceof ArrayBuffer || v instanceof SharedArrayBuffer) return new Uint8Array(v);
+  return undefined;
+};
+
+// json writes a value; what JSON has no form for is refused.
+const json = (v) => {
+  const text = stringify(v);
+  if (text === undefined) throw new TypeError(`a ${typeof v} has no form in JSON`);
+  return text;
+};
+
+class PicloudError extends Error {
+  constructor(code, message, retryAfterMs) {
+    super(message);
+    this.code = code;
+    if (retryAfterMs > 0) this.retryAfterMs = retryAfterMs;
+  }
+}
+class RetryAfter extends Error {
+  constructor(message, ms, options) {
+    super(message instanceof Error ? message.message : message, message instanceof Error ? { cause: message } : options);
+    this.retryAfterMs = ms;
+  }
+}
+class Fatal extends Error {
+  constructor(message, options) {
+    super(message instanceof Error ? message.message : message, message instanceof Error ? { cause: message } : options);
+  }
+}
+for (const type of [PicloudError, RetryAfter, Fatal]) {
+  Object.defineProperty(type.prototype, "name", { value: type.name, writable: true, configurable: true });
+}
+
+class Response {
+  constructor(body, init) {
+    this.body = body;
+    this.status = init?.status ?? 200;
+    this.headers = { ...init?.headers };
+  }
+  static json(value, init) {
+    const r = new Response(json(value), init);
+    if (!Object.keys(r.headers).some((name) => name.toLowerCase() === "content-type")) {
+      r.headers["Content-Type"] = "application/json";
+    }
+    return r;
+  }
+}
+
+class BatchResult {
+  constructor(failures) {
+    this.failures = failures ?? [];
+  }
+}
+
+// The turns of the event loop. pending holds what waits for Go: functions of timers, and of calls of the host.
+
+let run = { live: false };
+let handle;
+let ids = 0;
+let pending = new Map();
+
+const setTimeout = (f, ms, ...args) => {
+  if (typeof f !== "function") throw new TypeError("setTimeout takes a function");
+  const id = ++ids;
+  pending.set(id, () => f(...args));
+  host(op.timer, id, Math.min(Math.max(0, Number(ms) || 0), 1e12));
+  return id;
+};
+const clearTimeout = (id) => {
+  if (pending.delete(id)) host(op.clear, id);
+};
+const queueMicrotask = (f) => {
+  if (typeof f !== "function") throw new TypeError("queueMicrotask takes a function");
+  Promise.resolve().then(() => {
+    try {
+      f();
+    } catch (e) {
+      fail(e);
+    }
+  });
+};
+
+const shown = (v) => {
+  if (typeof v === "string") return v;
+  if (v instanceof Error) return String(v);
+  if (typeof v === "object" && v !== null) return stringify(v) ?? String(v);
+  return String(v);
+};
+
+// described is what is told of what a script threw: a message, where it comes from, and its wishes.
+const described = (thrown) => {
+  const d = { message: "the script threw what cannot be shown" };
+  try {
+    if (thrown instanceof Error) {
+      const name = String(thrown.name);
+      const text = thrown instanceof PicloudError ? `${thrown.code}: ${thrown.message}` : String(thrown.message);
+      d.name = name;
+      d.message = thrown instanceof PicloudError || thrown instanceof RetryAfter || thrown instanceof Fatal || name === "Error"
+        ? text || name : text === "" ? name : `${name}: ${text}`;
+      d.stack = typeof thrown.stack === "string" ? thrown.stack : "";
+      for (let e = thrown, n = 0; e instanceof Error && n < 16; e = e.cause, n++) {
+        if (e instanceof Fatal) d.fatal = true;
+        if (e instanceof RetryAfter && d.after === undefined) d.after = Number(e.retryAfterMs) || 0;
+      }
+    } else {
+      d.message = shown(thrown);
+    }
+  } catch {}
+  return stringify(d);
+};
+
+const settle = (kind, ...parts) => {
+  run.live = false;
+  host(op.settle, kind, ...parts);
+};
+const fail = (thrown) => settle("failed", described(thrown));
+
+const answer = (value) => {
+  try {
+    if (value === undefined || value === null) return settle("none");
+    if (value instanceof BatchResult) {
+      if (!Array.isArray(value.failures)) throw new TypeError("a BatchResult takes a list");
+      return settle("batch", json(value.failures.map((f) => ({
+        id: f.id, error: f.error === undefined ? "" : shown(f.error), retryAfterMs: f.retryAfterMs, fatal: f.fatal,
+      }))));
+    }
+    if (!(value instanceof Response)) return settle("json", json(value));
+    const status = Number(value.status), headers = json(value.headers ?? {}), body = value.body;
+    if (body === undefined || body === null) return settle("response", status, headers, "none", "");
+    if (typeof body === "string") return settle("response", status, headers, "text", body);
+    const bytes = bytesOf(body);
+    if (bytes !== undefined) return settle("response", status, headers, "bytes", base64Of(bytes));
+    return settle("response", status, headers, "json", json(body));
+  } catch (e) {
+    settle("invalid", described(e));
+  }
+};
+
+// The context of a run.
+
+const canonical = (name) => String(name).toLowerCase().replace(/(^|-)[a-z]/g, (s) => s.toUpperCase());
+const own = (record, name) => (Object.hasOwn(record, name) ? record[name] : undefined);
+
+// readable gives o what the body of an event can be read as. item is which one: 0 the event's, then those of a batch.
+const readable = (o, item) => {
+  let body;
+  Object.defineProperty(o, "body", { enumerable: true, get: () => (body ??= bytesFrom(host(op.bytes, item))) });
+  o.text = () => host(op.text, item);
+  o.json = () => {
+    try {
+      return parse(host(op.text, item));
+    } catch (e) {
+      throw new SyntaxError(`the body is not the JSON that is expected: ${e.message}`);
+    }
+  };
+  return o;
+};
+
+// item is data in the form that the host sends.
+const item = (data) => {
+  if (data === undefined || data === null) return ["none", ""];
+  if (typeof data === "string") return ["text", data];
+  const bytes = bytesOf(data);
+  if (bytes !== undefined) return ["bytes", base64Of(bytes)];
+  try {
+    return ["json", json(data)];
+  } catch (e) {
+    throw new PicloudError("invalid_argument", `the data cannot be sent: ${e.message}`);
+  }
+};
+
+const call = async (mine, service, name, items, delivery) => {
+  if (!mine.live || mine !== run) throw new PicloudError("cancelled", "the run is over");
+  const d = delivery === undefined || delivery === null ? "" : json(delivery);
+  const { promise, resolve, reject } = Promise.withResolvers();
+  const id = ++ids;
+  pending.set(id, (ok, text) => {
+    const v = parse(text);
+    if (ok) return resolve(v);
+    const e = new PicloudError(v.code, v.message, v.retryAfterMs);
+    if (v.ids) e.ids = v.ids;
+    reject(e);
+  });
+  host(op.call, id, service, String(name), stringify(items), d);
+  return promise;
+};
+
+const newQueue = (mine, name) => ({
+  send: async (data, delivery) => call(mine, "queue.send", name, [item(data)], delivery),
+  sendAll: async (list, delivery) => call(mine, "queue.sendAll", name, Array.from(list, (data, i) => {
+    try {
+      return item(data);
+    } catch (e) {
+      e.message = `message ${i}: ${e.message}`;
+      throw e;
+    }
+  }), delivery),
+});
+
+const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+const logged = (level) => (message, ...data) => {
+  let text;
+  try {
+    if (data.length > 0) {
+      const plain = data.map((v) => (v instanceof Error || v === undefined || typeof v === "function" ? shown(v) : v));
+      text = stringify(plain.length === 1 ? plain[0] : plain) ?? stringify(shown(plain[0]));
+    }
+  } catch (e) {
+    text = stringify(`not logged: ${e}`);
+  }
+  host(op.log, level, shown(message), text ?? "");
+};
+const log = {};
+for (const level of ["trace", "debug", "info", "warn", "error"]) log[level] = logged(level);
+const printed = (level) => (...values) => host(op.log, level, values.map(shown).join(" "), "");
+const console = {};
+for (const [name, level] of [["log", "info"], ["info", "info"], ["debug", "debug"], ["trace", "trace"], ["warn", "warn"], ["error", "error"]]) {
+  console[name] = printed(level);
+}
+
+const newContext = (m, mine) => {
+  const q = m.request;
+  q.header = (name) => own(q.headers, canonical(name))?.[0] ?? "";
+  q.queryValue = (name) => own(q.query, String(name))?.[0] ?? "";
+  q.param = (name) => own(q.params, String(name)) ?? "";
+  readable(q, 0);
+  m.batch = m.batch === null ? null : m.batch.map((message, i) => readable(message, i + 1));
+  m.log = log;
+  m.sleep = sleep;
+  m.invoke = async (script, data, delivery) => call(mine, "invoke.send", script, [item(data)], delivery);
+  m.queue = (name) => newQueue(mine, name);
+  return m;
+};
+
+// What scripts find beside the language.
+
+class TextEncoder {
+  get encoding() { return "utf-8"; }
+  encode(text = "") { return bytesFrom(host(op.encode, String(text))); }
+}
+class TextDecoder {
+  #fatal;
+  #keep;
+  constructor(label = "utf-8", options) {
+    if (!/^\s*utf-?8\s*$/i.test(label)) throw new RangeError(`there is no decoder for ${label}, only for utf-8`);
+    this.#fatal = Boolean(options?.fatal);
+    this.#keep = Boolean(options?.ignoreBOM);
+  }
+  get encoding() { return "utf-8"; }
+  get fatal() { return this.#fatal; }
+  get ignoreBOM() { return this.#keep; }
+  decode(bytes = new Uint8Array()) {
+    const view = bytesOf(bytes);
+    if (view === undefined) throw new TypeError("decode takes an ArrayBuffer or a view of one");
+    const text = host(op.decode, base64Of(view), this.#fatal ? 1 : 0);
+    if (typeof text !== "string") throw new TypeError("the bytes are not UTF-8");
+    return !this.#keep && text.charCodeAt(0) === 0xfeff ? text.slice(1) : text;
+  }
+}
+
+const btoa = (text) => {
+  text = String(text);
+  const bytes = new Uint8Array(text.length);
+  for (let i = 0; i < text.length; i++) {
+    const c = text.charCodeAt(i);
+    if (c > 255) throw new RangeError("btoa takes characters up to U+00FF");
+    bytes[i] = c;
+  }
+  return base64Of(bytes);
+};
+const atob = (text) => {
+  const bytes = bytesFrom(String(text));
+  let out = "";
+  for (let i = 0; i < bytes.length; i += 4096) out += String.fromCharCode(...bytes.subarray(i, i + 4096));
+  return out;
+};
+
+const crypto = {
+  randomUUID: () => host(op.uuid),
+  getRandomValues: (array) => {
+    const view = bytesOf(array);
+    if (view === undefined || array instanceof Float32Array || array instanceof Float64Array || array instanceof DataView) {
+      throw new TypeError("getRandomValues takes an array of integers");
+    }
+    if (view.length > 65536) throw new RangeError("getRandomValues gives 65536 bytes at a time");
+    view.set(bytesFrom(host(op.random, view.length)));
+    return array;
+  },
+};
+
+const errors = [EvalError, RangeError, ReferenceError, SyntaxError, TypeError, URIError, Error];
+
+// structuredClone copies what the web's does, but for what belongs to a page.
+const structuredClone = (value) => {
+  const seen = new Map();
+  const clone = (v) => {
+    if (typeof v === "function" || typeof v === "symbol") throw new TypeError(`a ${typeof v} cannot be cloned`);
+    if (typeof v !== "object" || v === null) return v;
+    if (seen.has(v)) return seen.get(v);
+    const keep = (copy) => (seen.set(v, copy), copy);
+    if (v instanceof Date) return keep(new Date(v.getTime()));
+    if (v instanceof RegExp) return keep(new RegExp(v.source, v.flags));
+    if (v instanceof ArrayBuffer) return keep(v.slice(0));
+    if (v instanceof DataView) return keep(new DataView(clone(v.buffer), v.byteOffset, v.byteLength));
+    if (ArrayBuffer.isView(v)) return keep(new v.constructor(clone(v.buffer), v.byteOffset, v.length));
+    if (v instanceof Boolean || v instanceof Number || v instanceof String) return keep(Object(v.valueOf()));
+    if (v instanceof Promise || v instanceof WeakMap || v instanceof WeakSet || v instanceof WeakRef) {
+      throw new TypeError("what waits or refers cannot be cloned");
+    }
+    if (v instanceof Map) {
+      const copy = keep(new Map());
+      for (const [k, x] of [...v]) copy.set(clone(k), clone(x));
+      return copy;
+    }
+    if (v instanceof Set) {
+      const copy = keep(new Set());
+      for (const x of [...v]) copy.add(clone(x));
+      return copy;
+    }
+    if (v instanceof Error) {
+      const type = errors.find((t) => v.name === t.name) ?? Error;
+      const copy = keep(new type(v.message));
+      copy.stack = v.stack;
+      if (Object.hasOwn(v, "cause")) copy.cause = clone(v.cause);
+      return copy;
+    }
+    const copy = keep(Array.isArray(v) ? new Array(v.length) : {});
+    for (const k of Object.keys(v)) copy[k] = clone(v[k]);
+    return copy;
+  };
+  return clone(value);
+};
+
+const module = { Response, BatchResult, RetryAfter, Fatal, PicloudError, VERSION: undefined };
+
+const turns = {
+  // load runs what stands outside of functions. The script calls back with what its main file exports.
+  load: (version, script) => {
+    module.VERSION = version;
+    define({ ...module });
+    run = { live: false };
+    pending = new Map();
+    script(module, (exports) => { handle = exports.default ?? exports.handle; }).then(() => {
+      if (typeof handle === "function") return settle("none");
+      fail(new TypeError("the script has no export default function handle(ctx)"));
+    }, fail);
+  },
+  begin: (meta) => {
+    const mine = run = { live: true };
+    pending = new Map();
+    try {
+      const result = handle(newContext(parse(meta), mine));
+      if (typeof result !== "object" || result === null || typeof result.then !== "function") return answer(result);
+      new Promise((resolve) => resolve(result)).then(answer, fail);
+    } catch (e) {
+      fail(e);
+    }
+  },
+  // fire runs the function of a timer.
+  fire: (id) => {
+    const f = pending.get(id);
+    pending.delete(id);
+    try {
+      f();
+    } catch (e) {
+      fail(e);
+    }
+  },
+  // resume settles a call of the host.
+  resume: (id, ok, text) => {
+    const f = pending.get(id);
+    pending.delete(id);
+    f(ok === 1, text);
+  },
+  // unhandled describes the reason of a promise that was rejected and that nothing handles.
+  unhandled: () => {
+    const reason = globalThis.$reason;
+    delete globalThis.$reason;
+    return described(reason);
+  },
+};
+
+define({
+  console, setTimeout, clearTimeout, queueMicrotask, TextEncoder, TextDecoder, atob, btoa, crypto, structuredClone,
+});
+
+return (turn, ...args) => turns[turn](...args);
+})()
