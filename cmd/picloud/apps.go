@@ -78,6 +78,7 @@ func (c *cli) appsCommand() *cobra.Command {
 				return c.print(app, func() grid { return appGrid(&app) })
 			},
 		},
+		c.appLimitsCommand(),
 		remove,
 	)
 }
@@ -98,6 +99,7 @@ func appGrid(a *api.App) grid {
 		{"description", a.Description},
 		{"release", number(a.Release)},
 		{"weight", fmt.Sprint(a.Weight)},
+		{"limits", limitsText(&a.Limits)},
 		{"created", clock(a.CreatedAt)},
 		{"updated", clock(a.UpdatedAt)},
 	}}

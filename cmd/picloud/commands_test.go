@@ -32,6 +32,7 @@ func TestCommandsSendTheirRequest(t *testing.T) {
 	}{
 		{"apps ls", "GET /api/v1/apps?limit=200", ""},
 		{"apps show shop", "GET /api/v1/apps/shop", ""},
+		{"apps limit shop --memory 67108864 --calls 9", "PUT /api/v1/app-limits/shop", `{"memory_bytes":67108864,"calls":9}`},
 		{"apps weigh shop 4", "PUT /api/v1/app-weights/shop", `{"weight":4}`},
 		{"apps create shop --name Shop", "POST /api/v1/apps", `"slug":"shop","name":"Shop"`},
 		{"apps delete shop --yes", "DELETE /api/v1/apps/shop", ""},

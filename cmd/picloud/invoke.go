@@ -46,18 +46,9 @@ With --async it prints the id of the execution instead: the script runs later, a
 }
 
 func (c *cli) invoke(ctx context.Context, name string, f invokeFlags) error {
-	body, err := c.readBody(f.body)
+	request, err := c.request(&f)
 	if err != nil {
 		return err
-	}
-	request := api.NewInvocation{Method: f.method, BodyBase64: body, Async: f.async}
-	request.Path, request.Query, _ = strings.Cut(f.path, "?")
-	for _, header := range f.headers {
-		name, value, ok := strings.Cut(header, ":")
-		if !ok {
-			return fmt.Errorf("--header is 'Name: value', not %q", header)
-		}
-		request.Headers = append(request.Headers, api.Header{Name: strings.TrimSpace(name), Value: strings.TrimSpace(value)})
 	}
 	result, err := call[api.InvocationResult](ctx, c, http.MethodPost, client.Path("apps", c.app, "scripts", name, "invoke"), request)
 	if err != nil {
@@ -71,6 +62,24 @@ func (c *cli) invoke(ctx context.Context, name string, f invokeFlags) error {
 			name, result.Status, http.StatusText(result.Status), result.ExecutionID)
 	}
 	return nil
+}
+
+// request makes a request of what the flags say.
+func (c *cli) request(f *invokeFlags) (api.NewInvocation, error) {
+	body, err := c.readBody(f.body)
+	if err != nil {
+		return api.NewInvocation{}, err
+	}
+	request := api.NewInvocation{Method: f.method, BodyBase64: body, Async: f.async}
+	request.Path, request.Query, _ = strings.Cut(f.path, "?")
+	for _, header := range f.headers {
+		name, value, ok := strings.Cut(header, ":")
+		if !ok {
+			return request, fmt.Errorf("--header is 'Name: value', not %q", header)
+		}
+		request.Headers = append(request.Headers, api.Header{Name: strings.TrimSpace(name), Value: strings.TrimSpace(value)})
+	}
+	return request, nil
 }
 
 func (c *cli) printResult(result api.InvocationResult, async bool) error {

@@ -64,6 +64,7 @@ func (c *cli) scriptsCommand() *cobra.Command {
 			RunE: func(cmd *cobra.Command, args []string) error { return c.scriptUsage(cmd.Context(), args[0]) },
 		},
 		c.limitCommand(),
+		c.scriptLimitsCommand(),
 		c.pauseCommand("NAME", "pause", "Have the script start nothing", c.scripts),
 		c.pauseCommand("NAME", "resume", "End a pause of the script", c.scripts),
 		&cobra.Command{
@@ -117,6 +118,7 @@ func scriptGrid(s *api.Script) grid {
 		{"timeout", milliseconds(float64(s.TimeoutMS))},
 		{"max attempts", fmt.Sprint(s.MaxAttempts)},
 		{"policy", policyText(&s.Policy)},
+		{"limits", limitsText(&s.Limits)},
 		{"imports", strings.Join(s.Imports, ", ")},
 		{"imported by", strings.Join(s.ImportedBy, ", ")},
 		{"created", clock(s.CreatedAt)},

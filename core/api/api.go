@@ -16,6 +16,7 @@ import (
 
 	"github.com/picloud/picloud/core/auth"
 	"github.com/picloud/picloud/core/engine"
+	"github.com/picloud/picloud/core/tenant"
 )
 
 // Config is what the API works on. All fields are needed.
@@ -36,6 +37,7 @@ type Config struct {
 	DeadLetters DeadLetterStore
 	Auth        Authenticator
 	Checker     Checker
+	Trials      Trials
 	Invoker     Invoker
 	Sender      Sender
 	Replayer    Replayer
@@ -45,6 +47,8 @@ type Config struct {
 	Changed func()
 	// Ready says why the node cannot serve, or nil.
 	Ready func() error
+	// MaxLimits are the most that runs may be allowed on this node.
+	MaxLimits tenant.Limits
 	// Quarantined lists the versions of scripts that the node does not run.
 	Quarantined func() []engine.Quarantine
 	Metrics     http.Handler
@@ -130,10 +134,12 @@ func build(c Config, mux *http.ServeMux) huma.API {
 	doc.UseMiddleware(a.authorize(doc))
 	a.registerSystem(doc)
 	a.registerApps(doc)
+	a.registerLimits(doc)
 	a.registerDomains(doc)
 	a.registerScripts(doc)
 	a.registerVersions(doc)
 	a.registerDeploy(doc)
+	a.registerTrials(doc)
 	a.registerInvoke(doc)
 	a.registerRoutes(doc)
 	a.registerQueues(doc)

@@ -68,7 +68,7 @@ func newServer(t *testing.T) *server {
 		Lanes:       s,
 		Sender:      s,
 		Releases:    postgres.NewReleaseStore(s.pool),
-		Snapshots:   postgres.NewSnapshotStore(s.pool),
+		Snapshots:   postgres.NewSnapshotStore(s.pool, tenant.MaxLimits()),
 		Executions:  postgres.NewExecutionStore(s.pool),
 		Usage:       postgres.NewHistoryStore(s.pool),
 		DeadLetters: postgres.NewDeadLetterStore(s.pool),
@@ -80,6 +80,7 @@ func newServer(t *testing.T) *server {
 		Ready:       func() error { return s.ready },
 		Quarantined: func() []coreengine.Quarantine { return s.quarantined },
 		Metrics:     http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("numbers")) }),
+		MaxLimits:   tenant.Limits{MemoryBytes: 200 << 20},
 		Version:     "0.0.0-test",
 		Log:         hclog.NewNullLogger(),
 	}))

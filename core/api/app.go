@@ -19,6 +19,7 @@ type App struct {
 	Description string    `json:"description"`
 	Release     int64     `json:"release" example:"12" doc:"Number of the current release; 0 before the first"`
 	Weight      int       `json:"weight" example:"1" doc:"Its share of the slots while other apps want some too, relative to theirs"`
+	Limits      Limits    `json:"limits" doc:"What runs of its scripts have that do not say, and the most that they may say"`
 	CreatedAt   time.Time `json:"created_at"`
 	UpdatedAt   time.Time `json:"updated_at"`
 }
@@ -26,6 +27,7 @@ type App struct {
 func viewApp(a *tenant.AppRecord) App {
 	return App{
 		ID: a.ID.String(), Slug: a.Slug, Name: a.Name, Description: a.Description, Release: a.Release, Weight: a.Weight,
+		Limits:    viewLimits(&a.Limits),
 		CreatedAt: a.CreatedAt.UTC(), UpdatedAt: a.UpdatedAt.UTC(),
 	}
 }

@@ -19,7 +19,7 @@ import (
 
 func (s *server) snapshot(t *testing.T) *tenant.Snapshot {
 	t.Helper()
-	snapshot, err := postgres.NewSnapshotStore(s.pool).Load(t.Context())
+	snapshot, err := postgres.NewSnapshotStore(s.pool, tenant.MaxLimits()).Load(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

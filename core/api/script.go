@@ -26,6 +26,7 @@ type Script struct {
 	Policy        Policy      `json:"policy" doc:"How events are delivered that have no policy of a queue or trigger; its limits apply to all runs"`
 	Imports       []string    `json:"imports" example:"[\"greet\"]" doc:"The modules that the active version imports itself, by name"`
 	ImportedBy    []string    `json:"imported_by" example:"[]" doc:"The scripts whose active version imports this module itself, by name"`
+	Limits        Limits      `json:"limits" doc:"What bounds a run; what is absent is as the app says, or else the platform"`
 	CreatedAt     time.Time   `json:"created_at"`
 	UpdatedAt     time.Time   `json:"updated_at"`
 }
@@ -34,7 +35,7 @@ func viewScript(s *tenant.ScriptRecord) Script {
 	return Script{
 		ID: s.ID.String(), Name: s.Name, Kind: s.Kind, Engine: s.Engine, Description: s.Description,
 		ActiveVersion: s.Version, TimeoutMS: s.Timeout.Milliseconds(), MaxAttempts: s.MaxAttempts,
-		Policy: viewPolicy(&s.Policy), Imports: names(s.Imports), ImportedBy: names(s.ImportedBy), CreatedAt: s.CreatedAt.UTC(), UpdatedAt: s.UpdatedAt.UTC(),
+		Policy: viewPolicy(&s.Policy), Limits: viewLimits(&s.Limits), Imports: names(s.Imports), ImportedBy: names(s.ImportedBy), CreatedAt: s.CreatedAt.UTC(), UpdatedAt: s.UpdatedAt.UTC(),
 	}
 }
 
@@ -57,6 +58,7 @@ type ScriptChange struct {
 	TimeoutMS   *int    `json:"timeout_ms,omitempty" minimum:"1" maximum:"300000"`
 	MaxAttempts *int    `json:"max_attempts,omitempty" minimum:"1" maximum:"25"`
 	Policy      *Policy `json:"policy,omitempty" doc:"Replaces the whole one"`
+	Limits      *Limits `json:"limits,omitempty" doc:"Replaces all of them"`
 }
 
 // ScriptUsage is how the runs of a script went.
@@ -199,8 +201,13 @@ func (a *api) updateScript(ctx context.Context, in *struct {
 			return nil, err
 		}
 	}
+	limits, err := a.scriptLimits(ctx, in.Body.Limits)
+	if err != nil {
+		return nil, err
+	}
 	s, err = a.Scripts.Update(ctx, by(ctx), app(ctx), s.ID, tenant.ScriptUpdate{
 		TimeoutMS: in.Body.TimeoutMS, MaxAttempts: in.Body.MaxAttempts, Description: in.Body.Description, Policy: policy,
+		Limits: limits,
 	})
 	if err != nil {
 		return nil, err

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -29,6 +30,8 @@ type AppStore interface {
 	Update(ctx context.Context, by, id uuid.UUID, slug, name, description *string) (tenant.AppRecord, error)
 	// Weigh sets an app's share of the slots.
 	Weigh(ctx context.Context, by, id uuid.UUID, weight int) (tenant.AppRecord, error)
+	// Limit says what runs of an app's scripts may have.
+	Limit(ctx context.Context, by, id uuid.UUID, limits tenant.Limits) (tenant.AppRecord, error)
 	Delete(ctx context.Context, by, id uuid.UUID) error
 
 	Domains(ctx context.Context, app uuid.UUID, cursor string, limit int) ([]tenant.Domain, string, error)
@@ -152,6 +155,14 @@ type DeadLetterStore interface {
 // Authenticator turns a bearer token into a principal. auth.ErrInvalid says that it is not one.
 type Authenticator interface {
 	Authenticate(ctx context.Context, token string) (*auth.Principal, error)
+}
+
+// Trials run what is not deployed.
+type Trials interface {
+	// Try loads b and runs it once, in a process of its own. took is the time of the run alone. Errors are those of Checker, or of
+	// the run, as *fault.Fault.
+	Try(ctx context.Context, engineName string, b engine.Bundle, r *engine.Request, out engine.Reply) (
+		loaded engine.Loaded, took time.Duration, err error)
 }
 
 // Checker compiles bundles without running anything that is deployed, and ends at the first that is wrong, which the last

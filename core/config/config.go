@@ -72,6 +72,27 @@ type Config struct {
 	// MaxBody is how many bytes the body of a request may have. Default and most: 6291456 (6 MiB).
 	MaxBody int64 `koanf:"max_body"`
 
+	// MaxScriptMemory is how many bytes of memory a run of a script may be allowed. Default and most: 469762048 (448 MiB).
+	MaxScriptMemory int64 `koanf:"max_script_memory"`
+
+	// MaxScriptCPU is how much processor time a run may be allowed. Default and most: 5m.
+	MaxScriptCPU time.Duration `koanf:"max_script_cpu"`
+
+	// MaxScriptGoroutines is how many goroutines a run may be allowed. Default and most: 10000.
+	MaxScriptGoroutines int `koanf:"max_script_goroutines"`
+
+	// MaxScriptAnswer is how many bytes the answer of a run may be allowed. Default and most: 67108864 (64 MiB).
+	MaxScriptAnswer int64 `koanf:"max_script_answer"`
+
+	// MaxScriptLogLines is how many lines a run may be allowed to log. Default and most: 10000.
+	MaxScriptLogLines int `koanf:"max_script_log_lines"`
+
+	// MaxScriptLogBytes is how many bytes a run may be allowed to log. Default and most: 1048576 (1 MiB).
+	MaxScriptLogBytes int `koanf:"max_script_log_bytes"`
+
+	// MaxScriptCalls is how many calls of services a run may be allowed. Default and most: 100000.
+	MaxScriptCalls int `koanf:"max_script_calls"`
+
 	// EngineSpares is how many blank processes are ready of each engine that an active script uses. Default 1; 0 to 64.
 	EngineSpares int `koanf:"engine_spares"`
 
@@ -126,21 +147,28 @@ func Default() Config {
 		Slots:       32,
 		SyncWaiting: 1024,
 
-		MaxBacklog:      100_000,
-		MaxBacklogBytes: 256 << 20,
-		KeepDeadLetters: 30 * 24 * time.Hour,
-		KeepExecutions:  7 * 24 * time.Hour,
-		MaxHistoryBytes: 1 << 30,
-		MaxBody:         MaxBodyLimit,
-		EngineSpares:    1,
-		EngineIdle:      5 * time.Minute,
-		EngineRuns:      1_000_000,
-		EngineMemory:    256 << 20,
-		EngineAge:       24 * time.Hour,
-		EngineLosses:    3,
-		Drain:           30 * time.Second,
-		LogLevel:        "info",
-		LogFormat:       "text",
+		MaxBacklog:          100_000,
+		MaxBacklogBytes:     256 << 20,
+		KeepDeadLetters:     30 * 24 * time.Hour,
+		KeepExecutions:      7 * 24 * time.Hour,
+		MaxHistoryBytes:     1 << 30,
+		MaxBody:             MaxBodyLimit,
+		MaxScriptMemory:     448 << 20,
+		MaxScriptCPU:        5 * time.Minute,
+		MaxScriptGoroutines: 10_000,
+		MaxScriptAnswer:     64 << 20,
+		MaxScriptLogLines:   10_000,
+		MaxScriptLogBytes:   1 << 20,
+		MaxScriptCalls:      100_000,
+		EngineSpares:        1,
+		EngineIdle:          5 * time.Minute,
+		EngineRuns:          1_000_000,
+		EngineMemory:        256 << 20,
+		EngineAge:           24 * time.Hour,
+		EngineLosses:        3,
+		Drain:               30 * time.Second,
+		LogLevel:            "info",
+		LogFormat:           "text",
 	}
 }
 
@@ -166,6 +194,13 @@ func (c *Config) validate() error {
 		{"keep_executions", checkDuration(c.KeepExecutions, 24*time.Hour, 366*24*time.Hour)},
 		{"max_history_bytes", checkRange(c.MaxHistoryBytes, 1<<20, 1<<50)},
 		{"max_body", checkRange(c.MaxBody, 1, MaxBodyLimit)},
+		{"max_script_memory", checkRange(c.MaxScriptMemory, 1<<20, 448<<20)},
+		{"max_script_cpu", checkDuration(c.MaxScriptCPU, time.Millisecond, 5*time.Minute)},
+		{"max_script_goroutines", checkRange(int64(c.MaxScriptGoroutines), 1, 10_000)},
+		{"max_script_answer", checkRange(c.MaxScriptAnswer, 1, 64<<20)},
+		{"max_script_log_lines", checkRange(int64(c.MaxScriptLogLines), 1, 10_000)},
+		{"max_script_log_bytes", checkRange(int64(c.MaxScriptLogBytes), 1, 1<<20)},
+		{"max_script_calls", checkRange(int64(c.MaxScriptCalls), 1, 100_000)},
 		{"engine_spares", checkRange(int64(c.EngineSpares), 0, 64)},
 		{"engine_idle", checkDuration(c.EngineIdle, time.Second, 24*time.Hour)},
 		{"engine_runs", checkRange(c.EngineRuns, 100, 1<<50)},

@@ -56,8 +56,9 @@ func (r *Runner) runTogether(ctx context.Context, entries []*outbox.Entry) []Res
 		res.Fault = fault.New(fault.Internal, fault.Platform, "%v", err)
 		return share(res, entries, nil)
 	}
-	logs, answer := &logBook{}, &batchAnswer{}
-	request.Log, request.Call = logs.add, r.calls(deepest(entries), script)
+	limits := script.Bounds.Over(tenant.DefaultLimits())
+	logs, answer := &logBook{limits: limits}, &batchAnswer{}
+	request.Log, request.Call = logs.add, r.calls(deepest(entries), script, limits.Calls)
 	failpoint.Hit(failpoint.RunStarted)
 	err = r.engines.Invoke(ctx, script, hasLost(entries), request, answer)
 	failpoint.Hit(failpoint.RunReturned)
@@ -151,7 +152,7 @@ func share(all Result, entries []*outbox.Entry, failures map[string]*fault.Fault
 
 // seeLogs is the log of an entry whose run logged under another.
 func seeLogs(e *outbox.Entry) []byte {
-	logs := &logBook{}
+	logs := &logBook{limits: tenant.DefaultLimits()}
 	logs.add([]engine.Log{{
 		Time: time.Now(), Level: "info", Message: "this ran in a batch: its log is that of execution " + e.ID.String(),
 	}})

@@ -5,6 +5,7 @@ package execution
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -99,15 +100,16 @@ func (r *Runner) Run(ctx context.Context, e *outbox.Entry) Result {
 		return finish(e, res, reply, kept)
 	}
 	res.Version = script.Version
-	logs := &logBook{}
-	head := &headWatch{Reply: out}
+	limits := script.Bounds.Over(tenant.DefaultLimits())
+	logs := &logBook{limits: limits}
+	head := &headWatch{Reply: out, left: limits.AnswerBytes, limit: limits.AnswerBytes}
 	err := r.engines.Invoke(ctx, script, e.EngineLosses > 0, &engine.Request{
 		ExecutionID: e.ID.String(),
 		Attempt:     e.Attempt,
 		Envelope:    e.Envelope,
 		Body:        e.Payload,
 		Log:         logs.add,
-		Call:        r.calls(e, script),
+		Call:        r.calls(e, script, limits.Calls),
 	}, head)
 	failpoint.Hit(failpoint.RunReturned)
 	res.Duration = time.Since(res.Started)
@@ -172,18 +174,30 @@ func gone() *fault.Fault {
 	return f
 }
 
-// calls passes the calls of a run on. What they cause is a consequence of e.
-func (r *Runner) calls(e *outbox.Entry, script *tenant.Script) func(context.Context, string, string, []byte) ([]byte, error) {
+// calls passes the calls of a run on, up to most. What they cause is a consequence of e.
+func (r *Runner) calls(e *outbox.Entry, script *tenant.Script, most int) func(context.Context, string, string, []byte) ([]byte, error) {
 	run := service.Run{Entry: e, Script: script}
+	var made atomic.Int64
 	return func(ctx context.Context, name, method string, args []byte) ([]byte, error) {
+		if made.Add(1) > int64(most) {
+			return nil, fault.New(fault.Limit, fault.Script, "the run makes more than %d calls of services", most)
+		}
 		return r.services.Call(ctx, run, name, method, args)
 	}
 }
 
-// headWatch remembers the status of the answer that passes through.
+// headWatch remembers the status of the answer that passes through, and ends one that is larger than the run's limit.
 type headWatch struct {
 	engine.Reply
-	status int
+	status      int
+	left, limit int64 // bytes
+}
+
+func (h *headWatch) Write(p []byte) (int, error) {
+	if h.left -= int64(len(p)); h.left < 0 {
+		return 0, fault.New(fault.Limit, fault.Script, "the answer has more than %d bytes", h.limit)
+	}
+	return h.Reply.Write(p)
 }
 
 func (h *headWatch) Head(head engine.Head) error {

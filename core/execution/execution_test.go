@@ -118,21 +118,22 @@ func TestTargetIsGone(t *testing.T) {
 
 func TestLogBookLimits(t *testing.T) {
 	t.Parallel()
-	var b logBook
+	limits := tenant.DefaultLimits()
+	b := logBook{limits: limits}
 	if b.encode() != nil {
 		t.Error("nothing was logged")
 	}
-	for range logLines + 5 {
+	for range limits.LogLines + 5 {
 		b.add([]engine.Log{{Level: "info", Message: "x", Data: []byte("no JSON")}})
 	}
 	var lines []logLine
 	if err := json.Unmarshal(b.encode(), &lines); err != nil {
 		t.Fatal(err)
 	}
-	if last := lines[len(lines)-1]; len(lines) != logLines+1 || !strings.Contains(string(last.Data), `"dropped":5`) {
+	if last := lines[len(lines)-1]; len(lines) != limits.LogLines+1 || !strings.Contains(string(last.Data), `"dropped":5`) {
 		t.Errorf("%d lines, the last is %+v", len(lines), last)
 	}
-	var long logBook
+	long := logBook{limits: limits}
 	long.add([]engine.Log{{Message: strings.Repeat("é", logMessage)}, {Message: "\xff"}})
 	if err := json.Unmarshal(long.encode(), &lines); err != nil || len(lines[0].Message) > logMessage+len("…")+2 {
 		t.Errorf("%v, %d bytes", err, len(lines[0].Message))

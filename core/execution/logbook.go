@@ -6,18 +6,16 @@ import (
 	"sync"
 	"time"
 
+	"github.com/picloud/picloud/core/tenant"
 	"github.com/picloud/picloud/sdk/engine"
 )
 
-// Limits of what one run may leave in its log. The engine keeps them too; a plugin is not trusted to.
-const (
-	logLines   = 1000
-	logBytes   = 256 << 10
-	logMessage = 10_000
-)
+// logMessage bounds the message of a line.
+const logMessage = 10_000
 
-// logBook gathers the lines of one run.
+// logBook gathers the lines of one run, up to its limits. The engine keeps those too; a plugin is not trusted to.
 type logBook struct {
+	limits  tenant.Limits
 	mu      sync.Mutex
 	lines   []logLine
 	bytes   int
@@ -40,7 +38,7 @@ func (b *logBook) add(lines []engine.Log) {
 			message = message[:logMessage] + "…"
 		}
 		size := len(message) + len(l.Data)
-		if len(b.lines) >= logLines || b.bytes+size > logBytes {
+		if len(b.lines) >= b.limits.LogLines || b.bytes+size > b.limits.LogBytes {
 			b.dropped++
 			continue
 		}

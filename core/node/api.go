@@ -16,6 +16,7 @@ import (
 	"github.com/picloud/picloud/core/metrics"
 	"github.com/picloud/picloud/core/outbox"
 	"github.com/picloud/picloud/core/postgres"
+	"github.com/picloud/picloud/core/retry"
 	"github.com/picloud/picloud/core/tenant"
 	"github.com/picloud/picloud/core/trigger"
 	"github.com/picloud/picloud/sdk/event"
@@ -45,6 +46,7 @@ func (n *Node) apiHandler(
 		DeadLetters: deadLetters,
 		Auth:        auth.New(users),
 		Checker:     n.engines,
+		Trials:      n.engines,
 		Invoker:     invoker{ingress.NewInvoker(n.dispatcher, in), n},
 		Sender:      sender{n},
 		Replayer:    replayer{deadLetters, n.dispatcher.Wake},
@@ -55,9 +57,19 @@ func (n *Node) apiHandler(
 			Node: n.dispatcher.Stats, Engines: n.engines.Stats, Health: postgres.NewTableStore(pool).Health, Usage: postgres.NewHistoryStore(pool).Usage,
 			Slug: func(app uuid.UUID) string { return n.snapshot.Load().Slug(app) }, Log: n.log.Named("metrics"),
 		}),
-		Version: Version,
-		Log:     n.log,
+		MaxLimits: n.limits(),
+		Version:   Version,
+		Log:       n.log,
 	})
+}
+
+// limits are the most that runs may be allowed here.
+func (n *Node) limits() tenant.Limits {
+	c := &n.cfg
+	return tenant.Limits{
+		MemoryBytes: c.MaxScriptMemory, CPU: retry.Duration(c.MaxScriptCPU), Goroutines: c.MaxScriptGoroutines,
+		AnswerBytes: c.MaxScriptAnswer, LogLines: c.MaxScriptLogLines, LogBytes: c.MaxScriptLogBytes, Calls: c.MaxScriptCalls,
+	}
 }
 
 // changeLimit bounds how long a change waits to be current on its own node.

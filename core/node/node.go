@@ -133,7 +133,7 @@ func (n *Node) Start(ctx context.Context) (err error) {
 	if err := n.seed(ctx, pools.General); err != nil {
 		return err
 	}
-	n.snapshots = postgres.NewSnapshotStore(pools.General)
+	n.snapshots = postgres.NewSnapshotStore(pools.General, n.limits())
 	if err := n.reload(ctx); err != nil {
 		return err
 	}

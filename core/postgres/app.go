@@ -19,10 +19,10 @@ type AppStore struct{ pool *pgxpool.Pool }
 // NewAppStore makes a store over pool.
 func NewAppStore(pool *pgxpool.Pool) *AppStore { return &AppStore{pool} }
 
-const appColumns = `id, slug, name, description, release, weight, created_at, updated_at`
+const appColumns = `id, slug, name, description, release, weight, limits, created_at, updated_at`
 
 func scanApp(row pgx.CollectableRow) (a tenant.AppRecord, err error) {
-	err = row.Scan(&a.ID, &a.Slug, &a.Name, &a.Description, &a.Release, &a.Weight, &a.CreatedAt, &a.UpdatedAt)
+	err = row.Scan(&a.ID, &a.Slug, &a.Name, &a.Description, &a.Release, &a.Weight, &a.Limits, &a.CreatedAt, &a.UpdatedAt)
 	return a, err
 }
 
@@ -121,6 +121,18 @@ func (s *AppStore) Update(ctx context.Context, by, id uuid.UUID, slug, name, des
 		}
 		return nil
 	})
+	if err != nil {
+		return tenant.AppRecord{}, err
+	}
+	return s.Get(ctx, id)
+}
+
+const sqlAppLimits = `UPDATE apps SET limits = $2 WHERE id = $1`
+
+// Limit sets what runs of the app's scripts may have.
+func (s *AppStore) Limit(ctx context.Context, by, id uuid.UUID, limits tenant.Limits) (tenant.AppRecord, error) {
+	c := &change{by: by, app: id, action: "app.limit", object: id.String(), detail: limits}
+	_, err := apply(ctx, s.pool, c, func(tx pgx.Tx) error { return execOne(ctx, tx, "limit app", sqlAppLimits, id, limits) })
 	if err != nil {
 		return tenant.AppRecord{}, err
 	}

@@ -110,7 +110,7 @@ func (s *VersionStore) Sources(ctx context.Context, app uuid.UUID, of []tenant.M
 // Bundle returns what an engine loads for the version of script that is active there, with its modules in the versions that
 // are named there, or tenant.ErrNotFound.
 func (s *VersionStore) Bundle(ctx context.Context, script *tenant.Script) (engine.Bundle, error) {
-	b := engine.Bundle{Hash: script.Hash, Script: script.Name}
+	b := engine.Bundle{Hash: script.Hash, Script: script.Name, Limits: script.Bounds.Engine()}
 	own := tenant.Module{Script: script.ID, Version: script.Version}
 	sources, err := s.Sources(ctx, script.App, append([]tenant.Module{own}, script.Modules...))
 	if err != nil {

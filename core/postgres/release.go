@@ -52,9 +52,8 @@ func (s *ReleaseStore) Deploy(ctx context.Context, by, app uuid.UUID, d tenant.D
 			}
 			out.Routes = append(out.Routes, made)
 		}
-		rows, _ := tx.Query(ctx, sqlScriptGet, app, "", script)
-		out.Script, err = pgx.CollectExactlyOneRow(rows, scanScript)
-		return missing("read script", err)
+		out.Script, err = getScript(ctx, tx, app, "", script)
+		return err
 	})
 	out.Release = release
 	return out, err
@@ -91,7 +90,7 @@ func deployScript(ctx context.Context, tx pgx.Tx, app uuid.UUID, d *tenant.Deplo
 	if d.MaxAttempts > 0 {
 		attempts = &d.MaxAttempts
 	}
-	if _, err := tx.Exec(ctx, sqlScriptUpdate, app, script.ID, timeout, attempts, nil, nil); err != nil {
+	if _, err := tx.Exec(ctx, sqlScriptUpdate, app, script.ID, timeout, attempts, nil, nil, nil); err != nil {
 		return uuid.Nil, fmt.Errorf("update script: %w", err)
 	}
 	return script.ID, nil
@@ -145,11 +144,11 @@ ORDER BY 1`
 // Scripts that came after the release stay, but are not active.
 const sqlReleaseScripts = `
 UPDATE scripts s SET active_version = coalesce(m.version, 0), timeout_ms = coalesce(m.timeout_ms, s.timeout_ms),
-    max_attempts = coalesce(m.max_attempts, s.max_attempts), policy = coalesce(m.policy, s.policy), updated_at = now()
+    max_attempts = coalesce(m.max_attempts, s.max_attempts), policy = coalesce(m.policy, s.policy), limits = coalesce(m.limits, s.limits), updated_at = now()
 FROM scripts o LEFT JOIN (
     SELECT m.* FROM releases r,
         jsonb_to_recordset(r.manifest->'scripts') 
-        AS m (id uuid, version integer, timeout_ms integer, max_attempts smallint, policy jsonb)
+        AS m (id uuid, version integer, timeout_ms integer, max_attempts smallint, policy jsonb, limits jsonb)
     WHERE r.app = $1 AND r.number = $2) m ON m.id = o.id
 WHERE s.id = o.id AND s.app = $1`
 

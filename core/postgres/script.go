@@ -3,6 +3,8 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -21,10 +23,8 @@ func NewScriptStore(pool *pgxpool.Pool) *ScriptStore { return &ScriptStore{pool}
 
 const (
 	scriptColumns = `s.id, s.app, s.name, s.kind, s.engine, s.active_version, coalesce(v.hash, ''), s.timeout_ms,
-    s.max_attempts, s.policy, s.description, s.created_at, s.updated_at,
-    ARRAY(SELECT i.module FROM script_imports i WHERE i.script = s.id AND i.version = s.active_version ORDER BY i.module),
-    ARRAY(SELECT u.name FROM script_imports i JOIN scripts u ON u.id = i.script AND u.active_version = i.version
-        WHERE i.app = s.app AND i.module = s.name ORDER BY u.name)`
+    s.max_attempts, s.policy, s.limits, s.description, s.created_at, s.updated_at,
+    ARRAY(SELECT i.module FROM script_imports i WHERE i.script = s.id AND i.version = s.active_version ORDER BY i.module)`
 	scriptTables = ` FROM scripts s JOIN apps a ON a.id = s.app AND a.deleted_at IS NULL
     LEFT JOIN script_versions v ON v.script = s.id AND v.number = s.active_version `
 )
@@ -32,7 +32,7 @@ const (
 func scanScript(row pgx.CollectableRow) (s tenant.ScriptRecord, err error) {
 	var timeout int64
 	err = row.Scan(&s.ID, &s.App, &s.Name, &s.Kind, &s.Engine, &s.Version, &s.VersionHash, &timeout, &s.MaxAttempts,
-		&s.Policy, &s.Description, &s.CreatedAt, &s.UpdatedAt, &s.Imports, &s.ImportedBy)
+		&s.Policy, &s.Limits, &s.Description, &s.CreatedAt, &s.UpdatedAt, &s.Imports)
 	s.Timeout = time.Duration(timeout) * time.Millisecond
 	return s, err
 }
@@ -73,9 +73,18 @@ const sqlScriptGet = `SELECT ` + scriptColumns + scriptTables + `WHERE s.app = $
 
 // Get returns the script that ref names by name or id, or tenant.ErrNotFound.
 func (s *ScriptStore) Get(ctx context.Context, app uuid.UUID, ref string) (tenant.ScriptRecord, error) {
-	rows, _ := s.pool.Query(ctx, sqlScriptGet, app, ref, parseID(ref))
+	return getScript(ctx, s.pool, app, ref, parseID(ref))
+}
+
+func getScript(ctx context.Context, db querier, app uuid.UUID, name string, id uuid.UUID) (tenant.ScriptRecord, error) {
+	rows, _ := db.Query(ctx, sqlScriptGet, app, name, id)
 	r, err := pgx.CollectExactlyOneRow(rows, scanScript)
-	return r, missing("read script", err)
+	if err != nil {
+		return r, missing("read script", err)
+	}
+	one := []tenant.ScriptRecord{r}
+	err = readImporters(ctx, db, app, one)
+	return one[0], err
 }
 
 const sqlScriptList = `SELECT ` + scriptColumns + scriptTables + `WHERE s.app = $1 AND s.name > $2 ORDER BY s.name LIMIT $3`
@@ -92,22 +101,47 @@ func (s *ScriptStore) List(ctx context.Context, app uuid.UUID, cursor string, li
 		return nil, "", fmt.Errorf("list scripts: %w", err)
 	}
 	scripts, next := page(scripts, limit, func(r *tenant.ScriptRecord) []any { return []any{r.Name} })
-	return scripts, next, nil
+	return scripts, next, readImporters(ctx, s.pool, app, scripts)
+}
+
+// sqlScriptImporters stands alone: in the statements above it would be run for each script, also where nobody wants to know.
+const sqlScriptImporters = `
+SELECT i.module, u.name FROM script_imports i JOIN scripts u ON u.id = i.script AND u.active_version = i.version
+WHERE i.app = $1 AND i.module = ANY($2) ORDER BY i.module, u.name`
+
+// readImporters says of scripts by whom they are imported.
+func readImporters(ctx context.Context, db querier, app uuid.UUID, of []tenant.ScriptRecord) error {
+	at := make(map[string]int, len(of))
+	for i := range of {
+		at[of[i].Name] = i
+	}
+	rows, _ := db.Query(ctx, sqlScriptImporters, app, slices.Collect(maps.Keys(at)))
+	var module, importer string
+	_, err := pgx.ForEachRow(rows, []any{&module, &importer}, func() error {
+		r := &of[at[module]]
+		r.ImportedBy = append(r.ImportedBy, importer)
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("read importers: %w", err)
+	}
+	return nil
 }
 
 const sqlScriptUpdate = `
 UPDATE scripts SET timeout_ms = coalesce($3, timeout_ms), max_attempts = coalesce($4, max_attempts),
-    description = coalesce($5, description), policy = coalesce($6, policy), updated_at = now()
+    description = coalesce($5, description), policy = coalesce($6, policy), limits = coalesce($7, limits), updated_at = now()
 WHERE id = $2 AND app = $1`
 
 // Update changes a script.
 func (s *ScriptStore) Update(ctx context.Context, by, app, id uuid.UUID, u tenant.ScriptUpdate) (tenant.ScriptRecord, error) {
 	c := &change{
 		by: by, app: app, action: "script.update", object: id.String(), detail: u,
-		released: u.TimeoutMS != nil || u.MaxAttempts != nil || u.Policy != nil,
+		released: u.TimeoutMS != nil || u.MaxAttempts != nil || u.Policy != nil || u.Limits != nil,
 	}
 	_, err := apply(ctx, s.pool, c, func(tx pgx.Tx) error {
-		return execOne(ctx, tx, "update script", sqlScriptUpdate, app, id, u.TimeoutMS, u.MaxAttempts, u.Description, u.Policy)
+		return execOne(ctx, tx, "update script", sqlScriptUpdate, app, id, u.TimeoutMS, u.MaxAttempts, u.Description, u.Policy,
+			u.Limits)
 	})
 	if err != nil {
 		return tenant.ScriptRecord{}, err
@@ -117,10 +151,6 @@ func (s *ScriptStore) Update(ctx context.Context, by, app, id uuid.UUID, u tenan
 
 const (
 	sqlScriptQueues = `SELECT name FROM queues WHERE app = $1 AND script = $2 ORDER BY name LIMIT 3`
-	// sqlScriptUsers lists who imports a script.
-	sqlScriptUsers = `
-SELECT u.name FROM scripts s JOIN script_imports i ON i.app = s.app AND i.module = s.name
-JOIN scripts u ON u.id = i.script AND u.active_version = i.version WHERE s.app = $1 AND s.id = $2 ORDER BY u.name LIMIT 20`
 	sqlScriptDelete = `DELETE FROM scripts WHERE id = $2 AND app = $1`
 )
 
@@ -137,13 +167,12 @@ func (s *ScriptStore) Delete(ctx context.Context, by, app, id uuid.UUID) error {
 		if len(queues) > 0 {
 			return &tenant.Conflict{Message: fmt.Sprintf("queues send to the script: %q; delete them or give them another", queues)}
 		}
-		rows, _ = tx.Query(ctx, sqlScriptUsers, app, id)
-		users, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		r, err := getScript(ctx, tx, app, "", id)
 		if err != nil {
-			return fmt.Errorf("read importers: %w", err)
+			return err
 		}
-		if len(users) > 0 {
-			return &tenant.Conflict{Message: "the module is imported by: " + strings.Join(users, ", ")}
+		if len(r.ImportedBy) > 0 {
+			return &tenant.Conflict{Message: "the module is imported by: " + strings.Join(r.ImportedBy, ", ")}
 		}
 		return execOne(ctx, tx, "delete script", sqlScriptDelete, app, id)
 	})

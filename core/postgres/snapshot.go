@@ -12,15 +12,20 @@ import (
 )
 
 // SnapshotStore reads the configuration of all apps at one point in time.
-type SnapshotStore struct{ pool *pgxpool.Pool }
+type SnapshotStore struct {
+	pool *pgxpool.Pool
+	most tenant.Limits
+}
 
-// NewSnapshotStore makes a store over pool.
-func NewSnapshotStore(pool *pgxpool.Pool) *SnapshotStore { return &SnapshotStore{pool} }
+// NewSnapshotStore makes a store over pool. most is what no run may exceed on this node.
+func NewSnapshotStore(pool *pgxpool.Pool, most tenant.Limits) *SnapshotStore {
+	return &SnapshotStore{pool, most}
+}
 
 const sqlSnapshotVersion = `SELECT version FROM config`
 
 const sqlSnapshotApps = `
-SELECT a.id, a.slug, a.name, a.release, a.weight,
+SELECT a.id, a.slug, a.name, a.release, a.weight, a.limits,
     ARRAY(SELECT d.host FROM app_domains d WHERE d.app = a.id ORDER BY d.host)
 FROM apps a WHERE a.deleted_at IS NULL`
 
@@ -48,7 +53,7 @@ func (s *SnapshotStore) Load(ctx context.Context) (*tenant.Snapshot, error) {
 		var err error
 		apps, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (*tenant.App, error) {
 			a := &tenant.App{}
-			err := row.Scan(&a.ID, &a.Slug, &a.Name, &a.Release, &a.Weight, &a.Domains)
+			err := row.Scan(&a.ID, &a.Slug, &a.Name, &a.Release, &a.Weight, &a.Limits, &a.Domains)
 			byID[a.ID] = a
 			return a, err
 		})
@@ -66,6 +71,7 @@ func (s *SnapshotStore) Load(ctx context.Context) (*tenant.Snapshot, error) {
 		}
 		for _, app := range apps {
 			_ = tenant.Link(app.Scripts) // one that lacks a module says so when it is loaded; none could have been released
+			app.Bound(s.most)
 		}
 		rows, _ = tx.Query(ctx, sqlSnapshotRoutes)
 		routes, err := pgx.CollectRows(rows, scanRoute)

@@ -1,6 +1,7 @@
 package tenant
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"time"
 
@@ -102,6 +103,22 @@ func amount(name string, n int64) string {
 		return time.Duration(n).String()
 	}
 	return fmt.Sprint(n)
+}
+
+// Bound sets what holds for the runs of an app's scripts: what each says, or else its app or the platform, and never more than
+// its app allows, or the node. A bundle has limits, so that its hash is of them too.
+func (a *App) Bound(most Limits) {
+	for i := range a.Scripts {
+		s := &a.Scripts[i]
+		s.Bounds = s.Limits.Over(a.Limits).Over(DefaultLimits()).Under(a.Limits).Under(most)
+		if s.Hash == "" || s.Bounds == DefaultLimits() {
+			continue
+		}
+		h := hasher{sha256.New()}
+		h.text(s.Hash)
+		s.Bounds.each(&Limits{}, func(_ string, own *int64, _ int64) { h.number(int(*own)) })
+		s.Hash = h.sum()
+	}
 }
 
 // Engine returns what of l an engine keeps.

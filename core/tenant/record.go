@@ -45,6 +45,7 @@ type AppRecord struct {
 	Description string
 	Release     int64 // zero: nothing was released yet
 	Weight      int
+	Limits      Limits
 	CreatedAt   time.Time
 	UpdatedAt   time.Time
 }
@@ -70,6 +71,7 @@ type ScriptUpdate struct {
 	MaxAttempts *int    `json:"max_attempts,omitempty"`
 	Description *string `json:"description,omitempty"`
 	Policy      *Policy `json:"policy,omitempty"`
+	Limits      *Limits `json:"limits,omitempty"`
 }
 
 // QueueRecord is a queue as its owner sees it.

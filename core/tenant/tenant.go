@@ -14,6 +14,7 @@ type App struct {
 	Slug    string
 	Name    string
 	Release int64
+	Limits  Limits   // the most that runs of its scripts may have, and what they have where the script does not say
 	Weight  int      // its share of the slots while others want some too, relative to theirs; zero: one
 	Domains []string // hosts: literal, "*.suffix", or "*" for every host that nobody else claims
 	Scripts []Script
@@ -32,10 +33,12 @@ type Script struct {
 	Kind        string // KindEndpoint or KindModule
 	Engine      string // "yaegi"
 	Version     int    // zero: nothing is active
-	Hash        string // of the active version's bundle, modules included; set by Link
+	Hash        string // of the active version's bundle, modules included; set by Link, and changed by App.Bound
 	Timeout     time.Duration
 	MaxAttempts int
 	Policy      Policy
+	Limits      Limits // its own
+	Bounds      Limits // what holds for its runs; set by App.Bound, else those of DefaultLimits hold
 
 	VersionHash string   // of the active version alone
 	Imports     []string // names of the modules that the active version imports itself, sorted

@@ -37,7 +37,7 @@ type source struct {
 	modules  []string // that it imports itself, sorted
 	imports  []string // of all packages: what the platform has for scripts
 	limits   engine.Limits
-	watch    *watch.Watch
+	watch    *watch.Watch // over the runs of its process
 }
 
 // pkg is a Go package: the files of the script, or of a module.

@@ -1,6 +1,10 @@
 // Package yaegi is the engine for scripts in Go: they are interpreted, each call in an interpreter that serves nobody
 // else meanwhile. The interpreter is no sandbox; what a script can reach is bounded by the symbols it may import, and
 // what it can do to others by its process, which belongs to one app.
+//
+// A script is a package main of one file or several. It imports modules of its app as "app/<name>": packages of their own, which
+// are checked, rewritten and contained as it is. All of them are initialised in each interpreter, so that what they hold in
+// variables is not shared by two calls that run at one time.
 package yaegi
 
 import (

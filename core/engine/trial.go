@@ -1,0 +1,39 @@
+package engine
+
+import (
+	"context"
+	"time"
+
+	"github.com/picloud/picloud/sdk/engine"
+)
+
+// Try loads a bundle that nobody has deployed into a process of its own, runs it once, and ends the process. Errors are those of
+// Check and of Invoke; the first say where in the sources with what was loaded. took is the time of the run, without what was before.
+func (m *Manager) Try(
+	ctx context.Context, engineName string, b engine.Bundle, r *engine.Request, out engine.Reply,
+) (loaded engine.Loaded, took time.Duration, err error) {
+	select {
+	case m.checks <- struct{}{}:
+		defer func() { <-m.checks }()
+	case <-ctx.Done():
+		return loaded, 0, context.Cause(ctx)
+	}
+	p, err := m.start(ctx, engineName)
+	if err != nil {
+		return loaded, 0, err
+	}
+	defer p.Kill()
+	b.Hash, r.Bundle = "trial", "trial"
+	loading, cancel := context.WithTimeout(ctx, loadLimit)
+	defer cancel()
+	loaded, err = p.Engine().Load(loading, b)
+	switch {
+	case err != nil && loading.Err() != nil && ctx.Err() == nil:
+		return loaded, 0, tooLong(b.Script)
+	case err != nil:
+		return loaded, 0, err
+	}
+	begun := time.Now()
+	err = p.Engine().Invoke(ctx, r, out)
+	return loaded, time.Since(begun), err
+}
