@@ -359,7 +359,8 @@ func runPoorHost(dir string) {
 		DefaultAction: seccomp.ActionAllow,
 		Syscalls: []seccomp.SyscallGroup{
 			{Action: seccomp.ActionErrno, Names: []string{"unshare", "landlock_create_ruleset"}},
-			{Action: seccomp.ActionErrno | seccomp.Action(unix.ENOSYS), Names: []string{"clone3"}}, refuse,
+			{Action: seccomp.ActionErrno | seccomp.Action(unix.ENOSYS), Names: []string{"clone3"}},
+			refuse,
 		},
 	}})
 	if err != nil {
