@@ -33,7 +33,7 @@ type Finding struct {
 // that are tried.
 func Examine(ctx context.Context, cfg config.Config, plugins []string) []Finding {
 	all := []Finding{examineKernel(), examineDatabase(ctx, cfg), examineFolder(cfg.DataDir)}
-	dir, err := os.MkdirTemp("", "picloud-doctor")
+	dir, err := examinedDir(cfg.DataDir)
 	if err != nil {
 		return append(all, Finding{Name: "plugins", Needed: true, Found: err.Error()})
 	}
@@ -41,7 +41,7 @@ func Examine(ctx context.Context, cfg config.Config, plugins []string) []Finding
 		Dir: dir, Command: cfg.PluginCommand, Layers: cfg.PluginLayers, Log: hclog.NewNullLogger(),
 	})
 	if err != nil {
-		_ = os.Remove(dir) // is empty
+		_ = os.Remove(dir) // unless another process uses it
 		return append(all, Finding{Name: "plugins", Needed: true, Found: err.Error()})
 	}
 	defer host.Close() // and removes the folder
@@ -62,6 +62,18 @@ func Examine(ctx context.Context, cfg config.Config, plugins []string) []Finding
 		all = append(all, f)
 	}
 	return all
+}
+
+// examinedDir is where plugins are tried: where a node has them, or as long as there is no data folder, where they leave nothing.
+func examinedDir(data string) (string, error) {
+	if existing(data) == data {
+		return runDir(data), nil
+	}
+	dir, err := os.MkdirTemp("", "picloud-doctor")
+	if err != nil {
+		return "", err
+	}
+	return dir, os.Chmod(dir, 0o711) // as runDir has it
 }
 
 func examineKernel() Finding {
