@@ -178,7 +178,7 @@ func (c *checker) syntax(name string, err error) {
 	if !errors.As(err, &list) {
 		c.found = append(c.found, engine.Diagnostic{File: name, Message: err.Error()})
 	}
-	for _, e := range list[:min(len(list), findings-len(c.found))] {
+	for _, e := range list[:min(len(list), max(0, findings-len(c.found)))] {
 		c.found = append(c.found, engine.Diagnostic{File: name, Line: e.Pos.Line, Column: e.Pos.Column, Message: e.Msg})
 	}
 }

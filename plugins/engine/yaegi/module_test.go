@@ -344,3 +344,15 @@ func Do(what string) int {
 		}
 	}
 }
+
+// However many files are wrong, the first findings are told, and no more than a person reads.
+func TestManyWrongFiles(t *testing.T) {
+	t.Parallel()
+	wrong := "package main\n" + strings.Repeat("func )\n", 12)
+	loaded, err := yaegi.New().Load(t.Context(), engine.Bundle{
+		Hash: "wrong", Script: "wrong", Files: sources("a.go", wrong, "b.go", wrong, "c.go", "", "d.go", "", "e.go", wrong),
+	})
+	if f := fault.From(err); f == nil || f.Kind != fault.Compile || len(loaded.Diagnostics) < 20 || loaded.Diagnostics[0].File != "a.go" {
+		t.Errorf("%v, %d findings", err, len(loaded.Diagnostics))
+	}
+}
