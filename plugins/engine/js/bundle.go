@@ -12,6 +12,7 @@ import (
 	"github.com/evanw/esbuild/pkg/api"
 
 	"github.com/picloud/picloud/sdk/engine"
+	"github.com/picloud/picloud/sdk/script"
 )
 
 // findings bounds the diagnostics of a script.
@@ -23,10 +24,9 @@ var loaders = map[string]api.Loader{
 	".json": api.LoaderJSON,
 }
 
-// Where a file belongs: to the script, to one of its modules, or to nobody.
+// Where a file belongs: to the script, or to nobody. Those of a module belong to what it is imported by, "app/name".
 const (
 	scriptSpace = "script"
-	moduleSpace = "app/"
 	ownSpace    = "picloud"
 )
 
@@ -34,6 +34,8 @@ const (
 const (
 	ownModule   = `export const { Response, BatchResult, RetryAfter, Fatal, PicloudError, VERSION } = $picloud;`
 	entryModule = "import * as script from \"script\";\n$loaded(script);"
+	// A module is run by itself to see whether it can be; nothing of it will be called.
+	checkModule = "import \"script\";\n$loaded({ default() {} });"
 )
 
 // manyFiles is what is told of an import whose name is made of parts.
@@ -59,7 +61,7 @@ func newBundler(b *engine.Bundle) *bundler {
 	}
 	x.add(scriptSpace, b.Files)
 	for _, m := range b.Modules {
-		x.add(moduleSpace+m.Name, m.Files)
+		x.add(script.ModulePrefix+m.Name, m.Files)
 	}
 	return x
 }
@@ -123,7 +125,7 @@ func diagnostic(m api.Message, warning bool) engine.Diagnostic {
 	return d
 }
 
-// shownPath is the name of a file in messages: those of modules begin with "app/" and the module's name.
+// shownPath is the name of a file in messages: those of modules begin with the module's name.
 func shownPath(file string) string {
 	space, name, ok := strings.Cut(file, ":")
 	switch {
@@ -132,7 +134,7 @@ func shownPath(file string) string {
 	case space == scriptSpace:
 		return name
 	}
-	return space + "/" + name
+	return strings.TrimPrefix(space, script.ModulePrefix) + "/" + name
 }
 
 // setup has esbuild find files in the bundle, and nowhere else.
@@ -145,18 +147,21 @@ func (x *bundler) setup(build api.PluginBuild) {
 			return api.OnResolveResult{Namespace: scriptSpace, Path: x.entries[scriptSpace]}, nil
 		}
 		space, name, problem := x.resolve(a.Namespace, a.Importer, a.Path)
+		if module, ok := strings.CutPrefix(a.Path, script.ModulePrefix); ok && a.Namespace == scriptSpace {
+			x.imports[module] = true
+		}
 		if problem != "" {
 			return api.OnResolveResult{Errors: []api.Message{{Text: problem}}}, nil
-		}
-		if a.Namespace == scriptSpace && strings.HasPrefix(space, moduleSpace) {
-			x.imports[strings.TrimPrefix(space, moduleSpace)] = true
 		}
 		return api.OnResolveResult{Namespace: space, Path: name}, nil
 	})
 	build.OnLoad(api.OnLoadOptions{Filter: ".*"}, func(a api.OnLoadArgs) (api.OnLoadResult, error) {
 		text, known := x.files[a.Namespace][a.Path]
 		if a.Namespace == ownSpace {
-			if text = ownModule; a.Path == "entry" {
+			switch text = ownModule; {
+			case a.Path == "entry" && x.bundle.Module:
+				text = checkModule
+			case a.Path == "entry":
 				text = entryModule
 			}
 			return api.OnLoadResult{Contents: &text, Loader: api.LoaderJS}, nil
@@ -179,10 +184,14 @@ func (x *bundler) resolve(space, importer, wanted string) (inSpace, name, proble
 	switch {
 	case wanted == "picloud":
 		return ownSpace, "picloud", ""
-	case strings.HasPrefix(wanted, moduleSpace):
+	case strings.HasPrefix(wanted, script.ModulePrefix):
 		entry, ok := x.entries[wanted]
 		if !ok {
-			return "", "", fmt.Sprintf("the app has no module %q in JavaScript or TypeScript", strings.TrimPrefix(wanted, moduleSpace))
+			var there []string
+			for _, m := range x.bundle.Modules {
+				there = append(there, m.Name)
+			}
+			return "", "", script.NoModule(strings.TrimPrefix(wanted, script.ModulePrefix), there)
 		}
 		return wanted, entry, ""
 	case strings.HasPrefix(wanted, "./"), strings.HasPrefix(wanted, "../"):

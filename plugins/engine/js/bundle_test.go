@@ -82,7 +82,7 @@ func TestRefusedSources(t *testing.T) {
 		"no file":          {"import \"./nothing\";\n" + handle, 1, 8, "there is no file ./nothing; files that are deployed together: main.ts, notes.txt"},
 		"outside":          {"import \"../../../etc/passwd\";\n" + handle, 1, 8, "there is no file"},
 		"kind of file":     {"import \"./notes.txt\";\n" + handle, 1, 8, "notes.txt is none of: .js"},
-		"no module":        {"import \"app/nothing\";\n" + handle, 1, 8, `the app has no module "nothing" in JavaScript or TypeScript`},
+		"no module":        {"import \"app/nothing\";\n" + handle, 1, 8, `there is no module "nothing"; there are: none`},
 		"no such export":   {"import { Nothing } from \"picloud\";\nNothing();\n" + handle, 1, 10, `No matching export`},
 		"many files":       {"const x = await import(\"./\" + Math.random());\n" + handle, 1, 24, "take the name of a file as one text"},
 		"files elsewhere":  {"const x = await import(`../../../../../../../../etc/${1}`);\n" + handle, 1, 24, "take the name of a file as one text"},
@@ -162,7 +162,7 @@ export function fail(n: Any): never {
 	load(t, e, b)
 	for body, want := range map[string]string{
 		"":       "TypeError: odd 1\n    at fail (lib/fail.ts:4:\n    at handle (main.ts:10:",
-		"module": "SyntaxError: \n    at outer (app/mod/mod.ts:3:\n    at handle (main.ts:9:",
+		"module": "SyntaxError: \n    at outer (mod/mod.ts:3:\n    at handle (main.ts:9:",
 	} {
 		_, err := invoke(t.Context(), e, "h", body)
 		f := fault.From(err)

@@ -12,7 +12,7 @@ func Shallow(slots uintptr) { stackSlots = slots }
 
 // Compiled is a compiled script, for what measures interpreters.
 func Compiled(tb testing.TB, b engine.Bundle) *Program {
-	p, found, err := compile(&b, &watch.Watch{})
+	p, _, found, err := compile(&b, &watch.Watch{})
 	if p == nil {
 		tb.Fatal(found, err)
 	}

@@ -83,14 +83,14 @@ func (s *scripts) Load(ctx context.Context, b engine.Bundle) (engine.Loaded, err
 	if p != nil {
 		return engine.Loaded{Imports: p.program.imports}, nil
 	}
-	program, found, err := compile(&b, &s.watch)
+	program, imports, found, err := compile(&b, &s.watch)
 	if err != nil {
 		return engine.Loaded{}, err
 	}
+	loaded := engine.Loaded{Diagnostics: found, Imports: imports}
 	if program == nil {
-		return engine.Loaded{Diagnostics: found}, script.CompileFault(wrong(found))
+		return loaded, script.CompileFault(wrong(found))
 	}
-	loaded := engine.Loaded{Diagnostics: found, Imports: program.imports}
 	first, err := program.build(ctx)
 	switch {
 	case context.Cause(ctx) == context.Canceled:

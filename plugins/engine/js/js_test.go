@@ -114,5 +114,11 @@ export default async function handle(ctx: Context): Promise<unknown> {
 `),
 		Broken: files("broken", "main.ts", "export default function handle(ctx) {\n\treturn (1 +;\n}\n"),
 		Line:   2, Column: 13,
+		Importer: engine.Bundle{
+			Hash: "importer", Script: "importer",
+			Files: []engine.File{{Name: "main.ts", Data: []byte("import { echo } from \"app/shared\";\n\nexport default echo;\n")}},
+			Modules: []engine.Module{{Name: "shared", Files: []engine.File{{Name: "shared.ts", Data: []byte(
+				"import { type Context, Response } from \"picloud\";\n\nexport const echo = (ctx: Context) => new Response(ctx.request.text().slice(5));\n")}}}},
+		},
 	})
 }

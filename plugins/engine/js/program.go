@@ -60,8 +60,8 @@ type program struct {
 	imports []string
 }
 
-// compile makes a program of a bundle. Diagnostics that are no warnings say that there is none.
-func compile(b *engine.Bundle, w *watch.Watch) (*program, []engine.Diagnostic, error) {
+// compile makes a program of a bundle, and finds what its own files import. Diagnostics that are no warnings say that there is none.
+func compile(b *engine.Bundle, w *watch.Watch) (*program, []string, []engine.Diagnostic, error) {
 	x := newBundler(b)
 	p := &program{watch: w, memory: b.Limits.Memory, cpu: b.Limits.CPU, waits: b.Limits.Goroutines, body: b.Limits.BodyBytes}
 	if p.memory <= 0 {
@@ -76,29 +76,30 @@ func compile(b *engine.Bundle, w *watch.Watch) (*program, []engine.Diagnostic, e
 	if len(b.Files) > 0 {
 		p.name = x.entries[scriptSpace]
 		if len(bytes.TrimSpace(b.Files[0].Data)) == 0 {
-			return nil, []engine.Diagnostic{{
+			return nil, nil, []engine.Diagnostic{{
 				File: p.name, Line: 1, Column: 1, Message: "the file is empty; a script has an export default function handle(ctx)",
 			}}, nil
 		}
 	}
 	text, places, found, err := x.run()
+	imports := x.sortedImports()
 	if err != nil || text == nil {
-		return nil, found, err
+		return nil, imports, found, err
 	}
 	p.places = places
 	vm, err := quickjs.NewVM()
 	if err != nil {
-		return nil, nil, fmt.Errorf("make an interpreter: %w", err)
+		return nil, imports, nil, fmt.Errorf("make an interpreter: %w", err)
 	}
 	defer vm.Close()
 	vm.SetMemoryLimit(uintptr(p.memory))
 	p.code, err = vm.Compile(head+string(text)+tail, quickjs.EvalGlobal)
 	var wrong *quickjs.Error
 	if errors.As(err, &wrong) { // what the bundler lets pass, such as a pattern that is none
-		return nil, append(found, p.diagnose(wrong.Message, wrong.Stack)), nil
+		return nil, imports, append(found, p.diagnose(wrong.Message, wrong.Stack)), nil
 	}
-	p.imports = x.sortedImports()
-	return p, found, err
+	p.imports = imports
+	return p, imports, found, err
 }
 
 // diagnose finds the place of an error.

@@ -74,7 +74,8 @@ func newRun(ctx context.Context, p *program, inv *engine.Invocation) *run {
 // use, which r.broken says.
 func (r *run) guard(f func() error) (err error) {
 	defer r.cancel(nil)
-	r.program.watch.Enter(r, watch.Limits{Memory: r.program.memory, CPU: r.program.cpu})
+	// The interpreter bounds what it holds itself; the heap has only what passes through.
+	r.program.watch.Enter(r, watch.Limits{Memory: max(r.program.memory, watch.DefaultMemory), CPU: r.program.cpu})
 	defer r.program.watch.Leave(r)
 	defer func() {
 		if p := recover(); p != nil { // a defect of the interpreter, which the script has found
