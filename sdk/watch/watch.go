@@ -19,7 +19,7 @@ const (
 	heapLimit  = 160 << 20 // bytes of living objects, and of dead ones that are not collected yet
 	liveLimit  = 112 << 20 // bytes of what was found to live; close to the collector's limit it would do little but collect
 	stackLimit = 64 << 20  // bytes of stacks
-	holdLimit  = 160 << 20 // bytes of what runs hold beside the heap
+	holdLimit  = 112 << 20 // bytes of what runs hold beside the heap
 )
 
 // Bound sets the limits of the process that hold where the watch comes too late: a stack may have four times what the runs

@@ -25,7 +25,7 @@ func (h *holder) Holds() int          { return h.holds }
 func TestHolders(t *testing.T) {
 	t.Parallel()
 	var w Watch
-	sizes := []int{10 << 20, 60 << 20, 50 << 20, 64 << 20, 20 << 20}
+	sizes := []int{10 << 20, 40 << 20, 30 << 20, 44 << 20, 20 << 20}
 	runs := make([]*holder, len(sizes))
 	for i, n := range sizes {
 		runs[i] = &holder{holds: n}
