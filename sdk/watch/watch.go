@@ -22,8 +22,7 @@ const (
 	// MaxMemory is the most that a run may be allowed. The process' own limit is beyond what that takes with what is dead.
 	MaxMemory = 448 << 20
 
-	stackLimit = 64 << 20  // bytes of stacks
-	holdLimit  = 160 << 20 // bytes of what runs hold beside the heap; or as much as one of them may hold alone
+	stackLimit = 64 << 20 // bytes of stacks
 )
 
 // heap is how large the heap may be in which so much lives: with what is dead and not collected yet.
@@ -195,15 +194,15 @@ func (w *Watch) charge(spent time.Duration) {
 	}
 }
 
-// weigh ends the runs that hold the most beside the heap, until the others hold no more than they may together. What was ended
-// gives back what it held in its own time. w.mu is held.
+// weigh ends the runs that hold the most beside the heap, until the others hold no more together than one of them may. What was
+// ended gives back what it held in its own time. w.mu is held.
 func (w *Watch) weigh() {
 	type weighed struct {
 		*watched
 		held int
 	}
 	var all []weighed
-	held, limit := 0, holdLimit
+	held, limit := 0, DefaultMemory
 	for _, x := range w.runs {
 		if h, ok := x.Run.(Holder); ok && !x.ended {
 			all = append(all, weighed{x, h.Holds()})

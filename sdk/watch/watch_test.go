@@ -134,7 +134,7 @@ func TestHolders(t *testing.T) {
 	t.Parallel()
 	w := newWatch()
 	var runs []*holder
-	for _, n := range []int{10 * mb, 60 * mb, 50 * mb, 64 * mb, 20 * mb} {
+	for _, n := range []int{10 * mb, 40 * mb, 30 * mb, 44 * mb, 20 * mb} {
 		runs = append(runs, &holder{holds: n})
 		w.Enter(runs[len(runs)-1], Limits{Memory: 64 * mb})
 	}
@@ -143,7 +143,7 @@ func TestHolders(t *testing.T) {
 		for i, r := range runs {
 			says := ""
 			if i == 3 {
-				says = "more than 160 MB of memory together, this one 64 MB"
+				says = "more than 112 MB of memory together, this one 44 MB"
 			}
 			r.ended(t, says)
 		}

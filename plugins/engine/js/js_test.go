@@ -62,7 +62,12 @@ type sink struct{ *answer }
 
 func (s sink) Head(h engine.Head) error    { s.answer.Head = h; return nil }
 func (s sink) Write(b []byte) (int, error) { return s.body.Write(b) }
-func (a *answer) log(l engine.Log)         { a.mu.Lock(); a.logs = append(a.logs, l); a.mu.Unlock() }
+
+func (a *answer) log(l engine.Log) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.logs = append(a.logs, l)
+}
 
 func invoke(ctx context.Context, e engine.Engine, hash, body string) (*answer, error) {
 	return call(ctx, e, hash, body, nil)

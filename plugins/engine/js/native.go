@@ -45,6 +45,13 @@ func (n *native) filled(limit int) bool {
 	return n.memory() > limit/10*9 || int(rt.Fmalloc_gc_threshold) >= limit
 }
 
+// starve has the interpreter get no more memory. It may be called like memory. An interrupt alone comes late: between two looks
+// for one a script can take all that it may have.
+func (n *native) starve() {
+	rt := (*libquickjs.TJSRuntime)(unsafe.Add(nil, n.runtime))
+	rt.Fmalloc_ctx.Fmalloc_state.Fmalloc_limit = 1
+}
+
 // collect frees what is held in circles.
 func (n *native) collect() { libquickjs.XJS_RunGC(n.tls, n.runtime) }
 

@@ -261,7 +261,12 @@ func (r *run) unhandled(otherwise *fault.Fault) error {
 }
 
 // Fail is part of watch.Run.
-func (r *run) Fail(f *fault.Fault) { r.cancel(f) }
+func (r *run) Fail(f *fault.Fault) {
+	r.cancel(f)
+	if n := r.held.Load(); n != nil {
+		n.starve()
+	}
+}
 
 // Waits is part of watch.Run.
 func (r *run) Waits() bool { return r.waiting.Load() }
