@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/picloud/picloud/plugins/engine/starlark"
+	"github.com/picloud/picloud/plugins/engine/wasm"
 	"github.com/picloud/picloud/plugins/engine/yaegi"
 	"github.com/picloud/picloud/sdk/engine"
 	"github.com/picloud/picloud/sdk/watch"
@@ -22,6 +23,10 @@ var builtin = map[string]func(){
 	"engine/starlark": func() {
 		watch.Bound()
 		engine.Serve(starlark.New())
+	},
+	"engine/wasm": func() {
+		wasm.Bound()
+		engine.Serve(wasm.New())
 	},
 }
 

@@ -35,7 +35,8 @@ func (c *cli) deployCommand() *cobra.Command {
 in one step: nothing changes if the script does not compile. The script is made if it is missing; the app must be there.`,
 		Example: `  picloud deploy hello.go --route 'GET /hello/{name}'
   picloud deploy order.go --app shop --route 'POST /orders' --async --max-attempts 10
-  picloud deploy hello.go --note 'greet in Latin'`,
+  picloud deploy hello.go --note 'greet in Latin'
+  picloud deploy hello.wasm --route 'GET /hello/{name}'`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error { return c.deploy(cmd.Context(), args[0], f) },
 	}
@@ -58,7 +59,7 @@ func (c *cli) deploy(ctx context.Context, file string, f deployFlags) error {
 	base := filepath.Base(file)
 	request := api.NewDeployment{
 		Script: first(f.name, strings.TrimSuffix(base, filepath.Ext(base))), TimeoutMS: f.timeout.Milliseconds(),
-		MaxAttempts: f.attempts, Note: f.note, Files: []api.SourceFile{{Name: base, Content: string(source)}},
+		MaxAttempts: f.attempts, Note: f.note, Files: []api.SourceFile{api.NewSourceFile(base, source)},
 	}
 	for _, text := range f.routes {
 		method, pattern := splitRoute(text)

@@ -101,7 +101,7 @@ func TestVersionsAndReleases(t *testing.T) {
 	s.problem(t, 404, "POST", "/api/v1/apps/a/scripts/hello/versions/9/activate", nil)
 	var withFiles api.VersionWithFiles
 	s.want(t, 200, "GET", "/api/v1/apps/a/scripts/hello/versions/2", nil, &withFiles)
-	if withFiles.Files[0].Content != "two" || withFiles.Note != "why" || withFiles.CreatedBy == "" {
+	if *withFiles.Files[0].Content != "two" || withFiles.Note != "why" || withFiles.CreatedBy == "" {
 		t.Errorf("version 2 is %+v", withFiles)
 	}
 

@@ -45,6 +45,9 @@ type Run interface {
 // so it ends the one that has been at it for the longest, but for those that wait. The zero Watch is ready. Safe for concurrent
 // use.
 type Watch struct {
+	// Room is what the engine's own things may take beside its runs, in bytes, such as compiled code. Zero where that is little.
+	Room uint64
+
 	mu    sync.Mutex
 	runs  []Run // the first began first
 	awake bool
@@ -89,7 +92,7 @@ func (w *Watch) look() {
 			continue
 		}
 		metrics.Read(used)
-		f := excess(used[0].Value.Uint64(), used[1].Value.Uint64(), used[2].Value.Uint64())
+		f := w.excess(used[0].Value.Uint64(), used[1].Value.Uint64(), used[2].Value.Uint64())
 		if f != nil && w.forgive() {
 			runtime.GC() // it makes stacks half as large at a time
 			continue
@@ -99,12 +102,12 @@ func (w *Watch) look() {
 }
 
 // excess is the fault of whoever takes too much; nil: all is well.
-func excess(heap, live, stacks uint64) *fault.Fault {
+func (w *Watch) excess(heap, live, stacks uint64) *fault.Fault {
 	switch {
 	case stacks > stackLimit:
 		return fault.New(fault.Limit, fault.Script, "the script's calls are nested too deeply: its stacks take more than %d MB", stackLimit>>20)
-	case heap > heapLimit, live > liveLimit:
-		return fault.New(fault.Limit, fault.Script, "the script takes more than %d MB of memory", liveLimit>>20)
+	case heap > heapLimit+w.Room, live > liveLimit+w.Room:
+		return fault.New(fault.Limit, fault.Script, "the script takes more than %d MB of memory", (liveLimit+w.Room)>>20)
 	}
 	return nil
 }
