@@ -19,7 +19,7 @@ import (
 )
 
 // built are the modules that tests make with the Go toolchain.
-var built struct{ command, reactor []byte }
+var built struct{ command, reactor, example []byte }
 
 func TestMain(m *testing.M) {
 	wasm.Bound() // as the process of the engine
@@ -45,15 +45,22 @@ func build(m *testing.M) (code int, err error) {
 			err = failed
 		}
 	}()
-	for mode, module := range map[string]*[]byte{"exe": &built.command, "c-shared": &built.reactor} {
-		file := filepath.Join(dir, mode+".wasm")
-		c := exec.Command("go", "build", "-trimpath", "-ldflags=-s", "-buildmode="+mode, "-o", file, "./testdata/suite")
+	for _, b := range []struct {
+		mode, source string
+		module       *[]byte
+	}{
+		{"exe", "./testdata/suite", &built.command},
+		{"c-shared", "./testdata/suite", &built.reactor},
+		{"c-shared", "../../../sdk/examples/wasm-hello", &built.example},
+	} {
+		file := filepath.Join(dir, "built.wasm")
+		c := exec.Command("go", "build", "-trimpath", "-ldflags=-s", "-buildmode="+b.mode, "-o", file, b.source)
 		c.Env = append(os.Environ(), "GOOS=wasip1", "GOARCH=wasm", "CGO_ENABLED=0", "GOFLAGS=-buildvcs=false")
 		c.Stderr = os.Stderr
 		if err := c.Run(); err != nil {
 			return 1, err
 		}
-		if *module, err = os.ReadFile(file); err != nil {
+		if *b.module, err = os.ReadFile(file); err != nil {
 			return 1, err
 		}
 	}

@@ -76,15 +76,9 @@ func guests(t *testing.T, e engine.Engine, form string) {
 			t.Errorf("%d %+v", a.Status, a.logs)
 		}
 	}
-	for _, want := range []string{"1", "2"} {
-		if form == "command" {
-			want = "1"
-		}
-		if _, err := invoke(t.Context(), e, "good", "panic anew"); err == nil { // an instance that failed is not used again
-			t.Error("no panic")
-		}
-		for _, want := range []string{"1", want} {
-			if a, err := invoke(t.Context(), e, "good", "calls"); form == "command" && (err != nil || a.body.String() != want) {
+	if form == "command" {
+		for range 2 {
+			if a, err := invoke(t.Context(), e, "good", "calls"); err != nil || a.body.String() != "1" {
 				t.Errorf("calls: %s, %v", a.body.String(), err)
 			}
 		}
@@ -102,6 +96,15 @@ func guests(t *testing.T, e engine.Engine, form string) {
 		if f := fault.From(err); f == nil || f.Kind != c.kind || f.Origin != fault.Script || !strings.Contains(f.Message, c.says) {
 			t.Errorf("%s: %+v", body, f)
 		}
+	}
+}
+
+func TestExample(t *testing.T) {
+	t.Parallel()
+	e := wasm.New()
+	load(t, e, "example", built.example)
+	if a, err := invoke(t.Context(), e, "example", ""); err != nil || a.body.String() != `{"call":1,"greeting":"hello, 7"}` {
+		t.Errorf("%s, %v", a.body.String(), err)
 	}
 }
 
@@ -147,6 +150,53 @@ func TestAnswers(t *testing.T) {
 		if err != nil || a.Status != c.status || a.header("Content-Type") != c.kind || a.body.String() != c.want {
 			t.Errorf("%s: %d %q %s, %v", c.output, a.Status, a.header("Content-Type"), a.body.String(), err)
 		}
+	}
+}
+
+// An instance serves call after call, until one fails.
+func TestInstances(t *testing.T) {
+	t.Parallel()
+	e := wasm.New()
+	const text = `{"body":0}`
+	count := code(i(len(text)-2, len(text)-2), []byte{0x2d, 0, 0}, i(1), []byte{0x6a, 0x3a, 0, 0}) // the digit is one more each time
+	load(t, e, "count", module{
+		imports: []imported{{"picloud", "input", 2, 1}, {"picloud", "output", 2, 0}},
+		functions: []function{{export: "handle", code: code(count, i(0, len(text)), call(1),
+			i(0, 0), call(0), i(800), []byte{0x4a, 0x04, 0x40, 0x00, 0x0b})}}, // a long input traps
+		data: text,
+	}.bytes())
+	for n, c := range []struct{ body, want string }{
+		{"", "1"}, {"", "2"}, {strings.Repeat("x", 1000), ""}, {"", "1"}, {"", "2"},
+	} {
+		a, err := invoke(t.Context(), e, "count", c.body)
+		if a.body.String() != c.want || (err != nil) != (c.want == "") {
+			t.Errorf("call %d: %s, %v", n, a.body.String(), err)
+		}
+	}
+}
+
+// A bundle can be unloaded and loaded while it runs.
+func TestUnloadWhileRunning(t *testing.T) {
+	t.Parallel()
+	e := wasm.New()
+	for form, entry := range map[string]string{"command": "_start", "reactor": "handle"} {
+		m := module{imports: []imported{{"picloud", "sleep", 1, 0}}, functions: []function{{export: entry, code: code(i(1), call(0))}}}.bytes()
+		load(t, e, form, m)
+		var all sync.WaitGroup
+		for range 8 {
+			all.Go(func() {
+				for range 50 {
+					if _, err := invoke(t.Context(), e, form, ""); err != nil && !strings.Contains(err.Error(), "not loaded") {
+						t.Error(err)
+					}
+				}
+			})
+		}
+		for range 20 {
+			e.Unload(form)
+			load(t, e, form, m)
+		}
+		all.Wait()
 	}
 }
 
