@@ -24,7 +24,10 @@ func BenchmarkRuns(b *testing.B) {
 	load(b, e, "command", built.command)
 	load(b, e, "reactor", built.reactor)
 	load(b, e, "tiny", module{functions: []function{{export: "_start"}}}.bytes())
+	load(b, e, "loop", module{functions: []function{{export: "handle", locals: 1, code: code(
+		i(1_000_000), set(0), loop, get(0), i(1), []byte{0x6b, 0x22, 0, 0x0d, 0}, end)}}}.bytes())
 	for _, c := range []struct{ name, bundle, body string }{
+		{"loop 1e6", "loop", ""},
 		{"tiny", "tiny", ""},
 		{"hello/command", "command", "echo hello"},
 		{"hello/reactor", "reactor", "echo hello"},

@@ -8,6 +8,7 @@ import (
 
 	"github.com/picloud/picloud/plugins/engine/wasm"
 	"github.com/picloud/picloud/sdk/engine"
+	"github.com/picloud/picloud/sdk/event"
 	"github.com/picloud/picloud/sdk/fault"
 )
 
@@ -154,5 +155,50 @@ func contained(t *testing.T, e engine.Engine, attack []byte, kind fault.Kind) {
 	}
 	if _, err := invoke(t.Context(), e, "neighbour", ""); err != nil {
 		t.Fatalf("the next call: %v", err)
+	}
+}
+
+// The memory of all runs together has a bound, idle instances go first, and all of it comes back.
+func TestMemoryTogether(t *testing.T) {
+	e := wasm.New()
+	grown := module{imports: []imported{{"picloud", "call", 6, 1}}, functions: []function{{export: "handle", code: code(
+		grow(900), i(-1), []byte{0x46, 0x04, 0x40, 0x00, 0x0b}, i(0, 0, 0, 0, 0, 0), call(0), drop)}}, pages: 64}.bytes()
+	const runs = 16
+	for _, hash := range []string{"one", "other"} { // what one has left idle is in the way of the other
+		load(t, e, hash, grown)
+		ends, holds, release := make(chan error, runs), make(chan struct{}, runs), make(chan struct{})
+		for range runs {
+			go func() {
+				ends <- e.Invoke(t.Context(), &engine.Invocation{
+					Bundle: hash, Event: &event.Envelope{}, Log: func(engine.Log) {},
+					Call: func(context.Context, string, string, []byte) ([]byte, error) {
+						holds <- struct{}{}
+						<-release
+						return nil, nil
+					},
+				}, sink{&answer{}})
+			}()
+		}
+		held, refused := 0, 0
+		for held+refused < runs {
+			select {
+			case <-holds:
+				held++
+			case err := <-ends:
+				refused++
+				if f := fault.From(err); f == nil || f.Kind != fault.Limit {
+					t.Errorf("%+v", f)
+				}
+			}
+		}
+		close(release)
+		for range held {
+			if err := <-ends; err != nil {
+				t.Error(err)
+			}
+		}
+		if held < 7 || held > 8 {
+			t.Errorf("%d runs of %s had their 60 MB", held, hash)
+		}
 	}
 }
