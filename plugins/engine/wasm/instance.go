@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"io"
+	"sync"
 	"time"
 
 	"github.com/tetratelabs/wazero"
@@ -21,7 +22,10 @@ type instance struct {
 	memory  *memory
 	module  api.Module
 	stop    api.MutableGlobal
-	run     *run      // now
+	run     *run // now
+	mu      sync.Mutex
+	busy    bool      // its code runs; with mu held
+	stopped bool      // its code was told to end; with mu held
 	begun   bool      // it was made, and is called
 	used    time.Time // last
 }
@@ -64,17 +68,53 @@ func (p *program) instantiate(x *run) (in *instance, err error) {
 
 // serve makes a run the one that the instance works for.
 func (in *instance) serve(x *run) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
 	in.run, x.in, in.memory.refused = x, in, nil
 }
 
 // call calls a function of the module, and ends it when the run is over.
 func (in *instance) call(name string) error {
-	spare := context.AfterFunc(in.run.ctx, func() { in.stop.Set(1) })
-	_, err := in.module.ExportedFunction(name).Call(in.run.ctx)
-	if !spare() && err == nil {
-		err = context.Cause(in.run.ctx) // it was told to stop, and would stop in the next run
+	x := in.run
+	s := in.program.scripts
+	in.mu.Lock()
+	in.busy = true
+	in.mu.Unlock()
+	s.running.Store(in, nil)
+	defer context.AfterFunc(x.ctx, s.stopLate)()
+	_, err := in.module.ExportedFunction(name).Call(x.ctx)
+	s.running.Delete(in)
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.busy = false
+	if in.stopped {
+		<-x.ctx.Done() // what is late is stopped by whoever notices first
+		if err == nil {
+			err = context.Cause(x.ctx) // the instance would stop in the next run
+		}
 	}
 	return err
+}
+
+// stopLate stops all runs that are over. The first to be over looks for the others, too: where many runs compute, each waits long for
+// its turn.
+func (s *scripts) stopLate() {
+	s.running.Range(func(key, _ any) bool {
+		key.(*instance).stopLate()
+		return true
+	})
+}
+
+func (in *instance) stopLate() {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if !in.busy {
+		return
+	}
+	if end, bounded := in.run.ctx.Deadline(); in.run.ctx.Err() != nil || bounded && !time.Now().Before(end) {
+		in.stopped = true
+		in.stop.Set(1)
+	}
 }
 
 // close gives back what the instance holds. Its code must have ended.

@@ -18,6 +18,10 @@ import (
 	"github.com/picloud/picloud/sdk/fault"
 )
 
+// underRace says that the race detector watches. It makes the compiler ten times slower: one of the modules that were built from Go
+// must do then.
+var underRace bool
+
 // built are the modules that tests make with the Go toolchain.
 var built struct{ command, reactor, example []byte }
 

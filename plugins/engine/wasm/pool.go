@@ -65,7 +65,7 @@ func (p *pool) get() *instance {
 
 // put keeps an instance for the next run.
 func (p *pool) put(in *instance) {
-	in.run, in.used = nil, time.Now()
+	in.used = time.Now()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {

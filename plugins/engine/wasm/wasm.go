@@ -99,6 +99,7 @@ func New() engine.Engine {
 type scripts struct {
 	watch   watch.Watch
 	memory  budget
+	running sync.Map // *instance → nil: whose code runs
 	mu      sync.RWMutex
 	bundles map[string]*program
 }

@@ -48,6 +48,9 @@ func TestConformance(t *testing.T) {
 	for form, module := range map[string][]byte{"command": built.command, "reactor": built.reactor} {
 		t.Run(form, func(t *testing.T) {
 			t.Parallel()
+			if underRace && form == "command" {
+				t.Skip("see underRace")
+			}
 			e := wasm.New()
 			load(t, e, "good", module)
 			enginetest.Run(t, enginetest.Suite{
@@ -101,6 +104,9 @@ func guests(t *testing.T, e engine.Engine, form string) {
 
 func TestExample(t *testing.T) {
 	t.Parallel()
+	if underRace {
+		t.Skip("see underRace")
+	}
 	e := wasm.New()
 	load(t, e, "example", built.example)
 	if a, err := invoke(t.Context(), e, "example", ""); err != nil || a.body.String() != `{"call":1,"greeting":"hello, 7"}` {
