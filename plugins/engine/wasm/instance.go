@@ -89,9 +89,9 @@ func (in *instance) call(name string) error {
 	in.busy = false
 	if in.stopped {
 		<-x.ctx.Done() // what is late is stopped by whoever notices first
-		if err == nil {
-			err = context.Cause(x.ctx) // the instance would stop in the next run
-		}
+	}
+	if err == nil && x.ctx.Err() != nil {
+		err = context.Cause(x.ctx) // a stop that came too late would end the next run
 	}
 	return err
 }
