@@ -70,8 +70,6 @@ type module struct {
 	table     []byte
 }
 
-var wasiExit = imported{"wasi_snapshot_preview1", "proc_exit", 1, 0}
-
 func name(s string) []byte { return append(number(len(s)), s...) }
 
 func (m module) bytes() []byte {
