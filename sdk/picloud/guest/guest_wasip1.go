@@ -35,11 +35,14 @@ func hostResult(to unsafe.Pointer, size uint32) uint32
 // HandleFunc is the function that a script has.
 type HandleFunc func(ctx *picloud.Context) (any, error)
 
+//lint:ignore U1000 export reads it
 var registered HandleFunc
 
 // Register sets the function that serves the calls of a module that was built with -buildmode=c-shared. It is called from init.
 func Register(handle HandleFunc) { registered = handle }
 
+//
+//lint:ignore U1000 the host calls it
 //go:wasmexport handle
 func export() {
 	if registered == nil {
