@@ -6,6 +6,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/debug"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -20,7 +22,10 @@ import (
 
 // underRace says that the race detector watches. It makes the compiler ten times slower: one of the modules that were built from Go
 // must do then.
-var underRace bool
+var underRace = func() bool {
+	info, ok := debug.ReadBuildInfo()
+	return ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
+}()
 
 // built are the modules that tests make with the Go toolchain.
 var built struct{ command, reactor, example []byte }
