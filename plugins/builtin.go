@@ -9,6 +9,7 @@ import (
 
 	"github.com/picloud/picloud/plugins/engine/js"
 	"github.com/picloud/picloud/plugins/engine/starlark"
+	"github.com/picloud/picloud/plugins/engine/wasm"
 	"github.com/picloud/picloud/plugins/engine/yaegi"
 	"github.com/picloud/picloud/sdk/engine"
 	"github.com/picloud/picloud/sdk/watch"
@@ -27,6 +28,10 @@ var builtin = map[string]func(){
 	"engine/starlark": func() {
 		watch.Bound()
 		engine.Serve(starlark.New())
+	},
+	"engine/wasm": func() {
+		wasm.Bound()
+		engine.Serve(wasm.New())
 	},
 }
 

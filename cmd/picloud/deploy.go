@@ -46,7 +46,8 @@ all of them at once, and is refused if one of them does not compile with it.`,
   picloud deploy order.go --app shop --route 'POST /orders' --async --max-attempts 10
   picloud deploy hello.go --note 'greet in Latin'
   picloud deploy shop.go prices.go
-  picloud deploy greet.go --module`,
+  picloud deploy greet.go --module
+  picloud deploy hello.wasm --route 'GET /hello/{name}'`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error { return c.deploy(cmd.Context(), args, f) },
 	}
@@ -116,7 +117,7 @@ func readSources(dir string, paths []string) ([]api.SourceFile, error) {
 		if err != nil || !filepath.IsLocal(name) {
 			return nil, fmt.Errorf("%s is not in the folder of %s, or below", path, paths[0])
 		}
-		files[i] = api.SourceFile{Name: filepath.ToSlash(name), Content: string(source)}
+		files[i] = api.NewSourceFile(filepath.ToSlash(name), source)
 	}
 	return files, nil
 }

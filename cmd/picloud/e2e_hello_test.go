@@ -202,3 +202,25 @@ export default async function handle(ctx: Context): Promise<unknown> {
 		t.Errorf("%d %s", code, errs)
 	}
 }
+
+// Compiled scripts are deployed, stored and given back as they are.
+func TestWebAssembly(t *testing.T) {
+	t.Parallel()
+	n := start(t, setup{command: "dev", data: coretest.DataDir(t)})
+	// A function handle that calls picloud.output with the text at the end.
+	module := []byte("\x00asm\x01\x00\x00\x00\x01\t\x02`\x02\x7f\x7f\x00`\x00\x00\x02\x12\x01\apicloud\x06output\x00\x00\x03\x02\x01\x01" +
+		"\x05\x03\x01\x00\x01\a\x13\x02\x06handle\x00\x01\x06memory\x02\x00\n\f\x01\n\x01\x00\x7fA\x00A\x10\x10\x00\v\v\x16\x01\x00" +
+		"A\x00\v\x10{\"text\":\"hello\"}")
+	file := filepath.Join(t.TempDir(), "compiled.wasm")
+	if err := os.WriteFile(file, module, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	n.command("deploy", file, "--route", "GET /compiled")
+	n.expect("/compiled", http.StatusOK, "hello")
+	if err := os.WriteFile(file, module[:len(module)-1], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if code, _, errs := n.cli("deploy", file); code == 0 || !strings.Contains(errs, "compiled.wasm: the module cannot be read") {
+		t.Errorf("%d %s", code, errs)
+	}
+}

@@ -175,7 +175,7 @@ var tags = []*huma.Tag{
 // The limits of requests.
 const (
 	maxBody        = 1 << 20
-	maxSourceBody  = 4 << 20
+	maxSourceBody  = maxCompiled/3*4 + 1<<20 // in base64, and what is beside
 	uploadPatience = time.Minute
 )
 

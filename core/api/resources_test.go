@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -103,8 +104,18 @@ func TestVersionsAndReleases(t *testing.T) {
 	s.problem(t, 404, "POST", "/api/v1/apps/a/scripts/hello/versions/9/activate", nil)
 	var withFiles api.VersionWithFiles
 	s.want(t, 200, "GET", "/api/v1/apps/a/scripts/hello/versions/2", nil, &withFiles)
-	if withFiles.Files[0].Content != "two" || withFiles.Note != "why" || withFiles.CreatedBy == "" {
+	if *withFiles.Files[0].Content != "two" || withFiles.Note != "why" || withFiles.CreatedBy == "" {
 		t.Errorf("version 2 is %+v", withFiles)
+	}
+
+	binary := []byte("\x00asm\xff")
+	s.want(t, 201, "POST", "/api/v1/apps/a/scripts/hello/versions", object{
+		"files": []object{{"name": "main.go", "content_base64": binary}, {"name": "nul.txt", "content_base64": []byte("a\x00")}}, "activate": false,
+	}, nil)
+	var compiled api.VersionWithFiles
+	s.want(t, 200, "GET", "/api/v1/apps/a/scripts/hello/versions/4", nil, &compiled)
+	if f := compiled.Files; f[0].Content != nil || !bytes.Equal(f[0].ContentBase64, binary) || string(f[1].ContentBase64) != "a\x00" {
+		t.Errorf("version 4 is %+v", compiled)
 	}
 
 	s.want(t, 201, "POST", "/api/v1/apps/a/routes", object{"pattern": "/later", "script": "hello"}, nil)
@@ -165,6 +176,9 @@ func TestSourceIsChecked(t *testing.T) {
 	deploy(422, object{"name": "main.go", "content": ""}, object{"name": "main.go", "content": ""})
 	deploy(413, object{"name": "main.go", "content": strings.Repeat("x", 2<<20+1)})
 	deploy(413, object{"name": "main.go", "content": strings.Repeat("x", 5<<20)})
+	deploy(413, object{"name": "main.wasm", "content_base64": make([]byte, 12<<20+1)})
+	deploy(422, object{"name": "main.go"})
+	deploy(422, object{"name": "main.go", "content": "", "content_base64": []byte("x")})
 	if n := s.count(t, "SELECT count(*) FROM scripts"); n != 1 {
 		t.Errorf("refused sources left %d scripts", n)
 	}

@@ -6,6 +6,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/picloud/picloud/core/tenant"
 	"github.com/picloud/picloud/sdk/engine"
@@ -14,29 +15,49 @@ import (
 
 // engines are what can run scripts, by the extension of the entry point.
 var engines = []struct{ extension, name string }{
-	{".go", "yaegi"}, {".star", "starlark"}, {".js", "js"}, {".mjs", "js"}, {".jsx", "js"}, {".ts", "js"}, {".tsx", "js"},
+	{".go", "yaegi"},
+	{".star", "starlark"},
+	{".js", "js"},
+	{".mjs", "js"},
+	{".jsx", "js"},
+	{".ts", "js"},
+	{".tsx", "js"},
+	{".wasm", "wasm"},
 }
 
-// maxSource bounds a version: far more than a person writes, and small enough to keep many in memory.
-const maxSource = 2 << 20
+// What bounds the files of a version together. Text: far more than a person writes, and small enough to keep many in memory. With files that are
+// compiled: what fits into the message by which an engine loads them.
+const (
+	maxSource   = 2 << 20
+	maxCompiled = 12 << 20
+)
 
 // SourceFile is one file of a version.
 type SourceFile struct {
-	Name    string `json:"name" minLength:"1" maxLength:"200" example:"main.go" doc:"A relative path"`
-	Content string `json:"content" example:"package main\n"`
+	Name          string  `json:"name" minLength:"1" maxLength:"200" example:"main.go" doc:"A relative path"`
+	Content       *string `json:"content,omitempty" example:"package main\n" doc:"Of a file that is text, in UTF-8"`
+	ContentBase64 []byte  `json:"content_base64,omitempty" doc:"Of any other file, in place of content"`
+}
+
+// NewSourceFile makes the form in which a file with any content is sent.
+func NewSourceFile(name string, content []byte) SourceFile {
+	if text := string(content); utf8.ValidString(text) && !strings.Contains(text, "\x00") {
+		return SourceFile{Name: name, Content: &text}
+	}
+	return SourceFile{Name: name, ContentBase64: content}
 }
 
 func viewFiles(files []engine.File) []SourceFile {
 	views := make([]SourceFile, len(files))
 	for i, f := range files {
-		views[i] = SourceFile{Name: f.Name, Content: string(f.Data)}
+		views[i] = NewSourceFile(f.Name, f.Data)
 	}
 	return views
 }
 
 func sources(views []SourceFile) ([]engine.File, error) {
 	files := make([]engine.File, len(views))
-	size := 0
+	size, limit := 0, maxSource
 	for i, v := range views {
 		where := fmt.Sprintf("body.files[%d].name", i)
 		if !fs.ValidPath(v.Name) || v.Name == "." || strings.Contains(v.Name, `\`) {
@@ -45,11 +66,18 @@ func sources(views []SourceFile) ([]engine.File, error) {
 		if slices.ContainsFunc(files[:i], func(f engine.File) bool { return f.Name == v.Name }) {
 			return nil, wrong(where, fmt.Sprintf("there are two files named %q", v.Name))
 		}
-		files[i] = engine.File{Name: v.Name, Data: []byte(v.Content)}
-		size += len(v.Content)
+		switch {
+		case v.Content != nil && v.ContentBase64 != nil, v.Content == nil && v.ContentBase64 == nil:
+			return nil, wrong(fmt.Sprintf("body.files[%d]", i), "a file has either content or content_base64")
+		case v.Content != nil:
+			files[i] = engine.File{Name: v.Name, Data: []byte(*v.Content)}
+		default:
+			files[i], limit = engine.File{Name: v.Name, Data: v.ContentBase64}, maxCompiled
+		}
+		size += len(files[i].Data)
 	}
-	if size > maxSource {
-		return nil, kindNamed("too_large").problem(fmt.Sprintf("the files are over %d bytes together", maxSource))
+	if size > limit {
+		return nil, kindNamed("too_large").problem(fmt.Sprintf("the files are over %d bytes together", limit))
 	}
 	return files, nil
 }

@@ -141,7 +141,7 @@ func TestSuspects(t *testing.T) {
 	guilty, innocent, absent := script(app, "guilty"), script(app, "innocent"), script(app, "absent")
 	b.mustEcho(t, absent)
 	b.pass(time.Second)
-	shared := b.pid(t, innocent)
+	shared := b.which(t, innocent)
 	end := b.background(t, innocent, "wait")
 	if f := b.kill(t, guilty, false); f.Kind != fault.EngineLost {
 		t.Fatal(f)
@@ -149,8 +149,8 @@ func TestSuspects(t *testing.T) {
 	if err := end(); fault.From(err).Kind != fault.EngineLost {
 		t.Fatal(err)
 	}
-	own := b.pid(t, innocent)
-	if common := b.pid(t, absent); own == shared || own == common {
+	own := b.which(t, innocent)
+	if common := b.which(t, absent); own == shared || own == common {
 		t.Errorf("a suspect is in %d, with others that are in %d", own, common)
 	}
 	end = b.background(t, innocent, "wait")
@@ -167,7 +167,7 @@ func TestSuspects(t *testing.T) {
 		t.Errorf("another's process died with the guilty one's: %v", err)
 	}
 	// The first proof has cleared the innocent.
-	if b.pid(t, innocent) != b.pid(t, absent) {
+	if b.which(t, innocent) != b.which(t, absent) {
 		t.Error("the innocent is still apart")
 	}
 	if s := b.Stats(); s.Quarantined != 1 || s.Crashes < 4 {
@@ -184,11 +184,11 @@ func TestSuspicionPasses(t *testing.T) {
 	b.mustEcho(t, other)
 	b.pass(time.Second)
 	b.kill(t, one, false)
-	if b.pid(t, one) == b.pid(t, other) {
+	if b.which(t, one) == b.which(t, other) {
 		t.Error("a suspect is with others")
 	}
 	b.pass(11 * time.Minute)
-	if b.pid(t, one) != b.pid(t, other) {
+	if b.which(t, one) != b.which(t, other) {
 		t.Error("a suspect is apart for ever")
 	}
 }
@@ -211,9 +211,9 @@ func TestDeadlyLoad(t *testing.T) {
 		b.mustEcho(t, other)
 	}
 	crashes := b.Stats().Crashes
-	pid := b.pid(t, other)
+	pid := b.which(t, other)
 	_, _ = b.invoke(t.Context(), deadly, false, "echo")
-	if b.pid(t, other) != pid || b.Stats().Crashes != crashes {
+	if b.which(t, other) != pid || b.Stats().Crashes != crashes {
 		t.Error("it is loaded again and again")
 	}
 }

@@ -14,10 +14,10 @@ import (
 	"github.com/picloud/picloud/core/tenant"
 )
 
-// pid returns the process that a run was in.
-func (b *bundle) pid(t testing.TB, s *tenant.Script) int {
+// which returns a number of the process that a run was in.
+func (b *bundle) which(t testing.TB, s *tenant.Script) int {
 	t.Helper()
-	text, err := b.invoke(t.Context(), s, false, "pid")
+	text, err := b.invoke(t.Context(), s, false, "which")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,9 +57,9 @@ func TestIdleStop(t *testing.T) {
 	if s := b.Stats(); s.IdleStops != 1 || s.Crashes != 0 {
 		t.Errorf("%+v", s)
 	}
-	before := b.pid(t, busy)
+	before := b.which(t, busy)
 	_ = end()
-	if b.pid(t, busy) != before {
+	if b.which(t, busy) != before {
 		t.Error("a process with a run was ended")
 	}
 	b.mustEcho(t, idle)
@@ -86,7 +86,7 @@ func TestReplacement(t *testing.T) {
 			one, two := script(app, "a"), script(app, "b")
 			b.pass(0)
 			b.mustEcho(t, one)
-			old := b.pid(t, two)
+			old := b.which(t, two)
 			end := b.background(t, one, "wait")
 			loads := b.loads.Load()
 			b.pass(c.pass)
@@ -94,7 +94,7 @@ func TestReplacement(t *testing.T) {
 			if b.loads.Load() != loads+2 {
 				t.Errorf("the successor has loaded %d bundles", b.loads.Load()-loads)
 			}
-			if b.pid(t, one) == old || b.pid(t, two) == old {
+			if b.which(t, one) == old || b.which(t, two) == old {
 				t.Error("the old process still takes runs")
 			}
 			if b.loads.Load() != loads+2 {
@@ -149,14 +149,14 @@ func TestComputingRunsHoldNobodyUp(t *testing.T) {
 	s := script(uuid.New(), "a")
 	b.keep(s)
 	b.awaitSpares(t, 1)
-	spinning := b.pid(t, s)
+	spinning := b.which(t, s)
 	end := b.background(t, s, "spin")
-	coretest.Eventually(t, "another process answers", func() bool { return b.pid(t, s) != spinning })
+	coretest.Eventually(t, "another process answers", func() bool { return b.which(t, s) != spinning })
 	if n := len(b.launched()) - b.Stats().Spares["puppet"]; n > 3 { // a spare may be on its way
 		t.Errorf("%d processes", n)
 	}
 	_ = end()
-	coretest.Eventually(t, "the first one answers again", func() bool { return b.pid(t, s) == spinning })
+	coretest.Eventually(t, "the first one answers again", func() bool { return b.which(t, s) == spinning })
 	b.pass(time.Minute)
 	b.pass(time.Minute)
 	if s := b.Stats(); s.IdleStops != 2 || s.Crashes != 0 {

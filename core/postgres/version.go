@@ -1,10 +1,12 @@
 package postgres
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
 	"math"
+	"unicode/utf8"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -20,16 +22,22 @@ type VersionStore struct{ pool *pgxpool.Pool }
 // NewVersionStore makes a store over pool.
 func NewVersionStore(pool *pgxpool.Pool) *VersionStore { return &VersionStore{pool} }
 
-// file is the stored form of engine.File: source is text.
+// file is the stored form of engine.File: source is text. What cannot be text in JSON is Base64.
 type file struct {
 	Name    string `json:"name"`
 	Content string `json:"content"`
+	Base64  []byte `json:"base64,omitempty"`
 }
 
 func encodeFiles(files []engine.File) ([]byte, error) {
 	stored := make([]file, len(files))
 	for i, f := range files {
-		stored[i] = file{f.Name, string(f.Data)}
+		stored[i].Name = f.Name
+		if utf8.Valid(f.Data) && bytes.IndexByte(f.Data, 0) < 0 { // jsonb has no form for U+0000
+			stored[i].Content = string(f.Data)
+		} else {
+			stored[i].Base64 = f.Data
+		}
 	}
 	return json.Marshal(stored)
 }
@@ -42,6 +50,9 @@ func decodeFiles(b []byte) ([]engine.File, error) {
 	files := make([]engine.File, len(stored))
 	for i, f := range stored {
 		files[i] = engine.File{Name: f.Name, Data: []byte(f.Content)}
+		if f.Base64 != nil {
+			files[i].Data = f.Base64
+		}
 	}
 	return files, nil
 }

@@ -65,6 +65,9 @@ type Limits struct {
 // that has been at it for the longest is ended, but for those that wait, and processor time is divided among those that do not
 // wait. The zero Watch is ready. Safe for concurrent use.
 type Watch struct {
+	// Room is what the engine's own things may take beside its runs, in bytes, such as compiled code. Zero where that is little.
+	Room int
+
 	mu    sync.Mutex
 	runs  []*watched // the first began first
 	awake bool
@@ -90,7 +93,7 @@ func (w *Watch) Enter(r Run, l Limits) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.most = max(w.most, l.Memory); w.most > DefaultMemory {
-		debug.SetMemoryLimit(int64(heap(w.most)) * 7 / 8)
+		debug.SetMemoryLimit(int64(heap(w.most+w.Room)) * 7 / 8)
 	}
 	w.runs = append(w.runs, &watched{Run: r, limits: l})
 	if !w.awake {
@@ -231,7 +234,7 @@ func (w *Watch) excess(x *watched, u used) *fault.Fault {
 		return fault.New(fault.Limit, fault.Script, "the script's calls are nested too deeply: its stacks take more than %d MB", stackLimit>>20)
 	}
 	// What it may have of its own, or all that the process is made for: several runs may take that together.
-	for _, live := range []int{x.limits.Memory + int(w.base), w.most} {
+	for _, live := range []int{x.limits.Memory + int(w.base), w.most + w.Room} {
 		if u.live > uint64(live) || u.heap > uint64(heap(live)) {
 			return fault.New(fault.Limit, fault.Script, "the script takes more than %d MB of memory", x.limits.Memory>>20)
 		}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"strconv"
 	"strings"
@@ -16,6 +17,9 @@ import (
 	"github.com/picloud/picloud/sdk/fault"
 )
 
+// processNumber tells processes apart: each may see itself as number 1.
+var processNumber = rand.Int()
+
 // Puppet is an engine that does what the body of a request tells it: the first word is a command, the rest its
 // argument. Unknown commands fail.
 //
@@ -25,7 +29,7 @@ import (
 //	call TEXT   asks the service "test" for TEXT and answers what it says         panic      panics
 //	retry TEXT  fails and asks for 90 s       fatal TEXT  fails for good              send TEXT  sends TEXT to "other"
 //	size        answers how long the body was, and how often each byte "x" occurs in it
-//	pid         answers the process' id       spin        computes until it is cancelled
+//	which       answers a number of the process  spin        computes until it is cancelled
 type Puppet struct{}
 
 // Info describes the puppet.
@@ -120,8 +124,8 @@ func (Puppet) Invoke(ctx context.Context, inv *engine.Invocation, out engine.Rep
 		for ctx.Err() == nil {
 		}
 		return fault.New(fault.Deadline, fault.Script, "computed to the end")
-	case "pid":
-		return answer([]byte(strconv.Itoa(os.Getpid())))
+	case "which":
+		return answer([]byte(strconv.Itoa(processNumber)))
 	case "hang":
 		time.Sleep(time.Hour) // beyond any deadline: that is the point
 		return nil
