@@ -19,7 +19,7 @@ TORTURE := ./core/coretest/torture
 # The Debian packages that a target needs, see deps.
 PACKAGED := postgresql gcc libc6-dev
 
-.PHONY: help deps run test build generate verify lint format race crash torture planted bench soak
+.PHONY: help deps run test build generate verify lint format race contract crash torture planted bench soak
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,7 +31,7 @@ run: PACKAGED := postgresql
 run: deps build ## Build and start PiCloud here, with a database of its own
 	@exec bin/picloud dev
 
-test: deps lint verify race crash ## Run all checks and tests, as CI does
+test: deps lint verify race contract crash ## Run all checks and tests, as CI does
 
 build: ## Build bin/picloud
 	go build -trimpath -ldflags '-s -w' -o bin/picloud ./cmd/picloud
@@ -57,6 +57,9 @@ format: ## Format the source
 
 race: deps ## Run the tests under the race detector
 	CGO_ENABLED=1 go test -race -timeout 20m $$(go list $(PACKAGES) | grep -v /$(notdir $(TORTURE))$$)
+
+contract: ## Check that compiled scripts see what others see, which takes too long under the race detector
+	go test -timeout 10m -run TestContract ./plugins/engine/wasm
 
 # The machine is theirs alone: what they check is also how soon things go on.
 crash: deps ## Kill nodes at every point of the line, and hurt them for half a minute

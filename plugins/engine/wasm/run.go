@@ -175,6 +175,8 @@ func (x *run) answered() (any, error) {
 	switch {
 	case bodies > 1:
 		return nil, unusable("it has more than one of body, text and base64")
+	case a.Error != nil && a.Error.Invalid:
+		return nil, fault.New(fault.InvalidResponse, fault.Script, "what the script returned cannot be sent: %s", a.Error.Message)
 	case a.Error != nil:
 		f := fault.New(fault.ScriptError, fault.Script, "%s", a.Error.Message)
 		f.Fatal = a.Error.Fatal

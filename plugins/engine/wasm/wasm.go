@@ -58,6 +58,7 @@
 //	{"status": 201, "headers": {"X-A": "b", "X-B": ["c", "d"]}, "body": any JSON}     "text" or "base64" may stand for "body"
 //	{"failures": [{"id", "error", "retry_after_ms", "fatal"}]}                        of a batch: the others are done
 //	{"error": {"message", "retry_after_ms", "fatal"}}                                 the run has failed
+//	{"error": {"message", "invalid": true}}                                           what the script returned cannot be sent
 //
 // An answer with an error is no fault of the instance, which goes on serving.
 //

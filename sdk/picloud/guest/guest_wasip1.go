@@ -60,7 +60,7 @@ func Serve(handle HandleFunc) {
 	value, err := handle(newContext(&in))
 	out, err := newAnswer(value, err)
 	if err != nil {
-		fail(fmt.Errorf("what the script returned cannot be sent: %w", err))
+		out = &Answer{Error: &Error{Message: err.Error(), Invalid: true}}
 	}
 	if out == nil {
 		return

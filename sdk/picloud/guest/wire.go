@@ -92,6 +92,7 @@ type Error struct {
 	Message      string `json:"message"`
 	RetryAfterMS int64  `json:"retry_after_ms,omitempty"` // try again after this; zero: as the back-off says
 	Fatal        bool   `json:"fatal,omitempty"`          // do not try again
+	Invalid      bool   `json:"invalid,omitempty"`        // it has not failed, but what it returned cannot be sent
 }
 
 // Refusal is what a service of the host answers in place of a result.
