@@ -11,7 +11,6 @@ import (
 	"github.com/picloud/picloud/core/node"
 	"github.com/picloud/picloud/core/postgres"
 	"github.com/picloud/picloud/core/postgres/embedded"
-	"github.com/picloud/picloud/plugins"
 	"github.com/picloud/picloud/sdk/picloud"
 )
 
@@ -59,17 +58,6 @@ func (c *cli) openapiCommand() *cobra.Command {
 			return err
 		},
 	}
-}
-
-func (c *cli) pluginCommand() *cobra.Command {
-	return group("plugin", "Run a built-in plugin", "", &cobra.Command{
-		Use:   "run NAME",
-		Short: "Be a built-in plugin",
-		Long: `Runs a built-in plugin, such as engine/yaegi. A server starts its plugins so, as processes of their own; run by hand
-it says that it is a plugin, and ends.`,
-		Args: cobra.ExactArgs(1),
-		RunE: func(_ *cobra.Command, args []string) error { return plugins.Run(args[0]) },
-	})
 }
 
 // versions is what this program is.

@@ -38,9 +38,11 @@ type Config struct {
 	Auth        Authenticator
 	Checker     Checker
 	Trials      Trials
-	Invoker     Invoker
-	Sender      Sender
-	Replayer    Replayer
+	// Engines are those beside BuiltinEngines.
+	Engines  []Engine
+	Invoker  Invoker
+	Sender   Sender
+	Replayer Replayer
 
 	// Changed is called after each change of configuration and before its answer, so that whoever made the change finds
 	// this node current.

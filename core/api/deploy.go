@@ -72,7 +72,7 @@ func (a *api) deploy(ctx context.Context, in *struct {
 		d.Routes = append(d.Routes, route)
 	}
 	var err error
-	if d.Engine, err = engineOf(in.Body.Engine, in.Body.Files[0].Name); err != nil {
+	if d.Engine, err = a.engineOf(in.Body.Engine, in.Body.Files[0].Name); err != nil {
 		return nil, err
 	}
 	save := saving{script: d.Script, kind: in.Body.Kind, engine: d.Engine, activate: true}

@@ -168,7 +168,7 @@ func (a *api) createScript(ctx context.Context, in *struct {
 	if err := tenant.CheckName(in.Body.Name); err != nil {
 		return nil, wrong("body.name", err.Error())
 	}
-	engineName, err := engineOf(in.Body.Engine, "")
+	engineName, err := a.engineOf(in.Body.Engine, "")
 	if err != nil {
 		return nil, err
 	}

@@ -13,16 +13,20 @@ import (
 	"github.com/picloud/picloud/sdk/picloud"
 )
 
-// engines are what can run scripts, by the extension of the entry point.
-var engines = []struct{ extension, name string }{
-	{".go", "yaegi"},
-	{".star", "starlark"},
-	{".js", "js"},
-	{".mjs", "js"},
-	{".jsx", "js"},
-	{".ts", "js"},
-	{".tsx", "js"},
-	{".wasm", "wasm"},
+// Engine is what can run scripts, and the extensions of the files that are entry points of its scripts.
+type Engine struct {
+	Name       string
+	Extensions []string
+}
+
+// BuiltinEngines are those that need not be installed.
+func BuiltinEngines() []Engine {
+	return []Engine{
+		{"yaegi", []string{".go"}},
+		{"js", []string{".ts", ".js", ".mjs", ".tsx", ".jsx"}},
+		{"starlark", []string{".star"}},
+		{"wasm", []string{".wasm"}},
+	}
 }
 
 // What bounds the files of a version together. Text: far more than a person writes, and small enough to keep many in memory. With files that are
@@ -83,13 +87,13 @@ func sources(views []SourceFile) ([]engine.File, error) {
 }
 
 // engineOf returns the engine that a request names, or the one for the entry point's extension.
-func engineOf(named, entry string) (string, error) {
+func (a *api) engineOf(named, entry string) (string, error) {
 	var known []string
-	for _, e := range engines {
-		if named == e.name || named == "" && path.Ext(entry) == e.extension {
-			return e.name, nil
+	for _, e := range append(BuiltinEngines(), a.Engines...) {
+		if named == e.Name || named == "" && slices.Contains(e.Extensions, path.Ext(entry)) {
+			return e.Name, nil
 		}
-		known = append(known, fmt.Sprintf("%s (%s)", e.name, e.extension))
+		known = append(known, fmt.Sprintf("%s (%s)", e.Name, strings.Join(e.Extensions, " ")))
 	}
 	list := strings.Join(known, ", ")
 	if named != "" {

@@ -77,7 +77,7 @@ func (a *api) try(ctx context.Context, in *struct {
 	if name == "" {
 		name = strings.TrimSuffix(path.Base(entry), path.Ext(entry))
 	}
-	engineName, err := engineOf(in.Body.Engine, entry)
+	engineName, err := a.engineOf(in.Body.Engine, entry)
 	if err != nil {
 		return nil, err
 	}

@@ -47,6 +47,7 @@ func (n *Node) apiHandler(
 		Auth:        auth.New(users),
 		Checker:     n.engines,
 		Trials:      n.engines,
+		Engines:     installedEngines(n.installed),
 		Invoker:     invoker{ingress.NewInvoker(n.dispatcher, in), n},
 		Sender:      sender{n},
 		Replayer:    replayer{deadLetters, n.dispatcher.Wake},

@@ -14,8 +14,12 @@ const probed = "engine/yaegi"
 
 // startPlugins makes the host of the plugins, and says how well they are isolated.
 func (n *Node) startPlugins(ctx context.Context) (*pluginhost.Host, error) {
+	var err error
+	if n.installed, err = InstalledPlugins(n.cfg.DataDir); err != nil {
+		return nil, err
+	}
 	host, err := pluginhost.New(pluginhost.Config{
-		Dir: runDir(n.cfg.DataDir), Command: n.cfg.PluginCommand, Layers: n.cfg.PluginLayers,
+		Dir: runDir(n.cfg.DataDir), Command: n.cfg.PluginCommand, Installed: n.installed, Layers: n.cfg.PluginLayers,
 		RequireIsolation: n.cfg.RequireIsolation, Log: n.log,
 	})
 	if err != nil {

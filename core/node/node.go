@@ -30,6 +30,7 @@ import (
 	"github.com/picloud/picloud/core/inbox"
 	"github.com/picloud/picloud/core/ingress"
 	"github.com/picloud/picloud/core/outbox"
+	"github.com/picloud/picloud/core/pluginhost"
 	"github.com/picloud/picloud/core/postgres"
 	"github.com/picloud/picloud/core/postgres/embedded"
 	"github.com/picloud/picloud/core/service"
@@ -49,6 +50,7 @@ type Node struct {
 	snapshot   atomic.Pointer[tenant.Snapshot]
 	snapshots  *postgres.SnapshotStore
 	isolation  []api.Layer
+	installed  []pluginhost.Installed // plugins beside those that are built in
 	reloads    chan struct{}
 	engines    *engine.Manager
 	dispatcher *dispatcher.Dispatcher

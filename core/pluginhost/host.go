@@ -29,6 +29,8 @@ type Config struct {
 	Dir string
 	// Command runs a built-in plugin; the plugin's name is appended.
 	Command []string
+	// Installed are the plugins beside those.
+	Installed []Installed
 	// Layers are the layers of isolation that processes are to have, as Layers names them. nil: all that the machine has.
 	Layers []string
 	// RequireIsolation has a start fail where one of the layers does not hold.
@@ -42,7 +44,9 @@ type Host struct {
 	dir     string // of this process
 	log     hclog.Logger
 	lacks   map[string]string // layers that processes do not have from their start, and why
-	program *os.File          // held open, so that what is launched is what was found at the start, whatever the path says later
+	builtin *os.File          // the program of Command, held open like those of installed plugins
+
+	installed map[string]*program // by the plugin's name
 
 	isolation atomic.Pointer[[]Layer]
 
@@ -58,17 +62,20 @@ func New(cfg Config) (*Host, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find plugin program: %w", err)
 	}
-	program, err := os.Open(path)
+	builtin, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("open plugin program: %w", err)
 	}
 	dir, err := makeDir(cfg.Dir)
 	if err != nil {
-		_ = program.Close() // read-only
+		_ = builtin.Close() // read-only
 		return nil, fmt.Errorf("make socket folder: %w", err)
 	}
-	h := &Host{cfg: cfg, dir: dir, log: cfg.Log.Named("plugin"), program: program, processes: map[*Process]bool{}}
+	h := &Host{
+		cfg: cfg, dir: dir, log: cfg.Log.Named("plugin"), builtin: builtin, installed: map[string]*program{}, processes: map[*Process]bool{},
+	}
 	h.lacks = h.lacking()
+	h.openInstalled()
 	return h, nil
 }
 
@@ -106,7 +113,7 @@ func (h *Host) Close() {
 		p.Kill()
 		<-p.ended
 	}
-	_ = h.program.Close() // read-only
+	h.closePrograms()
 	if err := os.RemoveAll(h.dir); err != nil {
 		h.log.Warn("socket folder stays behind", "error", err)
 	}
@@ -117,13 +124,17 @@ func (h *Host) Close() {
 // fails or is given up leaves nothing behind. It fails with ErrClosed after Close, and with an error that wraps ErrDied
 // when the process ended by itself.
 func (h *Host) Launch(ctx context.Context, name string) (*Process, error) {
+	program, err := h.program(name)
+	if err != nil {
+		return nil, fmt.Errorf("start plugin %s: %w", name, err)
+	}
 	h.mu.Lock()
 	if h.closed {
 		h.mu.Unlock()
 		return nil, ErrClosed
 	}
 	h.next++
-	p := newProcess(h, name, filepath.Join(h.dir, strconv.Itoa(h.next)))
+	p := newProcess(h, name, program, filepath.Join(h.dir, strconv.Itoa(h.next)))
 	h.processes[p] = true
 	h.mu.Unlock()
 

@@ -165,8 +165,8 @@ func (h *Host) lacking() map[string]string {
 	if ordinary {
 		give(layerUID, "only root can give processes users of their own")
 	}
-	give(layerUID, outOfReach(h.program))
-	give(layerRoot, needsLibraries(h.program))
+	give(layerUID, outOfReach(h.builtin))
+	give(layerRoot, needsLibraries(h.builtin))
 	has := func(layer string) bool { return lacks[layer] == "" }
 	tried := 0
 	try := func(has func(string) bool) error {
@@ -200,6 +200,21 @@ func (h *Host) lacking() map[string]string {
 		give(engine.LayerThreads, "threads of root are not counted: it needs the layer uid")
 	}
 	return lacks
+}
+
+// isolatable says why a program cannot be started with the layers that processes have.
+func (h *Host) isolatable(program *os.File) error {
+	why := ""
+	if h.holds(layerUID) {
+		why = outOfReach(program)
+	}
+	if why == "" && h.holds(layerRoot) {
+		why = needsLibraries(program)
+	}
+	if why != "" {
+		return errors.New(why)
+	}
+	return nil
 }
 
 // outOfReach says why other users cannot run a program, or "".

@@ -44,12 +44,12 @@ type Process struct {
 	ended  chan struct{} // closed when nothing of it is left
 }
 
-func newProcess(h *Host, name, dir string) *Process {
+func newProcess(h *Host, name string, of *program, dir string) *Process {
 	log := h.log.With("plugin", name)
 	return &Process{
 		host: h, log: log,
 		child: &child{
-			program: h.program, dir: dir, has: h.holds, args: append(h.cfg.Command[:len(h.cfg.Command):len(h.cfg.Command)], name),
+			program: of.file, dir: dir, has: h.holds, args: of.args,
 			stderr: &capture{log: log}, reaped: make(chan struct{}),
 		},
 		kill: make(chan struct{}), done: make(chan struct{}), ended: make(chan struct{}),
