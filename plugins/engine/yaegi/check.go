@@ -108,9 +108,14 @@ func (c *checker) read(p *pkg, files []engine.File, module bool) {
 	if len(c.found) > 0 {
 		return
 	}
+	// A module may be called from goroutines that others start.
+	beside := module || p.name != "" || slices.ContainsFunc(p.files, func(f *file) bool { return starts(f.syntax) })
 	for _, f := range p.files {
 		l := &lowering{fset: c.fset, file: f.syntax, self: p.types, info: info, sizes: sizes, text: f.original, refuse: c.add}
 		l.rewrite()
+		if beside {
+			l.selects()
+		}
 		for _, spec := range f.syntax.Imports {
 			if name, ok := moduleName(spec); ok {
 				l.replace(spec.Path.Pos(), spec.Path.End(), strconv.Quote(c.packages[name].path))
