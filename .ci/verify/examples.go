@@ -42,7 +42,7 @@ func checkTypeScript(dir string, files map[string][]byte) ([]string, error) {
 			"module": "es2022", "moduleResolution": "bundler", "lib": []string{"es2023"}, "types": []string{},
 			"paths": map[string][]string{"app/*": {filepath.Join(top, contract, "module.*.ts")}},
 		},
-		"files": []string{filepath.Join(top, "sdk/picloud/picloud.d.ts")},
+		"files": []string{filepath.Join(top, "sdk/picloud/typescript/picloud.d.ts")},
 	}
 	var include []string
 	for name := range files {

@@ -1,4 +1,4 @@
-// Package picloud is what a Go script of the platform imports. A script is one file of package main with a function
+// Package picloud is what a Go script of the platform imports. A script is a package main with a function
 //
 //	func Handle(ctx *picloud.Context) (any, error)
 //
@@ -17,9 +17,12 @@
 // they come and go, so globals are good for caches and for nothing else. Goroutines end with the call that started them, at
 // most a thousand may live at a time, and a panic in one fails the run.
 //
+// A script may have several files, and imports modules of its app as "app/<name>": scripts too, of a package of any name.
+//
 // Scripts are written in Go 1.22, without range over functions. What the interpreter would get wrong is refused, with what to
 // write instead: a loop variable that a function or pointer keeps and the loop's body changes, a defer that uses what a loop
-// around it declares, and a deferred call of a function value that the same function has made. Scripts import this package and
+// around it declares, a deferred call of a function value that the same function has made, and a select that several goroutines may run
+// with channels or values of their own. Scripts import this package and
 // those of the standard library that only compute; Context.Sleep stands for time.Sleep. encoding/json sees the fields of a script's types but calls MarshalJSON only on
 // the value that it is given, never on what is inside, UnmarshalJSON not at all, and treats an embedded struct as a field
 // with its type's name. An error that was made of a nil pointer is nil, where Go would have an error that holds nil, and
@@ -35,8 +38,9 @@ import (
 	"time"
 )
 
-// Version of what scripts see. 1.1 brought Context.Invoke, Context.Queue, Context.Batch, Error, RetryAfter and Fatal.
-const Version = "1.1"
+// Version of what scripts see, in whatever language. 1.1 brought Context.Invoke, Context.Queue, Context.Batch, Error, RetryAfter and
+// Fatal; 1.2 modules of the app, and limits that a script has for itself.
+const Version = "1.2"
 
 // Context is one call of a script. It is valid until Handle returns.
 type Context struct {

@@ -1,5 +1,5 @@
 // Package scripttest is what a script sees of the platform, once for all languages: a list of promises, and a script for each
-// of them in every language that there is. Run checks that an engine keeps them; sdk/README.md and sdk/picloud/picloud.d.ts are
+// of them in every language that there is. Run checks that an engine keeps them; sdk/README.md and sdk/picloud/typescript/picloud.d.ts are
 // made from the same list. Whoever changes it changes what scripts see, and so picloud.Version.
 package scripttest
 

@@ -1,12 +1,19 @@
 package scripttest_test
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
 	"io/fs"
+	"os"
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/picloud/picloud/sdk/picloud"
 	"github.com/picloud/picloud/sdk/scripttest"
 )
 
@@ -45,6 +52,31 @@ func TestSurfaceIsShown(t *testing.T) {
 				t.Errorf("no %s script uses %s of %q", ext, word, m.Of)
 			}
 		}
+	}
+}
+
+// What scripts see has a version: whoever changes the contract raises picloud.Version, or, where that has not been released yet, puts
+// the new hash into contract.txt.
+func TestContractHasAVersion(t *testing.T) {
+	t.Parallel()
+	h := sha256.New()
+	for _, m := range scripttest.Surface() {
+		fmt.Fprintf(h, "%q\n", m)
+	}
+	for _, c := range scripttest.Cases() {
+		text, err := json.Marshal(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.Write(text)
+	}
+	now := picloud.Version + " " + hex.EncodeToString(h.Sum(nil))
+	known, err := os.ReadFile("contract.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Contains(strings.Split(string(known), "\n"), now) {
+		t.Errorf("the contract is another than that of version %s: raise picloud.Version and add to contract.txt\n%s", picloud.Version, now)
 	}
 }
 

@@ -17,7 +17,7 @@ import (
 
 func main() {
 	log.SetFlags(0)
-	if err := errors.Join(writeReference("../README.md"), os.WriteFile("../picloud/picloud.d.ts", declarations(), 0o644)); err != nil {
+	if err := errors.Join(writeReference("../README.md"), os.WriteFile("../picloud/typescript/picloud.d.ts", declarations(), 0o644)); err != nil {
 		log.Fatal(err)
 	}
 }

@@ -1,6 +1,6 @@
 // Code generated from sdk/scripttest by make generate. DO NOT EDIT.
 //
-// What scripts of PiCloud see, version 1.1. A script exports a function, which is called once for each request or event:
+// What scripts of PiCloud see, version 1.2. A script exports a function, which is called once for each request or event:
 //
 //   import type { Context } from "picloud";
 //
