@@ -118,7 +118,7 @@ func (s *saving) among(scripts *[]tenant.Script) (*tenant.Script, error) {
 	switch {
 	case x.Engine != s.engine:
 		return nil, &tenant.Conflict{
-			Message: fmt.Sprintf("the script %q runs on the engine %q; a script keeps its engine", x.Name, x.Engine), With: x.ID,
+			Message: fmt.Sprintf("the script %q runs on the engine %q; a script keeps its engine: deploy this one under another name", x.Name, x.Engine), With: x.ID,
 		}
 	case s.kind == "":
 		s.kind = x.Kind
