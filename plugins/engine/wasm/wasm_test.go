@@ -66,7 +66,7 @@ func TestConformance(t *testing.T) {
 // guests checks what a script in Go has, beyond the conformance of its engine.
 func guests(t *testing.T, e engine.Engine, form string) {
 	for body, want := range map[string]string{
-		"request": `["POST","/users/7","7","r/s",["1","2"],["a","b"],"a","x1",2,"e1",0,"`+picloud.Version+`"]`,
+		"request": `["POST","/users/7","7","r/s",["1","2"],["a","b"],"a","x1",2,"e1",0,"` + picloud.Version + `"]`,
 		"code":    `"not_found"`, "goroutines": "4950", "nap": "", "log-data some": "",
 		"environment": `[["good"],0,true,true]`,
 		orders:        `{"items":["DESK","LAMP","PEAR"],"total":330}`,
