@@ -92,10 +92,14 @@ type bundle struct {
 	clock     atomic.Int64 // since epoch
 	loads     atomic.Int64
 	fail      atomic.Bool
+	gate      chan struct{} // closed when bundles of "gated" may be read; nil: they may
 }
 
 func (b *bundle) Bundle(_ context.Context, s *tenant.Script) (sdk.Bundle, error) {
 	b.loads.Add(1)
+	if b.gate != nil && s.Name == "gated" {
+		<-b.gate
+	}
 	if b.fail.Load() {
 		return sdk.Bundle{}, errors.New("no database today")
 	}

@@ -3,13 +3,23 @@ package node
 import (
 	"context"
 	"fmt"
+	"time"
 )
+
+// prepareLimit is how long new versions may take to be ready before they are current all the same. Whoever made a change waits for
+// that, within changeLimit.
+const prepareLimit = 1500 * time.Millisecond
 
 // reload reads the configuration and makes it current.
 func (n *Node) reload(ctx context.Context) error {
 	next, err := n.snapshots.Load(ctx)
 	if err != nil {
 		return fmt.Errorf("load configuration: %w", err)
+	}
+	if n.engines != nil {
+		prepare, cancel := context.WithTimeout(ctx, prepareLimit)
+		n.engines.Prepare(prepare, next)
+		cancel()
 	}
 	for {
 		now := n.snapshot.Load()
