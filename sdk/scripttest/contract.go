@@ -40,7 +40,7 @@ type Case struct {
 	Body    string
 	Modules []string // of the app
 	Limits  engine.Limits
-	Timeout time.Duration // zero: ten seconds
+	Timeout time.Duration // zero: a minute
 	Calls   []Call        // what the script asks the host for, in this order
 
 	// What comes of it. Fault stands for a run that fails.

@@ -97,7 +97,7 @@ func (s Suite) run(t *testing.T, c *Case) {
 	seen := &recorder{t: t, calls: c.Calls}
 	timeout := c.Timeout
 	if timeout == 0 {
-		timeout = 10 * time.Second
+		timeout = time.Minute
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), timeout)
 	defer cancel()

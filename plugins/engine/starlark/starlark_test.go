@@ -193,7 +193,7 @@ func TestContained(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			load(t, e, name, "table = {\"a\": 1}\ndef handle(ctx):\n    "+c.body+"\n")
 			for range 3 {
-				limit := 10 * time.Second
+				limit := time.Minute
 				if c.kind == fault.Deadline {
 					limit = 20 * time.Millisecond
 				}

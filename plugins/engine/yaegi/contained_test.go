@@ -53,7 +53,7 @@ func pong(n int) int { return ping(n+1) + 1 }
 func tree() { go tree(); go tree(); <-make(chan int) }
 `)
 			for range 3 {
-				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 				_, err := invoke(ctx, e, name, "stop")
 				cancel()
 				switch f := fault.From(err); {

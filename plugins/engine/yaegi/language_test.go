@@ -113,7 +113,7 @@ func TestLanguage(t *testing.T) {
 			continue
 		}
 		t.Cleanup(func() { e.Unload(name) })
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		a, err := invoke(ctx, e, name, "")
 		cancel()
 		if err != nil || a.body.String() != c.want {
