@@ -75,7 +75,7 @@ func (s Suite) bundle(tb testing.TB, c *Case) engine.Bundle {
 }
 
 func (s Suite) run(t *testing.T, c *Case) {
-	t.Cleanup(settle)
+	settle()
 	client := enginetest.Dial(t, s.New())
 	b := s.bundle(t, c)
 	if loaded, err := client.Load(t.Context(), b); err != nil {
@@ -119,7 +119,7 @@ func (s Suite) run(t *testing.T, c *Case) {
 	checkAnswer(t, c, &a)
 }
 
-// settle returns when what a run took is gone. In a process of its own an engine bears with that, but the cases share one.
+// settle returns when what runs before took is gone. In a process of its own an engine bears with that, but the tests share one.
 func settle() {
 	used := []metrics.Sample{{Name: "/memory/classes/heap/stacks:bytes"}, {Name: "/gc/heap/live:bytes"}}
 	for metrics.Read(used); used[0].Value.Uint64() > 16<<20 || used[1].Value.Uint64() > 64<<20; metrics.Read(used) {

@@ -28,5 +28,5 @@ func (p *Program) BuildAndClose(tb testing.TB) {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	m.close()
+	m.Close()
 }

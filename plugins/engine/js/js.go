@@ -45,7 +45,6 @@ package js
 import (
 	"context"
 	"sync"
-	"sync/atomic"
 
 	"github.com/picloud/picloud/sdk/engine"
 	"github.com/picloud/picloud/sdk/fault"
@@ -58,12 +57,14 @@ import (
 const version = "0.27.0"
 
 // New makes the engine.
-func New() engine.Engine { return &scripts{bundles: map[string]*pool{}} }
+func New() engine.Engine {
+	return &scripts{held: script.Budget{Bytes: idleHeld}, bundles: map[string]*pool{}}
+}
 
 // scripts holds the loaded bundles of one process.
 type scripts struct {
 	watch   watch.Watch
-	held    atomic.Int64 // by idle interpreters, in bytes
+	held    script.Budget // of idle interpreters
 	mu      sync.RWMutex
 	bundles map[string]*pool
 }
@@ -105,7 +106,7 @@ func (s *scripts) Load(ctx context.Context, b engine.Bundle) (engine.Loaded, err
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.bundles[b.Hash] != nil {
-		first.close()
+		first.Close()
 		return loaded, nil
 	}
 	s.bundles[b.Hash] = newPool(program, &s.held, b.Limits.Pool, first)
@@ -129,7 +130,7 @@ func (s *scripts) Unload(hash string) {
 	delete(s.bundles, hash)
 	s.mu.Unlock()
 	if p != nil {
-		p.close()
+		p.Close()
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
-	"time"
 
 	"modernc.org/quickjs"
 
@@ -25,8 +24,6 @@ type machine struct {
 	native  *native
 	turn    quickjs.Value // the function of the prelude
 	run     *run          // who is served
-	used    time.Time
-	idle    int64 // what it held when it was put away, in bytes
 }
 
 // build makes an interpreter and runs what stands outside of functions. It ends when ctx does. Errors are faults.
@@ -45,7 +42,7 @@ func (p *program) build(ctx context.Context) (*machine, error) {
 		return r.serve(m, "load", picloud.Version, code)
 	})
 	if err != nil {
-		m.close()
+		m.Close()
 		return nil, err
 	}
 	return m, nil
@@ -83,10 +80,10 @@ func (m *machine) host(args []any) (any, error) {
 }
 
 // memory is what the interpreter holds, in bytes.
-func (m *machine) memory() int { return m.native.memory() }
+func (m *machine) Holds() int { return m.native.memory() }
 
 // close gives the interpreter up. One that panicked keeps what it holds: it may not be touched.
-func (m *machine) close() {
+func (m *machine) Close() {
 	defer func() {
 		if recover() != nil {
 			return // a defect of the interpreter; what it held is lost

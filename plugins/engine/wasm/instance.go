@@ -25,10 +25,9 @@ type instance struct {
 	stop    api.MutableGlobal
 	run     *run // now
 	mu      sync.Mutex
-	busy    bool      // its code runs; with mu held
-	stopped bool      // its code was told to end; with mu held
-	begun   bool      // it was made, and is called
-	used    time.Time // last
+	busy    bool // its code runs; with mu held
+	stopped bool // its code was told to end; with mu held
+	begun   bool // it was made, and is called
 }
 
 // instantiate makes an instance for a run, or to serve runs later. Its start function has run then, and what a reactor has to
@@ -42,7 +41,7 @@ func (p *program) instantiate(x *run) (in *instance, err error) {
 		}
 		if err != nil {
 			err = x.failure(err)
-			in.close()
+			in.Close()
 		}
 	}()
 	config := wazero.NewModuleConfig().WithName("").WithArgs(p.name).WithStartFunctions().
@@ -119,7 +118,7 @@ func (in *instance) stopLate() {
 }
 
 // close gives back what the instance holds. Its code must have ended.
-func (in *instance) close() {
+func (in *instance) Close() {
 	if in.module != nil {
 		_ = in.module.Close(context.Background()) // its files are all in memory
 	}

@@ -36,11 +36,11 @@ type program struct {
 	runtime  wazero.Runtime
 	compiled wazero.CompiledModule
 	command  bool
-	started  bool          // it has a start function
-	memory   int           // of an instance, in bytes
-	limit    int           // of an answer's body, in bytes
-	cpu      time.Duration // processor time of a run; zero: as much as there is
-	pool     *pool
+	started  bool                    // it has a start function
+	memory   int                     // of an instance, in bytes
+	limit    int                     // of an answer's body, in bytes
+	cpu      time.Duration           // processor time of a run; zero: as much as there is
+	pool     *script.Pool[*instance] // of runs, and of the instances of a reactor
 
 	mu     sync.Mutex
 	users  int
@@ -179,7 +179,7 @@ func (p *program) leave() {
 
 // close gives back what the program holds, as soon as nobody uses it.
 func (p *program) close() {
-	p.pool.close()
+	p.pool.Close()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.closed = true

@@ -145,16 +145,16 @@ func (s *scripts) Load(ctx context.Context, b engine.Bundle) (engine.Loaded, err
 
 // prepare makes the first instance. If that fails the program is closed.
 func (p *program) prepare(ctx context.Context, size int) error {
-	p.pool = newPool(size)
+	p.pool = script.NewPool[*instance](size, nil)
 	in, err := p.start(ctx)
 	switch {
 	case err != nil:
 		p.close()
 		return err
 	case p.command: // it was only to be seen that there can be one
-		in.close()
+		in.Close()
 	default:
-		p.pool.put(in)
+		p.pool.Keep(in)
 	}
 	return nil
 }
@@ -175,7 +175,7 @@ func (s *scripts) relieve() {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	for _, p := range s.bundles {
-		p.pool.drop()
+		p.pool.Drop()
 	}
 }
 
@@ -188,10 +188,10 @@ func (s *scripts) Invoke(ctx context.Context, inv *engine.Invocation, out engine
 		return fault.New(fault.Internal, fault.Platform, "bundle %s is not loaded", inv.Bundle)
 	}
 	defer p.leave()
-	if err := p.pool.enter(ctx); err != nil {
+	if err := p.pool.Enter(ctx); err != nil {
 		return err
 	}
-	defer p.pool.leave()
+	defer p.pool.Leave()
 	a, err := p.answer(ctx, inv)
 	if err != nil {
 		return err
@@ -230,15 +230,15 @@ func (p *program) execute(x *run) error {
 	if err != nil {
 		return err
 	}
-	defer in.close()
+	defer in.Close()
 	in.begun = true
 	return x.failure(in.call(commandEntry))
 }
 
 // serve calls a reactor.
 func (p *program) serve(x *run) (err error) {
-	in := p.pool.get()
-	if in == nil {
+	in, ok := p.pool.Take()
+	if !ok {
 		if in, err = p.start(x.ctx); err != nil {
 			if f := (*fault.Fault)(nil); errors.As(context.Cause(x.ctx), &f) {
 				err = f
@@ -248,9 +248,9 @@ func (p *program) serve(x *run) (err error) {
 	}
 	in.serve(x)
 	if err := x.failure(in.call(reactorEntry)); err != nil {
-		in.close()
+		in.Close()
 		return err
 	}
-	p.pool.put(in)
+	p.pool.Keep(in)
 	return nil
 }

@@ -47,7 +47,6 @@ type interpreter struct {
 	handle   handleFunc
 	stop     context.CancelFunc
 	out      *output
-	used     time.Time
 	ready    atomic.Bool // its initialisers have ended
 	children children
 	inHost   atomic.Int32 // calls of the host that the script waits for
@@ -55,6 +54,9 @@ type interpreter struct {
 	mu   sync.Mutex
 	over *fault.Fault // why it was stopped, where that was not the end of the run's time
 }
+
+// Close ends it.
+func (in *interpreter) Close() { in.stop() }
 
 // Fail ends what the script does, for a reason that its author has to know. The first one counts.
 func (in *interpreter) Fail(f *fault.Fault) {

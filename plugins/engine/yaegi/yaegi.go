@@ -70,7 +70,7 @@ func (s *scripts) Load(ctx context.Context, b engine.Bundle) (engine.Loaded, err
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.bundles[b.Hash] != nil {
-		p.close()
+		p.Close()
 		return loaded, nil
 	}
 	s.bundles[b.Hash] = p
@@ -84,7 +84,7 @@ func (s *scripts) Unload(hash string) {
 	delete(s.bundles, hash)
 	s.mu.Unlock()
 	if p != nil {
-		p.close()
+		p.Close()
 	}
 }
 

@@ -22,6 +22,7 @@ import (
 	"github.com/picloud/picloud/sdk/engine"
 	"github.com/picloud/picloud/sdk/event"
 	"github.com/picloud/picloud/sdk/fault"
+	"github.com/picloud/picloud/sdk/picloud"
 	"github.com/picloud/picloud/sdk/watch"
 )
 
@@ -111,7 +112,7 @@ func TestAnswers(t *testing.T) {
 			`return fmt.Sprint(ctx.Request.Method, ctx.Request.Path, ctx.Request.Params["id"], ctx.Request.Param("id"), ctx.Request.Rest,
 				ctx.Request.Query["q"], ctx.Request.Headers["Accept"], ctx.Request.Header("accept"), string(ctx.Request.Body),
 				ctx.ExecutionID, ctx.Attempt, ctx.SDKVersion, ctx.Event.ID, ctx.Event.Type), nil`,
-			200, "application/json", `"POST/users/777r/s[1 2] [a b]abodyx121.1e1http.request"`,
+			200, "application/json", `"POST/users/777r/s[1 2] [a b]abodyx12` + picloud.Version + `e1http.request"`,
 		},
 		"json": {
 			[]string{"sort", "strings"},
