@@ -172,7 +172,7 @@ func (w *Watch) judge(u used) (busy, waiting bool) {
 		w.left = 0
 		return true, false
 	}
-	taken := u.live + u.stacks
+	taken := u.heap + u.stacks
 	if w.left--; w.left >= 0 && taken <= w.taken/2*3 {
 		return true, true
 	}

@@ -55,16 +55,16 @@ func TestPatience(t *testing.T) {
 	first, second := &run{}, &run{}
 	w.Enter(first, Limits{})
 	w.Enter(second, Limits{})
-	w.judge(used{live: 200 * mb})
+	w.judge(used{live: 200 * mb, heap: 200 * mb})
 	first.ended(t, "more than 112 MB")
 	w.Leave(first)
 	for range patience {
-		if busy, waiting := w.judge(used{live: 200 * mb}); !busy || !waiting {
+		if busy, waiting := w.judge(used{live: 200 * mb, heap: 200 * mb}); !busy || !waiting {
 			t.Fatal("it does not wait")
 		}
 	}
 	second.ended(t, "")
-	w.judge(used{live: 200 * mb})
+	w.judge(used{live: 200 * mb, heap: 200 * mb})
 	second.ended(t, "more than 112 MB")
 }
 
@@ -75,11 +75,11 @@ func TestPatienceEnds(t *testing.T) {
 	first, second := &run{}, &run{}
 	w.Enter(first, Limits{})
 	w.Enter(second, Limits{})
-	w.judge(used{live: 200 * mb})
+	w.judge(used{live: 200 * mb, heap: 200 * mb})
 	w.Leave(first)
-	w.judge(used{live: 300 * mb})
+	w.judge(used{live: 300 * mb, heap: 300 * mb})
 	second.ended(t, "")
-	w.judge(used{live: 301 * mb})
+	w.judge(used{live: 301 * mb, heap: 301 * mb})
 	second.ended(t, "more than 112 MB")
 }
 
