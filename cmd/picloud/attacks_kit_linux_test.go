@@ -254,11 +254,10 @@ func (a *arena) quiet(t *testing.T) (f figures) {
 	}
 }
 
-// settled checks that the node has no more goroutines than at first, but for those of the processes that it has more now.
-func (a *arena) settled(t *testing.T) {
+// settled returns the figures of a node that is quiet, and checks that it has no more goroutines than at first, but for those of the processes that it has more now.
+func (a *arena) settled(t *testing.T) (f figures) {
 	t.Helper()
 	const each, some = 24, 12
-	var f figures
 	await(t, "the goroutines of the node end", func() bool {
 		a.client.CloseIdleConnections()
 		f = a.quiet(t)
@@ -266,6 +265,7 @@ func (a *arena) settled(t *testing.T) {
 	})
 	t.Logf("goroutines of the node: %.0f, at first %.0f; engine processes: %.0f, at first %.0f; died: %.0f",
 		f.goroutines, a.base.goroutines, f.processes, a.base.processes, f.crashes)
+	return f
 }
 
 // buildModule compiles testdata/attacks.

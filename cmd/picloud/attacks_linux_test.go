@@ -62,6 +62,9 @@ func (s strike) path() string {
 	return "/" + s.language + "/" + strconv.Itoa(s.row)
 }
 
+// tick is what a deadline may be early: engines are told whole milliseconds.
+const tick = 5 * time.Millisecond
+
 // slack is what a machine that is busy with other things may add to any time.
 const slack = 30 * time.Second
 
@@ -88,7 +91,7 @@ func (s strike) do(t *testing.T, a *arena, also ...fault.Kind) time.Duration {
 		t.Errorf("%s: %s, not %q", s, r, s.ends)
 	case kind == s.ends && !strings.Contains(said, s.says):
 		t.Errorf("%s: %s, not with %q", s, r, s.says)
-	case kind == fault.Deadline && (took < soon || took > soon+engine.Grace+slack):
+	case kind == fault.Deadline && (took < soon-tick || took > soon+engine.Grace+slack):
 		t.Errorf("%s: answered after %s", s, took)
 	case took > late+slack:
 		t.Errorf("%s: it took %s", s, took)
@@ -234,10 +237,15 @@ func rounds(t *testing.T, module []byte) {
 		all = append(all, strikes(language)...)
 	}
 	stop := a.hammer(t, languages...)
+	deaths := 0
 	for n := range *attackRounds {
 		var these []strike
 		for range 2 + draw.IntN(3) {
-			these = append(these, all[draw.IntN(len(all))])
+			s := all[draw.IntN(len(all))]
+			these = append(these, s)
+			if s.lost {
+				deaths++
+			}
 		}
 		if n%50 == 0 {
 			t.Logf("round %d of %d", n, *attackRounds)
@@ -249,7 +257,8 @@ func rounds(t *testing.T, module []byte) {
 		}
 		together.Wait()
 		if t.Failed() {
-			t.Fatalf("in round %d of seed %d: %v", n, seed, these)
+			t.Errorf("in round %d of seed %d: %v", n, seed, these)
+			break
 		}
 	}
 	took := stop()
@@ -259,7 +268,9 @@ func rounds(t *testing.T, module []byte) {
 			a.answersGo(t, s.path())
 		}
 	}
-	a.settled(t)
+	if n := a.settled(t).crashes; n > float64(deaths) {
+		t.Errorf("%.0f processes died, by %d attacks that can", n, deaths)
+	}
 }
 
 // besides is what else an attack may end with, beside others: what runs in one process shares its memory, and its end.
