@@ -40,7 +40,7 @@ type arena struct {
 func newArena(t *testing.T, module []byte, of []string, args ...string) *arena {
 	t.Helper()
 	a := &arena{instance: start(t, setup{
-		command: "dev", data: coretest.DataDir(t), database: coretest.URL(t), args: append(args, "--log-level", "error"),
+		command: "dev", data: coretest.DataDir(t), database: coretest.URL(t), args: append(args, "--log-level", "warn"),
 	})}
 	var err error
 	if a.admin, err = readCredentials(credentialsFile(a.data)); err != nil {

@@ -174,10 +174,14 @@ func (a *arena) idle(t *testing.T, language string) []time.Duration {
 func (s strike) thrice(t *testing.T, a *arena) measured {
 	m := measured{strike: s}
 	before := a.look(t).crashes
+	var also []fault.Kind
+	if s.hurried {
+		also = append(also, fault.EngineLost)
+	}
 	for range 3 {
 		stop := a.hammer(t, s.language)
 		begun := time.Now()
-		took := s.do(t, a)
+		took := s.do(t, a, also...)
 		m.beside = append(m.beside, stop()...)
 		a.quiet(t)
 		m.over = append(m.over, took-s.timeout())
@@ -191,8 +195,11 @@ func (s strike) thrice(t *testing.T, a *arena) measured {
 			a.answersGo(t, s.path())
 		}
 	}
-	if n := a.quiet(t).crashes - before; n != 0 {
-		t.Errorf("%s: the host had to end %.0f processes", s, n)
+	switch n := a.quiet(t).crashes - before; {
+	case n > 0 && s.hurried:
+		t.Logf("%s: the watch of the engine came too late, and %.0f processes ended", s, n)
+	case n > 0:
+		t.Errorf("%s: %.0f processes ended", s, n)
 	}
 	return m
 }
@@ -243,7 +250,7 @@ func rounds(t *testing.T, module []byte) {
 		for range 2 + draw.IntN(3) {
 			s := all[draw.IntN(len(all))]
 			these = append(these, s)
-			if s.lost {
+			if s.lost || s.hurried {
 				deaths++
 			}
 		}
@@ -275,14 +282,14 @@ func rounds(t *testing.T, module []byte) {
 
 // besides is what else an attack may end with, beside others: what runs in one process shares its memory, and its end.
 func (s strike) besides(others []strike) (also []fault.Kind) {
-	if s.lost { // and so may it have been moments ago
+	if s.lost || s.hurried { // and so may it have been moments ago
 		also = append(also, fault.Unavailable, fault.EngineLost)
 	}
 	for _, o := range others {
 		if o.language != s.language || o.refused() {
 			continue
 		}
-		if o.lost {
+		if o.lost || o.hurried {
 			also = append(also, fault.EngineLost, fault.Unavailable)
 		}
 		also = append(also, fault.Limit)
