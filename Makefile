@@ -19,7 +19,7 @@ TORTURE := ./core/coretest/torture
 # The Debian packages that a target needs, see deps.
 PACKAGED := postgresql gcc libc6-dev
 
-.PHONY: help deps run test build generate verify lint format race contract crash torture planted bench soak
+.PHONY: help deps run test build generate verify lint format race contract crash attacks torture planted bench soak
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -61,9 +61,14 @@ race: deps ## Run the tests under the race detector
 contract: ## Check that compiled scripts see what others see, which takes too long under the race detector
 	go test -timeout 10m -run TestContract ./plugins/engine/wasm
 
-# The machine is theirs alone: what they check is also how soon things go on.
-crash: deps ## Kill nodes at every point of the line, and hurt them for half a minute
+# The machine is theirs alone: what they check is also how soon things go on. The attacks are not made under the race detector.
+crash: deps ## Kill nodes at every point of the line, hurt them for half a minute, and attack them from scripts
 	go test -timeout 5m $(TORTURE)
+	go test -timeout 10m -run TestAttacks ./cmd/picloud
+
+attacks: deps ## Attack from scripts in every language, then ROUNDS (1000) times several at once, which SEED (the clock) draws
+	go test -timeout 0 -v -run TestAttacks ./cmd/picloud -attacks.measure \
+		-attacks.rounds=$(or $(ROUNDS),1000) -attacks.seed=$(or $(SEED),0)
 
 torture: deps ## Hurt nodes for TIME (30m) in the ways that SEED (the clock) comes up with
 	go test -timeout 0 -v -run TestTorture $(TORTURE) \

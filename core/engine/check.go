@@ -44,7 +44,21 @@ func (p *process) check(ctx context.Context, b engine.Bundle) (engine.Loaded, er
 	if ctx.Err() != nil && err != nil {
 		err = tooLong(b.Script)
 	}
-	return loaded, err
+	return loaded, p.blame(b.Script, err)
+}
+
+// blame makes the end of a process that had loaded nothing else the fault of what it was loading.
+func (p *process) blame(script string, err error) error {
+	if err == nil || fault.From(err).Kind != fault.EngineLost {
+		return err
+	}
+	<-p.Done()
+	if p.Err() == nil { // somebody ended it
+		return err
+	}
+	f := fault.New(fault.Compile, fault.Script, "the script %q ended the process that compiled it: %s", script, p.Fate())
+	f.Fatal = true
+	return f
 }
 
 func tooLong(script string) *fault.Fault {

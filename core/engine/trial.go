@@ -31,7 +31,7 @@ func (m *Manager) Try(
 	case err != nil && loading.Err() != nil && ctx.Err() == nil:
 		return loaded, 0, tooLong(b.Script)
 	case err != nil:
-		return loaded, 0, err
+		return loaded, 0, p.blame(b.Script, err)
 	}
 	begun := time.Now()
 	err = p.Engine().Invoke(ctx, r, out)

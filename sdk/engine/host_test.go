@@ -4,12 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/picloud/picloud/sdk/engine"
 	"github.com/picloud/picloud/sdk/engine/enginetest"
@@ -386,6 +389,64 @@ func TestMessagesAfterTheEnd(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A process that speaks for runs that it was not given, those of another process among them, is retired, and nothing is done for it.
+func TestCallsOfOthersRuns(t *testing.T) {
+	t.Parallel()
+	const runs = 3
+	call := func(id uint64) *enginev1.Message {
+		m := &enginev1.Message{Id: id, Body: &enginev1.Message_Call{Call: &enginev1.Call{Call: 1, Service: "s", Method: "m"}}}
+		// There is no field for whom it is made. One that somebody makes up is not looked at.
+		m.ProtoReflect().SetUnknown(protowire.AppendString(protowire.AppendTag(nil, 100, protowire.BytesType), "another app"))
+		return m
+	}
+	done := make(chan struct{})
+	honest := hostOf(t, func(w *wire) {
+		for range runs {
+			w.next()
+		}
+		<-done
+		w.send(whole(1, "one"), whole(2, "two"), whole(3, "three"))
+	})
+	var all sync.WaitGroup
+	for range runs {
+		all.Go(func() {
+			r := enginetest.Request(t, "b", "")
+			r.Call = func(context.Context, string, string, []byte) ([]byte, error) {
+				t.Error("a call that the run did not make")
+				return nil, nil
+			}
+			if err := honest.Invoke(t.Context(), r, &enginetest.Answer{}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	for _, id := range []uint64{0, 2, 3, 1 << 40, math.MaxUint64} {
+		var calls atomic.Int64
+		thief := hostOf(t, func(w *wire) {
+			w.next()
+			w.send(call(1)) // its own
+			if w.next().GetCallResult() == nil {
+				t.Error("no answer")
+			}
+			w.send(call(id), whole(1, "late"))
+		})
+		r := enginetest.Request(t, "b", "")
+		r.Call = func(context.Context, string, string, []byte) ([]byte, error) {
+			calls.Add(1)
+			return nil, nil
+		}
+		if err := thief.Invoke(t.Context(), r, &enginetest.Answer{}); kindOf(err) != fault.EngineLost {
+			t.Errorf("run %d: %v", id, err)
+		}
+		<-thief.Lost()
+		if err := thief.Err(); !errors.Is(err, engine.ErrProtocol) || calls.Load() != 1 {
+			t.Errorf("run %d: %d calls, %v", id, calls.Load(), err)
+		}
+	}
+	close(done)
+	all.Wait()
 }
 
 // A run that has ended may still be spoken of, as its Cancel may have crossed.

@@ -161,6 +161,9 @@ func (w *Watch) judge(u used) (busy, waiting bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if len(w.runs) == 0 {
+		if w.left--; w.left >= 0 && w.excess(&watched{limits: Limits{Memory: w.most}}, u) != nil {
+			return false, true // the next run shall not be blamed for it
+		}
 		w.base, w.left = u.live, 0
 		return false, false
 	}

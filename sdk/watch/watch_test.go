@@ -68,6 +68,25 @@ func TestPatience(t *testing.T) {
 	second.ended(t, "more than 112 MB")
 }
 
+// What a run that was ended has left is not the fault of the next one, when there was none in between.
+func TestWhatIsLeft(t *testing.T) {
+	t.Parallel()
+	w := newWatch()
+	first, next := &run{}, &run{}
+	w.Enter(first, Limits{})
+	w.judge(used{live: 200 * mb})
+	w.Leave(first)
+	if busy, waiting := w.judge(used{live: 200 * mb}); busy || !waiting {
+		t.Error("it does not wait")
+	}
+	w.Enter(next, Limits{})
+	w.judge(used{live: 200 * mb})
+	w.judge(used{live: 20 * mb})
+	next.ended(t, "")
+	w.judge(used{live: 200 * mb})
+	next.ended(t, "more than 112 MB")
+}
+
 // Whoever takes more while it is waited for what was ended is ended, too.
 func TestPatienceEnds(t *testing.T) {
 	t.Parallel()

@@ -36,7 +36,6 @@ func symbols_encoding_json() Table {
 		"UnmarshalTypeError":    reflect.ValueOf((*json.UnmarshalTypeError)(nil)),
 		"Unmarshaler":           reflect.ValueOf((*json.Unmarshaler)(nil)),
 		"UnsupportedTypeError":  reflect.ValueOf((*json.UnsupportedTypeError)(nil)),
-		"UnsupportedValueError": reflect.ValueOf((*json.UnsupportedValueError)(nil)),
 
 		// interface wrapper definitions
 		"_Marshaler":   reflect.ValueOf((*_encoding_json_Marshaler)(nil)),
