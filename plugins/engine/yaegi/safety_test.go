@@ -103,7 +103,13 @@ func bareHandler(b *testing.B, src, body string) func() ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		return json.Marshal(v)
+		data, err := json.Marshal(v)
+		if err != nil {
+			return nil, err
+		}
+		a := &answer{} // as invoke does
+		_, err = sink{a}.Write(data)
+		return a.body.Bytes(), err
 	}
 }
 

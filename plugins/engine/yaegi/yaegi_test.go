@@ -89,8 +89,8 @@ func invoke(ctx context.Context, e engine.Engine, hash, body string) (*answer, e
 	err := e.Invoke(ctx, &engine.Invocation{
 		Bundle: hash, ExecutionID: "x1", Attempt: 2,
 		Event: request(),
-		Body: []byte(body),
-		Log:  func(l engine.Log) { mu.Lock(); a.logs = append(a.logs, l); mu.Unlock() },
+		Body:  []byte(body),
+		Log:   func(l engine.Log) { mu.Lock(); a.logs = append(a.logs, l); mu.Unlock() },
 	}, sink{a})
 	return a, err
 }
