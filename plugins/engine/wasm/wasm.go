@@ -139,15 +139,8 @@ func (s *scripts) Load(ctx context.Context, b engine.Bundle) (engine.Loaded, err
 		return engine.Loaded{}, nil
 	}
 	s.bundles[b.Hash] = p
-	if len(b.Files[0].Data) >= largeModule {
-		go debug.FreeOSMemory()
-	}
 	return engine.Loaded{}, nil
 }
-
-// largeModule is the size of a module, in bytes, from where on the compiler leaves so much behind that it is given back at once:
-// a process that is idle after its first call would keep it. A hello in Go has 5 MB, and leaves 55 MB.
-const largeModule = 1 << 20
 
 // prepare makes the first instance. If that fails the program is closed.
 func (p *program) prepare(ctx context.Context, size int) error {
