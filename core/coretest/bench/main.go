@@ -3,12 +3,12 @@
 // Command bench measures PiCloud on this machine as a user meets it: the real program with its own Postgres, real
 // requests from wrk, and beside it a bare net/http server with the same answers. Rates of one machine say little about
 // another, and other work on it moves them: the ratio to the bare server and the CPU time for a request are what to
-// compare. It speaks to the loopback only and stops by itself.
+// compare. The part "engines" has the same handlers in every language that scripts are written in. It speaks to the loopback only and stops by itself.
 package main
 
 import (
 	"context"
-	_ "embed"
+	"embed"
 	"errors"
 	"flag"
 	"fmt"
@@ -26,12 +26,10 @@ import (
 	"time"
 )
 
-var (
-	//go:embed hello.go.txt
-	helloSource []byte
-	//go:embed orders.go.txt
-	ordersSource []byte
-)
+// handlers are scripts that do the same in several languages, and what it takes to build and to serve them.
+//
+//go:embed hello.* orders.* warm.* guest.go.txt
+var handlers embed.FS
 
 // order is the body of a realistic request.
 const order = `{"lines":[{"item":"pear","count":3,"price":0.4},{"item":"desk","count":1,"price":249},` +
@@ -71,7 +69,7 @@ func main() {
 	flag.IntVar(&p.starts, "starts", 5, "how many starts to measure")
 	flag.DurationVar(&p.idle, "idle", time.Minute, "how long to watch an idle server")
 	flag.StringVar(&p.peers, "peers", "", "a folder with programs of other queues and servers, to be measured beside ours")
-	flag.StringVar(&p.only, "only", "", "only this part: outbox, fair, http, start or idle, or soak, which takes long")
+	flag.StringVar(&p.only, "only", "", "only this part: outbox, fair, http, start, idle or engines, or soak, which takes long")
 	flag.DurationVar(&p.spell, "soak", 30*time.Minute, "how long to soak, in whole minutes")
 	flag.IntVar(&p.rate, "rate", 0, "calls a second while it soaks; 0: as many as there can be")
 	flag.StringVar(&p.load, "load", "", "only the loads of the outbox with this in their name")
@@ -131,7 +129,7 @@ func measure(ctx context.Context, p plan) (err error) {
 	for _, part := range []struct {
 		name string
 		run  func(context.Context) error
-	}{{"outbox", b.outbox}, {"fair", b.fairness}, {"http", b.throughput}, {"start", b.startUp}, {"idle", b.idleCost}, {"soak", b.soak}} {
+	}{{"outbox", b.outbox}, {"fair", b.fairness}, {"http", b.throughput}, {"start", b.startUp}, {"idle", b.idleCost}, {"engines", b.engines}, {"soak", b.soak}} {
 		if b.only != part.name && (b.only != "" || part.name == "soak") {
 			continue
 		}
@@ -153,10 +151,8 @@ func (b *bench) prepare() (err error) {
 	if b.log, err = os.Create(filepath.Join(b.dir, "log")); err != nil {
 		return err
 	}
-	for name, data := range map[string][]byte{"hello.go": helloSource, "orders.go": ordersSource, "load.lua": []byte(load)} {
-		if err := os.WriteFile(filepath.Join(b.dir, name), data, 0o644); err != nil {
-			return err
-		}
+	if err := unpack(b.dir); err != nil {
+		return err
 	}
 	for _, address := range []*string{&b.public, &b.admin, &b.bare} {
 		if *address, err = freeAddress(); err != nil {
@@ -164,6 +160,24 @@ func (b *bench) prepare() (err error) {
 		}
 	}
 	return nil
+}
+
+// unpack writes all handlers into a folder. Sources in Go have another suffix here, where they are no part of this program.
+func unpack(dir string) error {
+	entries, err := handlers.ReadDir(".")
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		data, err := handlers.ReadFile(e.Name())
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(dir, strings.TrimSuffix(e.Name(), ".txt")), data, 0o644); err != nil {
+			return err
+		}
+	}
+	return os.WriteFile(filepath.Join(dir, "load.lua"), []byte(load), 0o644)
 }
 
 func (b *bench) data() string { return filepath.Join(b.dir, "data") }

@@ -25,7 +25,7 @@ type target struct {
 	url  string
 	body string
 	as   string // the bare server's answer that it gives
-	ours bool
+	pid  int    // of its server
 }
 
 // sample is one run of wrk on a target.
@@ -34,43 +34,76 @@ type sample struct {
 	usage usage
 }
 
-var connections = []int{1, 16, 64}
-
 // throughput loads PiCloud and the bare server in turn, so that both see the same weather.
 func (b *bench) throughput(ctx context.Context) (err error) {
-	server, _, err := b.picloud(ctx, "serve", "http://"+b.admin+"/readyz")
+	server, targets, stopAll, err := b.servers(ctx)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, stop(server)) }()
-	self, err := os.Executable()
-	if err != nil {
-		return err
-	}
-	bare, err := startBare(ctx, b.log, self, b.bare)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, stop(bare)) }()
+	defer func() { err = errors.Join(err, stopAll()) }()
 	for file, route := range map[string]string{"hello.go": "GET /hello", "orders.go": "POST /orders"} {
 		if err := b.deploy(ctx, file, route); err != nil {
 			return err
 		}
 	}
-	targets := []target{
-		{name: "net/http, hello", url: "http://" + b.bare + "/hello", as: "hello"},
-		{name: "net/http, orders", url: "http://" + b.bare + "/orders", body: order, as: "orders"},
-		{name: "PiCloud, hello", url: "http://" + b.public + "/hello", as: "hello", ours: true},
-		{name: "PiCloud, orders", url: "http://" + b.public + "/orders", body: order, as: "orders", ours: true},
+	targets = append(targets,
+		target{name: "PiCloud, hello", url: "http://" + b.public + "/hello", as: "hello", pid: server},
+		target{name: "PiCloud, orders", url: "http://" + b.public + "/orders", body: order, as: "orders", pid: server},
+	)
+	connections := []int{1, 16, 64}
+	samples, err := b.compare(ctx, targets, connections)
+	if err != nil {
+		return err
+	}
+	return report(os.Stdout, targets, connections, samples)
+}
+
+// servers starts PiCloud, the bare server and the peers. It returns the process of the first, and what to call of the others.
+func (b *bench) servers(ctx context.Context) (server int, targets []target, stopAll func() error, err error) {
+	var stops []func() error
+	stopAll = func() (err error) {
+		for _, stop := range slices.Backward(stops) {
+			err = errors.Join(err, stop())
+		}
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, stopAll())
+		}
+	}()
+	ours, _, err := b.picloud(ctx, "serve", "http://"+b.admin+"/readyz")
+	if err != nil {
+		return 0, nil, stopAll, err
+	}
+	stops = append(stops, func() error { return stop(ours) })
+	self, err := os.Executable()
+	if err != nil {
+		return 0, nil, stopAll, err
+	}
+	bare, err := startBare(ctx, b.log, self, b.bare)
+	if err != nil {
+		return 0, nil, stopAll, err
+	}
+	stops = append(stops, func() error { return stop(bare) })
+	targets = []target{
+		{name: "net/http, hello", url: "http://" + b.bare + "/hello", as: "hello", pid: bare.Process.Pid},
+		{name: "net/http, orders", url: "http://" + b.bare + "/orders", body: order, as: "orders", pid: bare.Process.Pid},
 	}
 	if b.others != nil {
-		theirs, stopAll, err := b.others.serve(ctx)
+		theirs, stopPeers, err := b.others.serve(ctx)
 		if err != nil {
-			return err
+			return 0, nil, stopAll, err
 		}
-		defer func() { err = errors.Join(err, stopAll()) }()
+		stops = append(stops, stopPeers)
 		targets = append(targets, theirs...)
 	}
+	return ours.Process.Pid, targets, stopAll, nil
+}
+
+// compare calls each target in turn with each number of connections, again and again. What it returns is by the target's name
+// and the number.
+func (b *bench) compare(ctx context.Context, targets []target, connections []int) (map[string][]sample, error) {
 	samples := map[string][]sample{}
 	for round := range b.rounds + 1 {
 		for _, t := range targets {
@@ -79,9 +112,9 @@ func (b *bench) throughput(ctx context.Context) (err error) {
 				if round == 0 {
 					d = time.Second // to warm up; not counted
 				}
-				s, err := b.sample(ctx, t, n, d, server.Process.Pid)
+				s, err := b.sample(ctx, t, n, d)
 				if err != nil {
-					return err
+					return nil, err
 				}
 				if round > 0 {
 					key := fmt.Sprint(t.name, n)
@@ -90,7 +123,7 @@ func (b *bench) throughput(ctx context.Context) (err error) {
 			}
 		}
 	}
-	return report(os.Stdout, targets, samples)
+	return samples, nil
 }
 
 func startBare(ctx context.Context, log *os.File, self, address string) (*exec.Cmd, error) {
@@ -107,8 +140,8 @@ func startBare(ctx context.Context, log *os.File, self, address string) (*exec.C
 // settle is how long after the last answer PiCloud may still write records of it.
 const settle = 300 * time.Millisecond
 
-func (b *bench) sample(ctx context.Context, t target, n int, d time.Duration, server int) (sample, error) {
-	before, err := usageOf(server)
+func (b *bench) sample(ctx context.Context, t target, n int, d time.Duration) (sample, error) {
+	before, err := usageOf(t.pid)
 	if err != nil {
 		return sample{}, err
 	}
@@ -119,14 +152,14 @@ func (b *bench) sample(ctx context.Context, t target, n int, d time.Duration, se
 	if err := pause(ctx, settle); err != nil {
 		return sample{}, err
 	}
-	after, err := usageOf(server)
+	after, err := usageOf(t.pid)
 	return sample{r, after.since(before)}, err
 }
 
-func report(w io.Writer, targets []target, samples map[string][]sample) error {
+func report(w io.Writer, targets []target, connections []int, samples map[string][]sample) error {
 	out := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	line := func(format string, args ...any) { _, _ = fmt.Fprintf(out, format+"\t\n", args...) } // Flush has the error
-	line("target\tconns\treq/s (2xx)\tmin-max\tfailed\tp50\tp99\tµs/req: host\tengine\tpostgres\twrk\tof net/http")
+	line("target\tconns\treq/s (2xx)\tmin-max\tfailed\tp50\tp99\tµs/req\thost\tengine\tpostgres\twrk\tof net/http")
 	for _, t := range targets {
 		for _, n := range connections {
 			runs := samples[fmt.Sprint(t.name, n)]
@@ -136,23 +169,21 @@ func report(w io.Writer, targets []target, samples map[string][]sample) error {
 					return float64(of(s).Microseconds()) / float64(max(1, s.Requests))
 				}))
 			}
-			host, engine, postgres := "", "", ""
 			bare := samples[fmt.Sprint("net/http, "+t.as, n)]
 			ratio := fmt.Sprintf("%.3f", rate/median(bare, sample.rate))
-			if t.ours {
-				host = perRequest(func(s sample) time.Duration { return s.usage.host })
-				engine = perRequest(func(s sample) time.Duration { return s.usage.engine })
-				postgres = perRequest(func(s sample) time.Duration { return s.usage.postgres })
-			}
 			failed := 0
 			for _, s := range runs {
 				failed += s.Failed
 			}
 			least, most := bounds(runs, sample.rate)
-			line("%s\t%d\t%.0f\t%.0f-%.0f\t%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s", t.name, n, rate, least, most, failed,
+			line("%s\t%d\t%.0f\t%.0f-%.0f\t%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s", t.name, n, rate, least, most, failed,
 				micros(median(runs, func(s sample) float64 { return float64(s.P50) })),
 				micros(median(runs, func(s sample) float64 { return float64(s.P99) })),
-				host, engine, postgres, perRequest(func(s sample) time.Duration { return s.cpu }), ratio)
+				perRequest(func(s sample) time.Duration { return s.usage.total() }),
+				perRequest(func(s sample) time.Duration { return s.usage.host }),
+				perRequest(func(s sample) time.Duration { return s.usage.engine }),
+				perRequest(func(s sample) time.Duration { return s.usage.postgres }),
+				perRequest(func(s sample) time.Duration { return s.cpu }), ratio)
 		}
 	}
 	if err := out.Flush(); err != nil {
@@ -213,7 +244,7 @@ func (b *bench) startUp(ctx context.Context) error {
 	least, most := bounds(took, seconds)
 	fmt.Printf("start to the first answer of a script: median %.3f s (%.3f-%.3f, %d starts)\n",
 		median(took, seconds), least, most, len(took))
-	return b.coldStarts(ctx)
+	return b.coldStarts(ctx, goScripts)
 }
 
 // calm is how long after its start a server is not idle yet.

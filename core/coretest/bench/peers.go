@@ -24,6 +24,14 @@ import (
 //go:embed hooks.js.txt
 var hooks []byte
 
+// worker does, too, with its configuration beside it.
+var (
+	//go:embed worker.js
+	worker []byte
+	//go:embed worker.capnp
+	workerConfig []byte
+)
+
 // peers are other queues and servers, built from a folder of programs that print what they measured. They run on the
 // same Postgres server as our outbox, each in its turn.
 type peers struct {
@@ -76,7 +84,7 @@ func buildPeers(ctx context.Context, folder, dir string, log *os.File) (*peers, 
 	if err != nil {
 		return nil, err
 	}
-	for name, data := range map[string][]byte{"node/package.json": packages, "hooks/main.pb.js": hooks} {
+	for name, data := range map[string][]byte{"node/package.json": packages, "hooks/main.pb.js": hooks, "worker.js": worker, "worker.capnp": workerConfig} {
 		if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755); err != nil {
 			return nil, err
 		}
@@ -134,7 +142,7 @@ func (p *peers) serve(ctx context.Context) (targets []target, stopAll func() err
 	if err != nil {
 		return nil, nil, err
 	}
-	worker, err := freeAddress()
+	workers, err := freeAddress()
 	if err != nil {
 		return nil, nil, err
 	}
@@ -146,9 +154,9 @@ func (p *peers) serve(ctx context.Context) (targets []target, stopAll func() err
 			"env", "HOOKS_DIR=" + filepath.Join(p.dir, "hooks"), filepath.Join(p.dir, "pocketbase"),
 			"serve", "--dir", filepath.Join(p.dir, "pbdata"), "--http", base,
 		}},
-		{"http://" + worker + "/", []string{
+		{"http://" + workers + "/hello", []string{
 			filepath.Join(p.dir, "node", "node_modules", ".bin", "workerd"),
-			"serve", filepath.Join(p.folder, "workerd", "config.capnp"), "--socket-addr", "http=" + worker,
+			"serve", filepath.Join(p.dir, "worker.capnp"), "--socket-addr", "http=" + workers,
 		}},
 	} {
 		cmd, err := start(ctx, p.log, server.command[0], server.command[1:]...)
@@ -160,10 +168,12 @@ func (p *peers) serve(ctx context.Context) (targets []target, stopAll func() err
 			return nil, nil, err
 		}
 	}
+	baseServer, workerServer := running[0].Process.Pid, running[1].Process.Pid
 	return []target{
-		{name: "PocketBase, hello", url: "http://" + base + "/hello", as: "hello"},
-		{name: "workerd, hello", url: "http://" + worker + "/", as: "hello"},
-		{name: "PocketBase, orders", url: "http://" + base + "/orders", body: order, as: "orders"},
+		{name: "PocketBase, hello", url: "http://" + base + "/hello", as: "hello", pid: baseServer},
+		{name: "PocketBase, orders", url: "http://" + base + "/orders", body: order, as: "orders", pid: baseServer},
+		{name: "workerd, hello", url: "http://" + workers + "/hello", as: "hello", pid: workerServer},
+		{name: "workerd, orders", url: "http://" + workers + "/orders", body: order, as: "orders", pid: workerServer},
 	}, stopAll, nil
 }
 

@@ -75,18 +75,23 @@ func load(t testing.TB, e engine.Engine, hash, src string) {
 	t.Cleanup(func() { e.Unload(hash) })
 }
 
+// request is the event of a run.
+func request() *event.Envelope {
+	return &event.Envelope{ID: "e1", Type: "http.request", HTTP: &event.HTTP{
+		Method: "POST", Path: "/users/7", Query: "q=1&q=2",
+		Headers: []event.Header{{Name: "Accept", Value: "a"}, {Name: "Accept", Value: "b"}},
+		Params:  []event.Param{{Name: "id", Value: "7"}}, Rest: "r/s",
+	}}
+}
+
 func invoke(ctx context.Context, e engine.Engine, hash, body string) (*answer, error) {
 	a := &answer{}
 	var mu sync.Mutex
 	err := e.Invoke(ctx, &engine.Invocation{
 		Bundle: hash, ExecutionID: "x1", Attempt: 2,
-		Event: &event.Envelope{ID: "e1", Type: "http.request", HTTP: &event.HTTP{
-			Method: "POST", Path: "/users/7", Query: "q=1&q=2",
-			Headers: []event.Header{{Name: "Accept", Value: "a"}, {Name: "Accept", Value: "b"}},
-			Params:  []event.Param{{Name: "id", Value: "7"}}, Rest: "r/s",
-		}},
-		Body: []byte(body),
-		Log:  func(l engine.Log) { mu.Lock(); a.logs = append(a.logs, l); mu.Unlock() },
+		Event: request(),
+		Body:  []byte(body),
+		Log:   func(l engine.Log) { mu.Lock(); a.logs = append(a.logs, l); mu.Unlock() },
 	}, sink{a})
 	return a, err
 }
