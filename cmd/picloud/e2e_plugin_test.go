@@ -59,15 +59,14 @@ func TestInstalledEngine(t *testing.T) {
 	n.kill()
 
 	installed := filepath.Join(data, "plugins", "engine", "stack", "plugin")
-	changed, err := os.OpenFile(installed, os.O_APPEND|os.O_WRONLY, 0)
+	text, err := os.ReadFile(installed)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = changed.WriteString("x")
-	if err := changed.Close(); err != nil {
+	if err := os.Remove(installed); err != nil { // a program that may still run cannot be written to
 		t.Fatal(err)
 	}
-	if err != nil {
+	if err := os.WriteFile(installed, append(text, 'x'), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	n = start(t, setup{command: "dev", data: data})

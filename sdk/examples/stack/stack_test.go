@@ -1,8 +1,7 @@
 package main
 
 import (
-	"embed"
-	"io/fs"
+	"os"
 	"testing"
 
 	"github.com/picloud/picloud/sdk/engine"
@@ -11,15 +10,12 @@ import (
 	"github.com/picloud/picloud/sdk/scripttest"
 )
 
-//go:embed testdata
-var testdata embed.FS
-
 func source(hash, text string, modules ...engine.Module) engine.Bundle {
 	return engine.Bundle{Hash: hash, Script: hash, Files: []engine.File{{Name: hash + ".stack", Data: []byte(text)}}, Modules: modules}
 }
 
 func TestConformance(t *testing.T) {
-	suite, err := testdata.ReadFile("testdata/suite.stack")
+	suite, err := os.ReadFile("testdata/suite.stack")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -33,11 +29,7 @@ func TestConformance(t *testing.T) {
 }
 
 func TestContract(t *testing.T) {
-	scripts, err := fs.Sub(testdata, "testdata")
-	if err != nil {
-		t.Fatal(err)
-	}
-	scripttest.Run(t, scripttest.Suite{New: New, Extension: ".stack", Scripts: scripts})
+	scripttest.Run(t, scripttest.Suite{New: New, Extension: ".stack", Scripts: os.DirFS("testdata")})
 }
 
 func TestDiagnostics(t *testing.T) {
