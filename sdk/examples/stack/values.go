@@ -11,11 +11,11 @@ import (
 
 // Bounds on single values, beside what a run may have in memory: nothing stops a word halfway.
 const (
-	maxText  = 16 << 20 // bytes
-	maxList  = 1 << 20  // values
-	maxJSON  = 16 << 20 // bytes and values to be written, or compared
-	maxSort  = 1 << 18
-	maxWidth = 1000 // lists and maps in one another
+	maxText   = 16 << 20 // bytes
+	maxList   = 1 << 20  // values
+	maxJSON   = 16 << 20 // bytes and values to be written, or compared
+	maxSort   = 1 << 17  // the same, to be sorted
+	maxNested = 1000     // lists and maps in one another
 )
 
 // kind says in words what a value is.
@@ -42,7 +42,7 @@ func weigh(v any, depth, left int) (int, error) {
 	if left--; left < 0 {
 		return left, errors.New("the value is too large for this")
 	}
-	if depth > maxWidth {
+	if depth > maxNested {
 		return left, errors.New("lists and maps are nested too deeply")
 	}
 	var err error

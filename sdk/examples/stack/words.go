@@ -264,7 +264,9 @@ func sorted(list []any) (any, error) {
 	var failed error
 	slices.SortStableFunc(list, func(a, b any) int {
 		order, err := compare(a, b)
-		failed = errors.Join(failed, err)
+		if failed == nil {
+			failed = err
+		}
 		return order
 	})
 	return list, failed
