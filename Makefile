@@ -15,6 +15,8 @@ TOOL := go tool -modfile=.ci/tools.mod
 HELPERS := ./.ci/protogen ./.ci/verify
 PACKAGES := ./...
 TORTURE := ./core/coretest/torture
+# A module of its own, which ./... does not reach.
+EXAMPLE := sdk/examples/stack
 
 # The Debian packages that a target needs, see deps.
 PACKAGED := postgresql gcc libc6-dev
@@ -50,6 +52,7 @@ lint: ## Check the form of the source and look for likely mistakes
 	if [ -n "$$form" ]; then echo "not formatted, see make format:"; echo "$$form"; exit 1; fi
 	go vet $(PACKAGES)
 	go vet -modfile=.ci/tools.mod $(HELPERS)
+	cd $(EXAMPLE) && go vet ./...
 	$(TOOL) staticcheck $(PACKAGES)
 
 format: ## Format the source
@@ -58,8 +61,9 @@ format: ## Format the source
 race: deps ## Run the tests under the race detector
 	CGO_ENABLED=1 go test -race -timeout 20m $$(go list $(PACKAGES) | grep -v /$(notdir $(TORTURE))$$)
 
-contract: ## Check that compiled scripts see what others see, which takes too long under the race detector
+contract: ## Check that compiled scripts, and those of the example of an engine, see what others see
 	go test -timeout 10m -run TestContract ./plugins/engine/wasm
+	cd $(EXAMPLE) && go test -timeout 5m ./...
 
 # The machine is theirs alone: what they check is also how soon things go on. The attacks are not made under the race detector.
 crash: deps ## Kill nodes at every point of the line, hurt them for half a minute, and attack them from scripts

@@ -160,6 +160,9 @@ type instance struct {
 	cmd    *exec.Cmd
 	ended  chan struct{} // closed when the process has ended
 	client *http.Client
+
+	mu      sync.Mutex
+	printed strings.Builder // its output so far
 }
 
 // setup says how to start a node.
@@ -226,6 +229,9 @@ func (n *instance) follow(out io.ReadCloser, found chan<- string) {
 	defer func() { _ = out.Close() }()
 	for lines := bufio.NewScanner(out); lines.Scan(); {
 		n.t.Log(lines.Text())
+		n.mu.Lock()
+		n.printed.WriteString(lines.Text() + "\n")
+		n.mu.Unlock()
 		if m := publicURL.FindStringSubmatch(lines.Text()); m != nil {
 			address := m[1]
 			if m[2] != "" {
@@ -237,6 +243,13 @@ func (n *instance) follow(out io.ReadCloser, found chan<- string) {
 			}
 		}
 	}
+}
+
+// output is what the node has printed, at least until it served.
+func (n *instance) output() string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.printed.String()
 }
 
 // kill ends the node as a crash does, with SIGKILL, and returns when it is gone.

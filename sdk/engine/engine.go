@@ -23,7 +23,8 @@ type Engine interface {
 	Unload(hash string)
 	// Invoke runs a loaded bundle once and answers through out. It returns when nothing of the run is left, at the
 	// latest a moment after ctx ends (its deadline is the run's). nil means the answer is complete. A *fault.Fault
-	// says what failed and whose fault it was; any other error counts as the engine's.
+	// says what failed and whose fault it was; any other error counts as the engine's. A bundle that is not loaded is such an
+	// error, not the script's.
 	Invoke(ctx context.Context, inv *Invocation, out Reply) error
 }
 
@@ -83,7 +84,8 @@ type Loaded struct {
 	Imports []string
 }
 
-// Diagnostic is one finding in a script's source. Line and Column are 1-based, zero where unknown.
+// Diagnostic is one finding in a script's source. Line and Column are 1-based, zero where unknown; a column counts bytes. File is
+// the name of a file of the bundle, or of a module's with the module's name before it: "greet/greet.go".
 type Diagnostic struct {
 	File    string
 	Line    int

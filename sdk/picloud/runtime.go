@@ -12,7 +12,7 @@ import (
 // Runtime is what an engine provides for one run. Scripts do not see it.
 type Runtime interface {
 	// Log takes one line. data is what the script gave beside the message: nothing, one value, or several that make a
-	// list.
+	// list. A line is not lost over data that JSON has no form for: say so in its place.
 	Log(level, message string, data []any)
 	// Call asks a service of the host, such as "queue" for "send", and waits for its answer. Errors are faults, or those
 	// of the run's context.

@@ -20,7 +20,7 @@ import (
 // BodyLimit bounds an answer where the bundle's limits do not say.
 const BodyLimit = 6 << 20
 
-// answer is what a run is answered with.
+// Answer is what a run is answered with.
 type Answer struct {
 	Head engine.Head
 	Body []byte

@@ -28,7 +28,7 @@ const (
 // heap is how large the heap may be in which so much lives: with what is dead and not collected yet.
 func heap(live int) int { return live * 10 / 7 }
 
-// Bound sets the limits of the process that hold where the watch comes too late: a stack may have four times what the runs
+// Bound is called by main, before engine.Serve. It sets the limits of the process that hold where the watch comes too late: a stack may have four times what the runs
 // may have together, and the collector works harder the closer the heap comes to its limit, so that what is beyond it lives.
 func Bound() {
 	debug.SetMaxStack(4 * stackLimit)
@@ -42,7 +42,8 @@ const (
 
 // Run is what can be ended.
 type Run interface {
-	// Fail ends the run, for a reason that its author has to know. It must not block.
+	// Fail ends the run, for a reason that its author has to know: Invoke returns the fault. It must not block, and may be called
+	// more than once.
 	Fail(*fault.Fault)
 	// Waits reports whether the run waits for the host, so that it takes nothing more.
 	Waits() bool

@@ -25,6 +25,8 @@ import (
 //	fatal TEXT  fails like fail, and says that trying again cannot help
 //	send TEXT   sends TEXT to the script "other" and answers the id that it is told; fails with what the platform says
 //	batch       a batch of events: those whose data begins with "bad" fail, fatally, with their data as the error
+//
+// What is echoed may be any bytes.
 type Suite struct {
 	New    func() engine.Engine
 	Bundle engine.Bundle
@@ -32,7 +34,8 @@ type Suite struct {
 	Broken       engine.Bundle
 	Line, Column int
 	// Importer is like Bundle for echo. It imports the module "shared", which is its only one, itself, and needs it to answer.
-	// An engine whose scripts cannot import has none.
+	// An engine whose scripts cannot import has none. A module that is missing is a diagnostic at the import, which names those
+	// that there are, see script.NoModule; what is wrong in a module is one in the module's file.
 	Importer engine.Bundle
 }
 
