@@ -28,21 +28,14 @@ func TestImportTricks(t *testing.T) {
 	for name, rest := range map[string]string{
 		"linkname": "//go:linkname exit os.runtime_beforeExit\nfunc exit(int)\n",
 		"assembly": "func exit(code int)\n",
-		"embed":    "//go:embed main.go\nvar source string\n",
 	} {
-		load := func(body string) error {
-			_, err := e.Load(t.Context(), bundle(name+body, script(nil, body)+rest))
-			return err
-		}
-		if name == "embed" { // a comment like any other
-			if err := load(`return len(source), nil`); err != nil {
-				t.Error(err)
-			} else if a, err := invoke(t.Context(), e, name+`return len(source), nil`, ""); err != nil || a.body.String() != "0" {
-				t.Errorf("%s: %s, %v", name, a.body.String(), err)
-			}
-		} else if err := load(`exit(3); return nil, nil`); kind(err) != fault.Compile {
+		if _, err := e.Load(t.Context(), bundle(name, script(nil, `exit(3); return nil, nil`)+rest)); kind(err) != fault.Compile {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+	load(t, e, "embed", script(nil, `return source, nil`)+"//go:embed main.go\nvar source string\n") // a comment like any other
+	if a, err := invoke(t.Context(), e, "embed", ""); err != nil || a.body.String() != `""` {
+		t.Errorf("embed: %s, %v", a.body.String(), err)
 	}
 }
 
