@@ -6,7 +6,6 @@ import (
 	"net/textproto"
 	"time"
 
-	starlarkjson "go.starlark.net/lib/json"
 	"go.starlark.net/starlark"
 	"go.starlark.net/starlarkstruct"
 
@@ -71,7 +70,7 @@ func body(b []byte) starlark.StringDict {
 			if err := starlark.UnpackArgs(f.Name(), args, kwargs); err != nil {
 				return nil, err
 			}
-			v, err := starlark.Call(t, starlarkjson.Module.Members["decode"], starlark.Tuple{starlark.String(b)}, nil)
+			v, err := starlark.Call(t, jsonModule.Members["decode"], starlark.Tuple{starlark.String(b)}, nil)
 			if err != nil {
 				return nil, fmt.Errorf("the body is not the JSON that is expected: %w", err)
 			}

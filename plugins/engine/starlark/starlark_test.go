@@ -132,6 +132,8 @@ func TestAnswers(t *testing.T) {
 		},
 		"loops":   {"\n    n = 0\n    while n < 5:\n        n += 1\n    return n", 200, "application/json", "5"},
 		"sorting": {`return sorted([{"n": 2}, {"n": 1}], key = lambda x: x["n"])`, 200, "application/json", `[{"n":1},{"n":2}]`},
+		"brackets in a text": {`return json.decode('["' + '[' * 5000 + '\\\\", 1]')[1]`, 200, "application/json", "1"},
+		"deep JSON": {`return json.decode("[" * 5000, default = "no")`, 200, "application/json", `"no"`},
 		"globals": {`return table["a"]`, 200, "application/json", "1"},
 	} {
 		load(t, e, name, "table = {\"a\": 1}\ndef handle(ctx):\n    "+c.body+"\n")
@@ -156,6 +158,17 @@ func TestLogs(t *testing.T) {
 	if err != nil || len(a.logs) != 3 || a.logs[0].Message != "a 1" || a.logs[1].Level != "warn" || string(a.logs[1].Data) != `[{"n":1},[2]]` ||
 		a.logs[2].Message != "3" {
 		t.Errorf("%+v, %v", a.logs, err)
+	}
+}
+
+// A body that is nothing but brackets is its sender's fault, and must not end the process.
+func TestBodyOfBrackets(t *testing.T) {
+	t.Parallel()
+	e := starlark.New()
+	load(t, e, "h", "def handle(ctx):\n    return ctx.request.json()\n")
+	_, err := invoke(t.Context(), e, "h", strings.Repeat("[", 6<<20))
+	if f := fault.From(err); f == nil || f.Kind != fault.ScriptError || !strings.Contains(f.Message, "nested") {
+		t.Errorf("%v", err)
 	}
 }
 
@@ -188,6 +201,11 @@ func TestContained(t *testing.T) {
 		"header of numbers":  {`return response(headers = {"X-A": 1})`, fault.InvalidResponse},
 		"frozen":             {`table["a"] = 2`, fault.ScriptError},
 		"no such field":      {`return ctx.nothing`, fault.ScriptError},
+		"shared":             {"\n    a = [1]\n    for _ in range(60):\n        a = [a, a]\n    return a", fault.InvalidResponse},
+		"shared in json":     {"\n    a = ['x' * 1000]\n    for _ in range(60):\n        a = [a, a]\n    return json.encode(a)", fault.ScriptError},
+		"deep in json":       {"\n    a = []\n    for _ in range(100000):\n        a = [a]\n    return json.encode_indent(a)", fault.ScriptError},
+		"deep JSON":          {`return json.decode("[" * 6000000)`, fault.ScriptError},
+		"deep JSON of dicts": {`return json.decode('{"a":' * 1000000)`, fault.ScriptError},
 		"JSON":               {`return ctx.request.json()`, fault.ScriptError},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -19,7 +19,7 @@ import (
 // predeclared is what every script finds.
 var predeclared = func() starlark.StringDict {
 	d := starlark.StringDict{
-		"json": starlarkjson.Module, "math": math.Module, "struct": starlark.NewBuiltin("struct", starlarkstruct.Make),
+		"json": jsonModule, "math": math.Module, "struct": starlark.NewBuiltin("struct", starlarkstruct.Make),
 		"response": builtin("response", response), "batch_result": builtin("batch_result", batchResult),
 		"failure": builtin("failure", failure), "retry_after": builtin("retry_after", retryAfter), "fatal": builtin("fatal", fatal),
 	}
@@ -176,13 +176,10 @@ func (r *run) encoded(v starlark.Value) (json.RawMessage, error) {
 	return b, err
 }
 
-// maxDepth is how deep values may be nested that are written: the encoder calls itself.
-const maxDepth = 1000
-
 // encode writes a value as JSON.
 func (r *run) encode(v starlark.Value) (json.RawMessage, error) {
-	if deep(v, maxDepth) {
-		return nil, fmt.Errorf("the value is nested more than %d deep, or holds itself", maxDepth)
+	if err := writable(v); err != nil {
+		return nil, err
 	}
 	text, err := starlark.Call(r.thread, starlarkjson.Module.Members["encode"], starlark.Tuple{v}, nil)
 	if err != nil {
@@ -190,34 +187,4 @@ func (r *run) encode(v starlark.Value) (json.RawMessage, error) {
 	}
 	s, _ := starlark.AsString(text) // it returns nothing else
 	return json.RawMessage(s), nil
-}
-
-// deep reports whether a value is nested deeper than left.
-func deep(v starlark.Value, left int) bool {
-	if left == 0 {
-		return true
-	}
-	switch v := v.(type) {
-	case starlark.String, starlark.Int, starlark.Bool, starlark.Float, starlark.NoneType, starlark.Bytes:
-		return false
-	case starlark.IterableMapping:
-		for _, item := range v.Items() {
-			if deep(item[1], left-1) {
-				return true
-			}
-		}
-	case starlark.Indexable:
-		for i := range v.Len() {
-			if deep(v.Index(i), left-1) {
-				return true
-			}
-		}
-	case *starlarkstruct.Struct:
-		for _, name := range v.AttrNames() {
-			if part, err := v.Attr(name); err == nil && deep(part, left-1) {
-				return true
-			}
-		}
-	}
-	return false
 }
