@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"time"
 
 	"github.com/picloud/picloud/sdk/engine"
 	"github.com/picloud/picloud/sdk/fault"
@@ -11,26 +12,25 @@ import (
 // run yet must not disturb those that run. It ends at the first that is wrong, which the last Loaded is of. A *fault.Fault of
 // kind fault.Compile says that it is; the diagnostics say where.
 func (m *Manager) Check(ctx context.Context, engineName string, bundles []engine.Bundle) ([]engine.Loaded, error) {
-	select {
-	case m.checks <- struct{}{}:
-		defer func() { <-m.checks }()
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
+	done, err := m.turn(ctx)
+	if err != nil {
+		return nil, err
 	}
+	defer done()
 	p, err := m.start(ctx, engineName)
 	if err != nil {
 		return nil, err
 	}
 	defer p.Kill()
-	var done []engine.Loaded
+	var all []engine.Loaded
 	for _, b := range bundles {
 		loaded, err := p.check(ctx, b)
-		done = append(done, loaded)
+		all = append(all, loaded)
 		if err != nil {
-			return done, err
+			return all, err
 		}
 	}
-	return done, nil
+	return all, nil
 }
 
 func (p *process) check(ctx context.Context, b engine.Bundle) (engine.Loaded, error) {
@@ -44,19 +44,32 @@ func (p *process) check(ctx context.Context, b engine.Bundle) (engine.Loaded, er
 	if ctx.Err() != nil && err != nil {
 		err = tooLong(b.Script)
 	}
-	return loaded, p.blame(b.Script, err)
+	return loaded, p.fatal(b.Script, err)
 }
 
-// blame makes the end of a process that had loaded nothing else the fault of what it was loading.
-func (p *process) blame(script string, err error) error {
+// turn waits until there is room for one more process that checks or tries sources. Whoever has it calls done.
+func (m *Manager) turn(ctx context.Context) (done func(), err error) {
+	select {
+	case m.checks <- struct{}{}:
+		return func() { <-m.checks }, nil
+	case <-ctx.Done():
+		f := fault.New(fault.Unavailable, fault.Platform, "other sources are being compiled or tried, and there was no room in time: try again")
+		f.RetryAfter = time.Second
+		return nil, f
+	}
+}
+
+// fatal says of the end of a process, which err may be, that the source that it was given has ended it.
+func (p *process) fatal(script string, err error) error {
 	if err == nil || fault.From(err).Kind != fault.EngineLost {
 		return err
 	}
 	<-p.Done()
-	if p.Err() == nil { // somebody ended it
+	if p.Err() == nil { // the node is shutting down
 		return err
 	}
-	f := fault.New(fault.Compile, fault.Script, "the script %q ended the process that compiled it: %s", script, p.Fate())
+	f := fault.New(fault.Compile, fault.Script,
+		"the script %q ended the process that compiled it (%s): it may be nested too deeply, or be too large", script, p.Fate())
 	f.Fatal = true
 	return f
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -311,6 +312,32 @@ func TestCheckLeavesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-b.launched()[1].Done()
+	_, err = b.Check(t.Context(), "puppet", []sdk.Bundle{{Script: "deadly"}})
+	if f := fault.From(err); f.Kind != fault.Compile || !strings.Contains(f.Message, "status 5") {
+		t.Errorf("a source that ends its process: %v", err)
+	}
+}
+
+// Whoever has no turn in time to have a source checked is told to try again.
+func TestCheckWaitsForItsTurn(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	var checks sync.WaitGroup
+	for range 2 {
+		checks.Go(func() { _, _ = b.Check(ctx, "puppet", []sdk.Bundle{{Script: "slow"}}) })
+	}
+	for len(b.launched()) < 2 {
+		runtime.Gosched()
+	}
+	over, end := context.WithCancel(t.Context())
+	end()
+	_, _, err := b.Try(over, "puppet", sdk.Bundle{Script: "fine"}, &sdk.Request{}, nil)
+	if f := fault.From(err); f.Kind != fault.Unavailable || f.RetryAfter == 0 {
+		t.Errorf("%v", err)
+	}
+	cancel()
+	checks.Wait()
 }
 
 // What no app names any more goes.

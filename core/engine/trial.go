@@ -12,12 +12,11 @@ import (
 func (m *Manager) Try(
 	ctx context.Context, engineName string, b engine.Bundle, r *engine.Request, out engine.Reply,
 ) (loaded engine.Loaded, took time.Duration, err error) {
-	select {
-	case m.checks <- struct{}{}:
-		defer func() { <-m.checks }()
-	case <-ctx.Done():
-		return loaded, 0, context.Cause(ctx)
+	done, err := m.turn(ctx)
+	if err != nil {
+		return loaded, 0, err
 	}
+	defer done()
 	p, err := m.start(ctx, engineName)
 	if err != nil {
 		return loaded, 0, err
@@ -31,7 +30,7 @@ func (m *Manager) Try(
 	case err != nil && loading.Err() != nil && ctx.Err() == nil:
 		return loaded, 0, tooLong(b.Script)
 	case err != nil:
-		return loaded, 0, p.blame(b.Script, err)
+		return loaded, 0, p.fatal(b.Script, err)
 	}
 	begun := time.Now()
 	err = p.Engine().Invoke(ctx, r, out)

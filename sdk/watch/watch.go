@@ -238,7 +238,7 @@ func (w *Watch) excess(x *watched, u used) *fault.Fault {
 		return fault.New(fault.Limit, fault.Script, "the script's calls are nested too deeply: its stacks take more than %d MB", stackLimit>>20)
 	}
 	// What it may have of its own, or all that the process is made for: several runs may take that together.
-	for _, live := range []int{x.limits.Memory + int(w.base), w.most + w.Room} {
+	for _, live := range []int{x.limits.Memory + int(w.base) + w.Room, w.most + w.Room} {
 		if u.live > uint64(live) || u.heap > uint64(heap(live)) {
 			return fault.New(fault.Limit, fault.Script, "the script takes more than %d MB of memory", x.limits.Memory>>20)
 		}

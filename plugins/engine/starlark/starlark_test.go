@@ -130,11 +130,11 @@ func TestAnswers(t *testing.T) {
         q.headers["Accept"], q.header("accept"), q.json()["n"], len(q.body), ctx.execution_id, ctx.attempt, ctx.event.id, ctx.event.time]`,
 			200, "application/json", `["POST","/users/7","7","7","","r/s",["1","2"],"1",["a","b"],"a",3,7,"x1",2,"e1","1970-01-01T00:00:00Z"]`,
 		},
-		"loops":   {"\n    n = 0\n    while n < 5:\n        n += 1\n    return n", 200, "application/json", "5"},
-		"sorting": {`return sorted([{"n": 2}, {"n": 1}], key = lambda x: x["n"])`, 200, "application/json", `[{"n":1},{"n":2}]`},
+		"loops":              {"\n    n = 0\n    while n < 5:\n        n += 1\n    return n", 200, "application/json", "5"},
+		"sorting":            {`return sorted([{"n": 2}, {"n": 1}], key = lambda x: x["n"])`, 200, "application/json", `[{"n":1},{"n":2}]`},
 		"brackets in a text": {`return json.decode('["' + '[' * 5000 + '\\\\", 1]')[1]`, 200, "application/json", "1"},
-		"deep JSON": {`return json.decode("[" * 5000, default = "no")`, 200, "application/json", `"no"`},
-		"globals": {`return table["a"]`, 200, "application/json", "1"},
+		"deep JSON":          {`return json.decode("[" * 5000, default = "no")`, 200, "application/json", `"no"`},
+		"globals":            {`return table["a"]`, 200, "application/json", "1"},
 	} {
 		load(t, e, name, "table = {\"a\": 1}\ndef handle(ctx):\n    "+c.body+"\n")
 		a, err := invoke(t.Context(), e, name, `{"n":3}`)
