@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"runtime/debug"
 	"time"
 
 	"github.com/picloud/picloud/core/postgres"
@@ -14,6 +15,7 @@ const (
 	noteEvery     = 5 * time.Second
 	watchEvery    = time.Minute
 	lastNote      = 2 * time.Second
+	quietNotes    = 4 // without anything to note, until a node gives memory back
 )
 
 // What makes an outbox slow in the end, and is worth a word before.
@@ -43,16 +45,22 @@ func (n *Node) maintain(ctx context.Context, u *upkeep) {
 	go func() { defer close(ended); n.vacuum(ctx, u, busy) }()
 	defer func() { <-ended }()
 	n.clean(ctx, u)
+	quiet := 0
 	for {
 		select {
 		case <-seldom.C:
 			n.clean(ctx, u)
 		case <-often.C:
+			quiet++
 			if n.note(ctx, u) {
+				quiet = 0
 				select {
 				case busy <- struct{}{}:
 				default:
 				}
+			}
+			if quiet == quietNotes {
+				debug.FreeOSMemory() // a heap that is allowed to grow while there is much to do keeps what it had: 80 MB with 100 apps
 			}
 		case <-watch.C:
 			n.watch(ctx, u)
