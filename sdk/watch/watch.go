@@ -156,20 +156,16 @@ func (w *Watch) sleep() bool {
 // then nobody else is blamed for it, unless more and more is taken: by half as much again.
 const patience = 1000
 
-// echo is how many looks what was ended may still take something more after there was little: a native call that it was in goes on.
-const echo = 20
-
 // judge ends the run that takes too much, if there is one. It reports whether there is a run, and whether what was ended may
 // not be gone yet.
 func (w *Watch) judge(u used) (busy, waiting bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if len(w.runs) == 0 {
-		if w.left > 0 && w.excess(&watched{limits: Limits{Memory: w.most}}, u) != nil {
-			w.left--
+		if w.left--; w.left >= 0 && w.excess(&watched{limits: Limits{Memory: w.most}}, u) != nil {
 			return false, true // the next run shall not be blamed for it
 		}
-		w.base, w.left = u.live, max(0, min(w.left, echo)-1)
+		w.base, w.left = u.live, 0
 		return false, false
 	}
 	w.charge(u.cpu)
@@ -177,7 +173,7 @@ func (w *Watch) judge(u used) (busy, waiting bool) {
 	guilty := w.runs[max(0, slices.IndexFunc(w.runs, func(x *watched) bool { return !x.Waits() }))]
 	f := w.excess(guilty, u)
 	if f == nil {
-		w.left = max(0, min(w.left, echo)-1)
+		w.left = 0
 		return true, false
 	}
 	taken := u.heap + u.stacks

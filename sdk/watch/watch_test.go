@@ -82,11 +82,7 @@ func TestWhatIsLeft(t *testing.T) {
 	w.Enter(next, Limits{})
 	w.judge(used{live: 200 * mb})
 	w.judge(used{live: 20 * mb})
-	w.judge(used{live: 200 * mb}) // a call that it was in has come to its end
 	next.ended(t, "")
-	for range echo {
-		w.judge(used{live: 20 * mb})
-	}
 	w.judge(used{live: 200 * mb})
 	next.ended(t, "more than 112 MB")
 }
