@@ -159,9 +159,9 @@ type Authenticator interface {
 
 // Trials run what is not deployed.
 type Trials interface {
-	// Try loads b and runs it once, in a process of its own. took is the time of the run alone. Errors are those of Checker, or of
+	// Try loads b and runs it once, for at most timeout, in a process of its own. took is the time of the run alone. Errors are those of Checker, or of
 	// the run, as *fault.Fault.
-	Try(ctx context.Context, engineName string, b engine.Bundle, r *engine.Request, out engine.Reply) (
+	Try(ctx context.Context, engineName string, b engine.Bundle, timeout time.Duration, r *engine.Request, out engine.Reply) (
 		loaded engine.Loaded, took time.Duration, err error)
 }
 

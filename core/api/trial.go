@@ -95,9 +95,10 @@ func (a *api) try(ctx context.Context, in *struct {
 	}
 	seen := &trial{limits: b.Limits, out: Trial{Headers: []Header{}, Logs: []LogLine{}, Calls: []TrialCall{}}}
 	r.Log, r.Call = seen.log, seen.call
-	ctx, cancel := context.WithTimeout(ctx, time.Duration(in.Body.TimeoutMS)*time.Millisecond)
+	timeout := time.Duration(in.Body.TimeoutMS) * time.Millisecond
+	ctx, cancel := context.WithTimeout(ctx, trialWait+timeout)
 	defer cancel()
-	loaded, took, err := a.Trials.Try(ctx, engineName, b, r, seen)
+	loaded, took, err := a.Trials.Try(ctx, engineName, b, timeout, r, seen)
 	failed := (*fault.Fault)(nil)
 	switch {
 	case errors.As(err, &failed) && failed.Kind == fault.Compile:
@@ -107,6 +108,9 @@ func (a *api) try(ctx context.Context, in *struct {
 	}
 	return answer(seen.view(took, err)), nil
 }
+
+// trialWait bounds what comes before a run that is tried: its turn, and to be compiled.
+const trialWait = time.Minute
 
 // draft makes what an engine loads of files that are not deployed.
 func (a *api) draft(ctx context.Context, name, engineName string, files []SourceFile) (b engine.Bundle, err error) {

@@ -14,7 +14,7 @@ import (
 
 // Try is an engine for drafts that does what their first words say.
 func (s *server) Try(
-	ctx context.Context, _ string, b engine.Bundle, r *engine.Request, out engine.Reply,
+	ctx context.Context, _ string, b engine.Bundle, _ time.Duration, r *engine.Request, out engine.Reply,
 ) (loaded engine.Loaded, took time.Duration, err error) {
 	if loaded, err = check(b); err != nil {
 		return loaded, 0, err

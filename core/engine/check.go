@@ -34,7 +34,7 @@ func (m *Manager) Check(ctx context.Context, engineName string, bundles []engine
 }
 
 func (p *process) check(ctx context.Context, b engine.Bundle) (engine.Loaded, error) {
-	ctx, cancel := context.WithTimeout(ctx, loadLimit)
+	ctx, cancel := context.WithTimeout(ctx, p.loadLimit())
 	defer cancel()
 	b.Hash = "check"
 	loaded, err := p.Engine().Load(ctx, b)
@@ -42,7 +42,7 @@ func (p *process) check(ctx context.Context, b engine.Bundle) (engine.Loaded, er
 		err = p.Engine().Unload(ctx, b.Hash)
 	}
 	if ctx.Err() != nil && err != nil {
-		err = tooLong(b.Script)
+		err = p.tooLong(b.Script)
 	}
 	return loaded, p.fatal(b.Script, err)
 }
@@ -74,9 +74,9 @@ func (p *process) fatal(script string, err error) error {
 	return f
 }
 
-func tooLong(script string) *fault.Fault {
+func (p *process) tooLong(script string) *fault.Fault {
 	f := fault.New(fault.Compile, fault.Script, "the script %q was not ready within %s: its initialisers take too long",
-		script, loadLimit)
+		script, p.loadLimit())
 	f.Fatal = true
 	return f
 }

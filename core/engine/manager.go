@@ -42,10 +42,6 @@ type Bundles interface {
 	Bundle(ctx context.Context, script *tenant.Script) (engine.Bundle, error)
 }
 
-// loadLimit bounds compiling a bundle and running its initialisers. A WebAssembly module of Go takes more than a second, and several on a
-// machine that is busy.
-const loadLimit = 30 * time.Second
-
 // Config is what a manager is made of. A zero limit means that there is none.
 type Config struct {
 	Launch  LaunchFunc

@@ -332,7 +332,7 @@ func TestCheckWaitsForItsTurn(t *testing.T) {
 	}
 	over, end := context.WithCancel(t.Context())
 	end()
-	_, _, err := b.Try(over, "puppet", sdk.Bundle{Script: "fine"}, &sdk.Request{}, nil)
+	_, _, err := b.Try(over, "puppet", sdk.Bundle{Script: "fine"}, time.Minute, &sdk.Request{}, nil)
 	if f := fault.From(err); f.Kind != fault.Unavailable || f.RetryAfter == 0 {
 		t.Errorf("%v", err)
 	}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/picloud/picloud/core/tenant"
+	"github.com/picloud/picloud/sdk/engine"
 	"github.com/picloud/picloud/sdk/fault"
 )
 
@@ -39,6 +40,15 @@ type loading struct {
 	used    time.Time // when the last one let go
 	old     bool      // no script names it any more: the last run that holds it unloads it
 	leaving bool      // it is being unloaded; done is closed when the next Load may come
+}
+
+// loadLimit bounds compiling a bundle and running its initialisers.
+func (p *process) loadLimit() time.Duration {
+	limit := p.Engine().Info().LoadLimit
+	if limit <= 0 {
+		limit = engine.DefaultLoadLimit
+	}
+	return min(limit, engine.MaxLoadLimit)
 }
 
 // alive reports whether the process takes runs. Its end begins with that of its session, or with a run that does not end.
@@ -105,7 +115,7 @@ func (p *process) forget(hash string) {
 	gone := &loading{done: make(chan struct{}), leaving: true}
 	p.loaded[hash] = gone
 	go func() {
-		ctx, cancel := context.WithTimeout(context.Background(), loadLimit)
+		ctx, cancel := context.WithTimeout(context.Background(), p.loadLimit())
 		defer cancel()
 		_ = p.Engine().Unload(ctx, hash) // a process that is gone has nothing loaded
 		p.mu.Lock()
@@ -118,7 +128,7 @@ func (p *process) forget(hash string) {
 // fetch reads and loads a bundle. A failure is forgotten, so that the next run tries again; but not where the process died
 // of it, since it is then asked for whom it had loaded.
 func (p *process) fetch(l *loading, bundles Bundles) {
-	ctx, cancel := context.WithTimeout(context.Background(), loadLimit)
+	ctx, cancel := context.WithTimeout(context.Background(), p.loadLimit())
 	defer cancel()
 	defer close(l.done)
 	b, err := bundles.Bundle(ctx, l.script)
@@ -134,7 +144,7 @@ func (p *process) fetch(l *loading, bundles Bundles) {
 			return
 		}
 		if ctx.Err() != nil {
-			l.err = tooLong(l.script.Name)
+			l.err = p.tooLong(l.script.Name)
 		}
 	}
 	p.mu.Lock()

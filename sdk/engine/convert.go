@@ -20,6 +20,7 @@ func wireText(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
 func infoToWire(i Info, window int, layers []Layer) *enginev1.DescribeResponse {
 	m := &enginev1.DescribeResponse{
 		Name: i.Name, Version: i.Version, SdkVersion: i.SDKVersion, Extensions: i.Extensions, Window: int64(window),
+		LoadLimitMs: i.LoadLimit.Milliseconds(),
 	}
 	for _, l := range layers {
 		m.Layers = append(m.Layers, &enginev1.Layer{Name: l.Name, Missing: l.Missing})
@@ -38,6 +39,7 @@ func layersFromWire(m *enginev1.DescribeResponse) []Layer {
 func infoFromWire(m *enginev1.DescribeResponse) Info {
 	return Info{
 		Name: m.GetName(), Version: m.GetVersion(), SDKVersion: m.GetSdkVersion(), Extensions: m.GetExtensions(),
+		LoadLimit: time.Duration(m.GetLoadLimitMs()) * time.Millisecond,
 	}
 }
 

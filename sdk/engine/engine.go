@@ -34,7 +34,15 @@ type Info struct {
 	Version    string   // of the engine
 	SDKVersion string   // what ctx.SDKVersion says in its scripts
 	Extensions []string // file names that belong to it, such as ".go"
+	// LoadLimit is how long Load may take, on a machine that is busy. Zero: DefaultLoadLimit; most: MaxLoadLimit.
+	LoadLimit time.Duration
 }
+
+// How long compiling a script and running its initialisers may take.
+const (
+	DefaultLoadLimit = 5 * time.Second
+	MaxLoadLimit     = 30 * time.Second
+)
 
 // Bundle is what an engine loads: the files of one script version.
 type Bundle struct {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -31,7 +32,7 @@ type Request struct {
 	Call func(ctx context.Context, service, method string, args []byte) ([]byte, error)
 }
 
-// Grace is how long past its end a run may take to say so before its process counts as stuck.
+// Grace is how long past its end a run may take to say so before its process counts as stuck; longer where many end together.
 const Grace = 250 * time.Millisecond
 
 // describeLimit bounds the first word of an engine.
@@ -57,6 +58,16 @@ type Client struct {
 	lost  chan struct{} // closed when the session has ended
 	stuck chan struct{} // closed when a run did not end in time
 	once  sync.Once
+
+	ending atomic.Int64 // runs that were told to end
+}
+
+// together is how many runs may be told to end at one time before that takes them longer.
+const together = 8
+
+// grace is how long a run has to end that is told to now. Many have to share the processor for it.
+func (c *Client) grace() time.Duration {
+	return Grace + Grace*time.Duration(c.ending.Load())/together
 }
 
 // Dial opens the session with an engine that serves on conn. Close ends it.
@@ -311,10 +322,15 @@ func (c *Client) follow(ctx context.Context, x *run, out Reply) error {
 			return
 		}
 		why = err
+		c.ending.Add(1)
 		_ = c.send(x, &enginev1.Message{Body: &enginev1.Message_Cancel{Cancel: &enginev1.Cancel{}}}) // lost: seen below
-		timer := time.NewTimer(Grace)
-		grace = timer.C
+		grace = time.After(c.grace())
 	}
+	defer func() {
+		if why != nil {
+			c.ending.Add(-1)
+		}
+	}()
 	done := ctx.Done()
 	var consumed int64
 	for {

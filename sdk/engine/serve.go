@@ -8,12 +8,14 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
 	goplugin "github.com/hashicorp/go-plugin"
+	"golang.org/x/sync/semaphore"
 	"google.golang.org/grpc"
 
 	"github.com/picloud/picloud/sdk/event"
@@ -111,11 +113,12 @@ type server struct {
 	limits   map[string]Limits // by bundle
 	draining bool
 	running  sync.WaitGroup
+	large    *semaphore.Weighted // room for large bodies, in bytes
 }
 
 func newServer(e Engine) *server {
 	nothing := func() {}
-	return &server{engine: e, begun: nothing, ended: nothing, limits: map[string]Limits{}}
+	return &server{engine: e, begun: nothing, ended: nothing, limits: map[string]Limits{}, large: semaphore.NewWeighted(largeBodies)}
 }
 
 func (s *server) Describe(context.Context, *enginev1.DescribeRequest) (*enginev1.DescribeResponse, error) {
@@ -236,10 +239,14 @@ type served struct {
 	out     reply
 	log     logBuffer
 
-	mu    sync.Mutex
-	over  bool // the end is sent; nothing may follow it
-	calls map[uint64]chan *enginev1.CallResult
-	next  uint64
+	mu   sync.Mutex
+	over bool // the end is sent; nothing may follow it
+	// Of a body that comes in pieces.
+	admitted bool  // all of it may come
+	owed     int64 // credit for what has come before that
+	weight   int64 // of a large one: what it has of the process' room
+	calls    map[uint64]chan *enginev1.CallResult
+	next     uint64
 }
 
 func (h *session) handle(m *enginev1.Message) {
@@ -307,8 +314,58 @@ func (h *session) begin(id uint64, m *enginev1.Invoke) {
 		h.start(x)
 		return
 	}
-	x.body = append(make([]byte, 0, min(x.event.GetBodyBytes(), plugin.MaxMessage)), x.body...)
+	x.body = slices.Clone(x.body)
 	context.AfterFunc(x.ctx, x.giveUp)
+	if n := x.event.GetBodyBytes(); n > largeBody {
+		go x.admit(n)
+	} else {
+		x.admitted = true
+	}
+}
+
+// What a body is read into takes many times as much as the body, faster than anything could end the run for it: of those that are
+// larger than largeBody, which comes without asking, only so many bytes are in the process at one time. The rest of the others is
+// left with the host.
+const (
+	largeBody   = plugin.WindowBytes + plugin.ChunkBytes
+	largeBodies = 8 << 20
+)
+
+// admit waits until the rest of a large body may come, and asks for it.
+func (x *served) admit(n int64) {
+	weight := min(n, largeBodies)
+	if x.session.server.large.Acquire(x.ctx, weight) != nil {
+		return // it ends with its context
+	}
+	x.mu.Lock()
+	if x.over {
+		x.mu.Unlock()
+		x.session.server.large.Release(weight)
+		return
+	}
+	x.weight, x.admitted = weight, true
+	owed := x.owed
+	x.owed = 0
+	x.mu.Unlock()
+	x.grant(owed)
+}
+
+// grant lets the host send more of the body.
+func (x *served) grant(bytes int64) {
+	if bytes > 0 {
+		_ = x.send(&enginev1.Message{Body: &enginev1.Message_Credit{Credit: &enginev1.Credit{Bytes: bytes}}})
+	}
+}
+
+// owe counts what the host may be granted for what has come, and returns how much that is now.
+func (x *served) owe(bytes int64) int64 {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.admitted {
+		return bytes
+	}
+	x.owed += bytes
+	return 0
 }
 
 // spareRunners is how many goroutines wait for another run. One that has run a script has a stack that fits: growing a
@@ -352,7 +409,7 @@ func (x *served) receive(chunk []byte) {
 		}
 		return
 	}
-	_ = x.send(&enginev1.Message{Body: &enginev1.Message_Credit{Credit: &enginev1.Credit{Bytes: plugin.Cost(len(chunk))}}})
+	x.grant(x.owe(plugin.Cost(len(chunk))))
 }
 
 // giveUp ends a run whose body did not arrive in time.
@@ -377,6 +434,13 @@ func (x *served) end(err error) {
 		_ = x.send(&enginev1.Message{Body: &enginev1.Message_Logs{Logs: logsToWire(lines)}})
 	}
 	x.out.end(err)
+	x.mu.Lock()
+	weight := x.weight
+	x.weight = 0
+	x.mu.Unlock()
+	if weight > 0 {
+		x.session.server.large.Release(weight)
+	}
 	x.session.server.leave()
 }
 

@@ -107,7 +107,7 @@ type scripts struct {
 
 // Info describes the engine.
 func (s *scripts) Info() engine.Info {
-	return engine.Info{Name: "wasm", Version: "1.12.0", SDKVersion: picloud.Version, Extensions: []string{".wasm"}}
+	return engine.Info{Name: "wasm", Version: "1.12.0", SDKVersion: picloud.Version, Extensions: []string{".wasm"}, LoadLimit: engine.MaxLoadLimit}
 }
 
 // Load compiles a module and makes its first instance, in which what runs before any call has run.

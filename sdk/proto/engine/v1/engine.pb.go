@@ -76,6 +76,8 @@ type DescribeResponse struct {
 	Extensions []string `protobuf:"bytes,4,rep,name=extensions,proto3" json:"extensions,omitempty"`
 	// How many invocations it takes at one time, at least 1. The host holds the others back.
 	Window int64 `protobuf:"varint,5,opt,name=window,proto3" json:"window,omitempty"`
+	// How long Load may take, on a machine that is busy; zero: 5 s, at most 30 s.
+	LoadLimitMs int64 `protobuf:"varint,7,opt,name=load_limit_ms,json=loadLimitMs,proto3" json:"load_limit_ms,omitempty"`
 	// The layers of isolation that the process can put on itself.
 	Layers        []*Layer `protobuf:"bytes,6,rep,name=layers,proto3" json:"layers,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -143,6 +145,13 @@ func (x *DescribeResponse) GetExtensions() []string {
 func (x *DescribeResponse) GetWindow() int64 {
 	if x != nil {
 		return x.Window
+	}
+	return 0
+}
+
+func (x *DescribeResponse) GetLoadLimitMs() int64 {
+	if x != nil {
+		return x.LoadLimitMs
 	}
 	return 0
 }
@@ -1852,7 +1861,7 @@ var File_engine_v1_engine_proto protoreflect.FileDescriptor
 const file_engine_v1_engine_proto_rawDesc = "" +
 	"\n" +
 	"\x16engine/v1/engine.proto\x12\x11picloud.engine.v1\x1a\x16plugin/v1/plugin.proto\"\x11\n" +
-	"\x0fDescribeRequest\"\xcb\x01\n" +
+	"\x0fDescribeRequest\"\xef\x01\n" +
 	"\x10DescribeResponse\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x1f\n" +
@@ -1861,7 +1870,8 @@ const file_engine_v1_engine_proto_rawDesc = "" +
 	"\n" +
 	"extensions\x18\x04 \x03(\tR\n" +
 	"extensions\x12\x16\n" +
-	"\x06window\x18\x05 \x01(\x03R\x06window\x120\n" +
+	"\x06window\x18\x05 \x01(\x03R\x06window\x12\"\n" +
+	"\rload_limit_ms\x18\a \x01(\x03R\vloadLimitMs\x120\n" +
 	"\x06layers\x18\x06 \x03(\v2\x18.picloud.engine.v1.LayerR\x06layers\"5\n" +
 	"\x05Layer\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
