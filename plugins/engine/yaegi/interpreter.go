@@ -113,7 +113,9 @@ func (s *source) load(life context.Context, in *interpreter) (err error) {
 		Stdin: bytes.NewReader(nil), Stdout: in.out, Stderr: &in.out.trace,
 		SourcecodeFilesystem: files(s.packages),
 	})
-	parked := make(chan struct{})
+	// Park waits for the evaluation around it to be given up. If it ended with life itself, the evaluation might be found at its
+	// end instead, and nothing would be stopped.
+	parked, released := make(chan struct{}), make(chan struct{})
 	exports := in.out.exports(s.imports)
 	exports[runPath+"/run"] = symbols.Table{
 		"Go": reflect.ValueOf(in.spawn), "Size": reflect.ValueOf(size), "Grow": reflect.ValueOf(grow), "Add": reflect.ValueOf(add),
@@ -123,7 +125,7 @@ func (s *source) load(life context.Context, in *interpreter) (err error) {
 			}
 		}),
 	}
-	exports[parkPath+"/park"] = symbols.Table{"Park": reflect.ValueOf(func() { close(parked); <-life.Done() })}
+	exports[parkPath+"/park"] = symbols.Table{"Park": reflect.ValueOf(func() { close(parked); <-released })}
 	if err := i.Use(exports); err != nil {
 		return err
 	}
@@ -146,7 +148,10 @@ func (s *source) load(life context.Context, in *interpreter) (err error) {
 	if in.handle, ok = handle.Interface().(handleFunc); !ok {
 		return fmt.Errorf("the script's Handle is a %s, not a %s", handle.Type(), reflect.TypeFor[handleFunc]())
 	}
-	go func() { _, _ = i.EvalWithContext(life, parkProgram) }() // it returns when life ends, with nothing to tell
+	go func() {
+		defer close(released)
+		_, _ = i.EvalWithContext(life, parkProgram) // it returns when life ends, with nothing to tell
+	}()
 	select {
 	case <-parked:
 		return nil
