@@ -7,7 +7,7 @@ import (
 )
 
 // The interpreter keeps the channels and values of a select statement's cases with the statement: two goroutines that come to one
-// at the same time may see each other's. That does no harm where those are the same for both.
+// at the same time may see each other's. That does no harm where those are the same for both, though the race detector would see it.
 
 // starts reports whether a file starts a goroutine.
 func starts(file *ast.File) (found bool) {
