@@ -65,11 +65,11 @@ contract: ## Check that compiled scripts, and those of the example of an engine,
 	go test -timeout 10m -run TestContract ./plugins/engine/wasm
 	cd $(EXAMPLE) && go test -timeout 5m ./...
 
-# The machine is theirs alone: what they check is also how soon things go on. The attacks are not made under the race detector.
-crash: deps ## Kill nodes at every point of the line, hurt them for half a minute, and attack them from scripts
+# The machine is theirs alone: what they check is also how soon things go on.
+crash: deps ## Kill nodes at every point of the line, and hurt them for half a minute
 	go test -timeout 5m $(TORTURE)
-	go test -timeout 10m -run TestAttacks ./cmd/picloud
 
+# They are not made under the race detector, and need a machine that is theirs alone: limits of memory are kept by looking in time.
 attacks: deps ## Attack from scripts in every language, then ROUNDS (1000) times several at once, which SEED (the clock) draws
 	go test -timeout 0 -v -run TestAttacks ./cmd/picloud -attacks.measure \
 		-attacks.rounds=$(or $(ROUNDS),1000) -attacks.seed=$(or $(SEED),0)

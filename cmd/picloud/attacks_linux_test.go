@@ -123,7 +123,7 @@ type measured struct {
 // Whatever a script does, in every language, in the processes in which scripts run: its caller has an answer that names what it was, in
 // time; the next call works; neighbours notice nothing; and nothing is left of it.
 func TestAttacks(t *testing.T) {
-	if underRace { // the limits of memory are not made for a program that takes several times as much: make crash runs this
+	if underRace { // the limits of memory are not made for a program that takes several times as much: make attacks runs this
 		return
 	}
 	module := buildModule(t)

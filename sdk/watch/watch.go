@@ -72,10 +72,11 @@ type Watch struct {
 	mu    sync.Mutex
 	runs  []*watched // the first began first
 	awake bool
-	left  int    // looks for which what was ended last is waited for
-	taken uint64 // bytes that the process had when it was ended
-	most  int    // the largest limit of memory that there was
-	base  uint64 // bytes that lived when there was no run
+	left  int       // looks for which what was ended last is waited for
+	taken uint64    // bytes that the process had when it was ended
+	last  time.Time // when a run was ended
+	most  int       // the largest limit of memory that there was
+	base  uint64    // bytes that lived when there was no run
 }
 
 // watched is one run under way.
@@ -110,6 +111,15 @@ func (w *Watch) Leave(r Run) {
 	if i := slices.IndexFunc(w.runs, func(x *watched) bool { return x.Run == r }); i >= 0 {
 		w.runs = slices.Delete(w.runs, i, i+1)
 	}
+}
+
+// Ended reports whether a run was ended for its memory within the last moments: a native call that it was in may go on, and what that
+// takes is taken for somebody else's.
+func (w *Watch) Ended() bool {
+	const moments = 5 * time.Second
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return time.Since(w.last) < moments
 }
 
 // used is what the process has taken.
@@ -181,6 +191,7 @@ func (w *Watch) judge(u used) (busy, waiting bool) {
 		return true, true
 	}
 	guilty.Fail(f)
+	w.last = time.Now()
 	w.left, w.taken = patience, taken
 	return true, false
 }

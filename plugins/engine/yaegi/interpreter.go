@@ -79,6 +79,15 @@ func (in *interpreter) Waits() bool { return in.inHost.Load() > 0 && in.children
 
 // build makes an interpreter and runs the script's initialisers. It ends when ctx does.
 func (s *source) build(ctx context.Context) (*interpreter, error) {
+	ended := s.watch.Ended()
+	in, err := s.attempt(ctx)
+	if f := (*fault.Fault)(nil); ended && errors.As(err, &f) && f.Kind == fault.Limit && ctx.Err() == nil {
+		return s.attempt(ctx) // what was taken may have been that run's; the watch bears with it now
+	}
+	return in, err
+}
+
+func (s *source) attempt(ctx context.Context) (*interpreter, error) {
 	life, stop := context.WithCancel(context.Background())
 	in := &interpreter{source: s, stop: stop, out: &output{}}
 	abort := context.AfterFunc(ctx, stop)
