@@ -8,6 +8,7 @@ import (
 	"runtime/metrics"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/picloud/picloud/sdk/fault"
@@ -74,6 +75,7 @@ type Watch struct {
 	awake bool
 	left  int       // looks for which what was ended last is waited for
 	taken uint64    // bytes that the process had when it was ended
+	gone  bool      // it has left since the last look: what it took in a native call that went on is part of taken
 	last  time.Time // when a run was ended
 	most  int       // the largest limit of memory that there was
 	base  uint64    // bytes that lived when there was no run
@@ -85,6 +87,7 @@ type watched struct {
 	limits Limits
 	cpu    time.Duration
 	ended  bool // it held too much
+	failed bool // it was blamed for what the process has taken
 }
 
 // Enter begins to look at a run, until Leave.
@@ -109,6 +112,7 @@ func (w *Watch) Leave(r Run) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if i := slices.IndexFunc(w.runs, func(x *watched) bool { return x.Run == r }); i >= 0 {
+		w.gone = w.gone || w.runs[i].failed
 		w.runs = slices.Delete(w.runs, i, i+1)
 	}
 }
@@ -136,6 +140,7 @@ func (w *Watch) look() {
 		{Name: "/memory/classes/heap/objects:bytes"}, {Name: "/gc/heap/live:bytes"}, {Name: "/memory/classes/heap/stacks:bytes"},
 	}
 	spent := processorTime()
+	var collecting atomic.Bool
 	for idle := 0; ; <-tick.C {
 		if idle++; idle > watchIdle && w.sleep() {
 			return
@@ -148,8 +153,11 @@ func (w *Watch) look() {
 		if busy {
 			idle = 0
 		}
-		if waiting {
-			runtime.GC() // it makes stacks half as large at a time
+		if waiting && collecting.CompareAndSwap(false, true) {
+			go func() { // beside the looks: a run may take gigabytes while the collector is at it
+				runtime.GC() // it makes stacks half as large at a time
+				collecting.Store(false)
+			}()
 		}
 	}
 }
@@ -171,6 +179,9 @@ const patience = 1000
 func (w *Watch) judge(u used) (busy, waiting bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.gone {
+		w.taken, w.left, w.gone = max(w.taken, u.heap+u.stacks), patience, false
+	}
 	if len(w.runs) == 0 {
 		if w.left--; w.left >= 0 && w.excess(&watched{limits: Limits{Memory: w.most}}, u) != nil {
 			return false, true // the next run shall not be blamed for it
@@ -191,6 +202,7 @@ func (w *Watch) judge(u used) (busy, waiting bool) {
 		return true, true
 	}
 	guilty.Fail(f)
+	guilty.failed = true
 	w.last = time.Now()
 	w.left, w.taken = patience, taken
 	return true, false

@@ -162,8 +162,7 @@ func TestLogs(t *testing.T) {
 }
 
 // A body that is nothing but brackets is its sender's fault, and must not end the process.
-func TestBodyOfBrackets(t *testing.T) {
-	t.Parallel()
+func TestBodyOfBrackets(t *testing.T) { // alone: what it takes of memory would be another test's fault
 	e := starlark.New()
 	load(t, e, "h", "def handle(ctx):\n    return ctx.request.json()\n")
 	_, err := invoke(t.Context(), e, "h", strings.Repeat("[", 6<<20))
@@ -229,8 +228,7 @@ func TestContained(t *testing.T) {
 	}
 }
 
-func TestRefusedSources(t *testing.T) {
-	t.Parallel()
+func TestRefusedSources(t *testing.T) { // alone: what it takes of memory would be another test's fault
 	e := starlark.New()
 	for name, c := range map[string]struct {
 		src  string
