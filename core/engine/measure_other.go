@@ -8,4 +8,4 @@ import "time"
 
 func cpuTime(int) (time.Duration, bool) { return 0, false }
 
-func ownMemory(int) (int64, bool) { return 0, false }
+func ownMemory(int) (own int64, mapped float64, known bool) { return 0, 0, false }

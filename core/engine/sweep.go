@@ -16,6 +16,10 @@ const lookEvery = 5 * time.Second
 // else be replaced without end.
 const memoryRest = time.Minute
 
+// mostMapped is which part of the addresses that it may write to a process takes before it is replaced: scripts that were ended for
+// their memory leave holes that the next may not fit into. A run that is at its limit takes a third.
+const mostMapped = 0.6
+
 // Why a process is replaced.
 const (
 	recycleRuns   = "runs"
@@ -74,7 +78,7 @@ func (m *Manager) due(p *process) string {
 	case m.cfg.Age > 0 && age >= m.cfg.Age:
 		return recycleAge
 	case m.cfg.Memory > 0 && age >= memoryRest:
-		if own, known := ownMemory(p.Pid()); known && own >= m.cfg.Memory {
+		if own, mapped, known := ownMemory(p.Pid()); known && (own >= m.cfg.Memory || mapped > mostMapped) {
 			return recycleMemory
 		}
 	}
