@@ -30,9 +30,8 @@ type Change struct {
 
 	Options *Options // what the sender asks for beyond the policies of triggers; nil: nothing
 
-	payload []byte
-	parsed  any
-	decoded bool
+	payload   []byte
+	variables map[string]any // of expressions; nil: not made yet
 }
 
 // MaxData is how many bytes of JSON describe a change. Where the values before and after are longer together, the one
@@ -94,7 +93,10 @@ func (c *Change) Payload() ([]byte, error) {
 // a field, does not take it.
 func Match(s *tenant.Snapshot, app uuid.UUID, c *Change) (found []*tenant.Trigger) {
 	for _, t := range s.Triggers(app, c.Kind.String()) {
-		if c.fits(&t.Filter) {
+		if !c.fits(&t.Filter) {
+			continue
+		}
+		if is, _ := c.meets(t.Filter.When); is {
 			found = append(found, t)
 		}
 	}
@@ -108,7 +110,7 @@ func (c *Change) fits(f *tenant.TriggerFilter) bool {
 	case outbox.KindKV, outbox.KindDocs, outbox.KindFiles:
 		return f.TakesCollection(c.Collection, c.Op)
 	}
-	return false
+	return true // of cron: a time comes for one trigger
 }
 
 // Caused makes the entry that brings a change to the script of a trigger of a snapshot. cause is the entry of the run that
