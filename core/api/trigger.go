@@ -34,6 +34,16 @@ type Trigger struct {
 type TriggerFilter struct {
 	Scripts []string `json:"scripts,omitempty" maxItems:"100" doc:"Of kind dead_letter: names of the scripts that failed"`
 	Reasons []string `json:"reasons,omitempty" maxItems:"20" enum:"exhausted,fatal,poison,undecodable,target_gone,node_lost" doc:"Of kind dead_letter: why it was given up"`
+
+	Collection string   `json:"collection,omitempty" maxLength:"255" example:"users" doc:"Of kinds kv, docs and files, which must have it: a collection, prefix*, or * for all"`
+	Ops        []string `json:"ops,omitempty" maxItems:"3" enum:"create,update,delete" doc:"Of kinds kv, docs and files: what is done to the data"`
+
+	Topic string `json:"topic,omitempty" maxLength:"255" example:"user.*" doc:"Of kind pubsub, which must have it: a topic, prefix.*, or * for all"`
+
+	Schedule string `json:"schedule,omitempty" maxLength:"255" example:"0 9 * * 1-5" doc:"Of kind cron, which must have it: minute, hour, day of month, month, day of week; six fields begin with the second"`
+	TimeZone string `json:"time_zone,omitempty" maxLength:"63" example:"Europe/Berlin" doc:"Of kind cron: a name of the IANA database. UTC if absent"`
+
+	When string `json:"when,omitempty" maxLength:"2000" example:"event.op != 'delete' && data.value.total > 100.0" doc:"Of kinds kv, docs, files and pubsub: an expression in CEL. It knows event.type, event.subject, event.collection, event.key, event.id, event.op and event.topic, and data, which is what the script is given"`
 }
 
 func viewTrigger(t *tenant.TriggerRecord) Trigger {
