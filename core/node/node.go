@@ -311,6 +311,12 @@ func (l late) Append(ctx context.Context, e *outbox.Entry) error {
 	return l.n.dispatcher.Append(ctx, e)
 }
 
+func (l late) AppendCaused(
+	ctx context.Context, app uuid.UUID, size int, commit func(owner int64) ([]*outbox.Entry, error),
+) error {
+	return l.n.dispatcher.AppendCaused(ctx, app, size, commit)
+}
+
 func (l late) Hold(ctx context.Context, epoch int64) error { return l.n.dispatcher.Hold(ctx, epoch) }
 
 func (n *Node) publicServer(in *inbox.Inbox, results *postgres.ResultStore, secret []byte) *http.Server {

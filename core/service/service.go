@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/google/uuid"
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/picloud/picloud/core/failpoint"
@@ -36,6 +37,9 @@ type Outbox interface {
 	// Append returns nil once e is safe. An error says that nothing was accepted, unless ctx ended first. Those of
 	// core/outbox are told to the script in its terms.
 	Append(ctx context.Context, e *outbox.Entry) error
+	// AppendCaused has commit write entries that it makes in a transaction of its own, and returns its error, or an *outbox.Overloaded
+	// without calling it. size is how many bytes an entry takes, roughly.
+	AppendCaused(ctx context.Context, app uuid.UUID, size int, commit func(owner int64) ([]*outbox.Entry, error)) error
 	// Hold returns nil at once while the node may act for epoch. It waits while that is in doubt, and fails once it may
 	// not any more, or when ctx ends.
 	Hold(ctx context.Context, epoch int64) error
