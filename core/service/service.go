@@ -26,6 +26,9 @@ import (
 var methods = map[string]func(c *call, ctx context.Context, args []byte) (any, error){
 	"invoke.send": (*call).invokeSend,
 	"queue.send":  (*call).queueSend,
+
+	"kv.get": (*call).kvGet, "kv.has": (*call).kvHas, "kv.set": (*call).kvSet, "kv.delete": (*call).kvDelete,
+	"kv.increment": (*call).kvIncrement, "kv.list": (*call).kvList,
 }
 
 // Outbox takes events, and knows whether this node may act.
@@ -49,12 +52,21 @@ type Run struct {
 type Host struct {
 	outbox   Outbox
 	snapshot func() *tenant.Snapshot
+	kv       KV
 	log      hclog.Logger
 }
 
-// New makes a host. snapshot returns the configuration as it is now.
-func New(out Outbox, snapshot func() *tenant.Snapshot, log hclog.Logger) *Host {
-	return &Host{outbox: out, snapshot: snapshot, log: log.Named("service")}
+// Config is what a host works with.
+type Config struct {
+	Outbox   Outbox
+	Snapshot func() *tenant.Snapshot // the configuration as it is now
+	KV       KV
+	Log      hclog.Logger
+}
+
+// New makes a host.
+func New(c Config) *Host {
+	return &Host{outbox: c.Outbox, snapshot: c.Snapshot, kv: c.KV, log: c.Log.Named("service")}
 }
 
 // call is one call under way.

@@ -93,7 +93,7 @@ func setup(t *testing.T) *bundle {
 		t.Fatal(err)
 	}
 	b := &bundle{store: &store{}, app: app}
-	b.host = service.New(b.store, func() *tenant.Snapshot { return snapshot }, hclog.NewNullLogger())
+	b.host = service.New(service.Config{Outbox: b.store, Snapshot: func() *tenant.Snapshot { return snapshot }, Log: hclog.NewNullLogger()})
 	b.run = service.Run{Script: &app.Scripts[0], Entry: &outbox.Entry{
 		ID: uuid.New(), App: app.ID, RootID: uuid.New(), Principal: uuid.New(), Depth: 2, Owner: 7, Envelope: env,
 	}}
