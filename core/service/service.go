@@ -18,6 +18,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/picloud/picloud/core/failpoint"
+	"github.com/picloud/picloud/core/files"
 	"github.com/picloud/picloud/core/outbox"
 	"github.com/picloud/picloud/core/tenant"
 	"github.com/picloud/picloud/sdk/fault"
@@ -30,6 +31,10 @@ var methods = map[string]func(c *call, ctx context.Context, args []byte) (any, e
 
 	"kv.get": (*call).kvGet, "kv.has": (*call).kvHas, "kv.set": (*call).kvSet, "kv.delete": (*call).kvDelete,
 	"kv.increment": (*call).kvIncrement, "kv.list": (*call).kvList,
+
+	"files.create": (*call).filesCreate, "files.get": (*call).filesGet,
+	"files.begin": (*call).filesBegin, "files.write": (*call).filesWrite, "files.finish": (*call).filesFinish,
+	"files.head": (*call).filesHead, "files.read": (*call).filesRead, "files.delete": (*call).filesDelete, "files.list": (*call).filesList,
 }
 
 // Outbox takes events, and knows whether this node may act.
@@ -57,6 +62,8 @@ type Host struct {
 	outbox   Outbox
 	snapshot func() *tenant.Snapshot
 	kv       KV
+	files    Files
+	contents *files.Store
 	log      hclog.Logger
 }
 
@@ -65,12 +72,14 @@ type Config struct {
 	Outbox   Outbox
 	Snapshot func() *tenant.Snapshot // the configuration as it is now
 	KV       KV
+	Files    Files
+	Contents *files.Store
 	Log      hclog.Logger
 }
 
 // New makes a host.
 func New(c Config) *Host {
-	return &Host{outbox: c.Outbox, snapshot: c.Snapshot, kv: c.KV, log: c.Log.Named("service")}
+	return &Host{outbox: c.Outbox, snapshot: c.Snapshot, kv: c.KV, files: c.Files, contents: c.Contents, log: c.Log.Named("service")}
 }
 
 // call is one call under way.

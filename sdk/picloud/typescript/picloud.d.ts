@@ -36,6 +36,8 @@ declare module "picloud" {
     queue(name: string): Queue;
     /** Values by key, in a collection of the app. A collection needs no making. */
     kv(collection: string): KV;
+    /** Files with a name and a media type, in a collection of the app. A collection needs no making. */
+    files(collection: string): Files;
   }
 
   /** The envelope of an event. Text that there is none of is empty. */
@@ -196,6 +198,28 @@ declare module "picloud" {
     list<T = unknown>(options?: { prefix?: string; limit?: number; cursor?: string }): Promise<Page<Item<T>>>;
   }
 
+  /** Files with a name and a media type, in a collection of the app. A collection needs no making. */
+  export interface Files {
+    /** Makes a file of up to 8 MiB, or with the id of one that is there gives it another name and content. */
+    create(name: string, data: string | Uint8Array, options?: { contentType?: string; id?: string }): Promise<File>;
+    /** The content of a file of up to 8 MiB, checked; nothing if there is none. */
+    get(id: string): Promise<Uint8Array | undefined>;
+    /** What is known of a file; nothing if there is none. */
+    head(id: string): Promise<File | undefined>;
+    /** Deletes a file, and says whether there was one. */
+    delete(id: string): Promise<boolean>;
+    /** Files, the oldest first: up to 100, at most 1,000, and the cursor of the next page. */
+    list(options?: { limit?: number; cursor?: string }): Promise<Page<File>>;
+    /** Begins to write a large file, up to 1 GiB, and returns what names it until it is finished. */
+    begin(): Promise<string>;
+    /** Writes the next part of it, up to 8 MiB, behind as many bytes as are there, and returns how many there are then. */
+    write(upload: string, offset: number, data: string | Uint8Array): Promise<number>;
+    /** Makes the file. */
+    finish(upload: string, name: string, options?: { contentType?: string; id?: string }): Promise<File>;
+    /** Reads a block of 1 MiB, counted from 0, checked, and says whether there is more. The content's name changes when the file is written. */
+    read(id: string, block: number): Promise<{ data: Uint8Array; more: boolean; content: string }>;
+  }
+
   /** Fails the run and asks to be tried again then, instead of when the back-off says. */
   export class RetryAfter extends Error { constructor(message: string, ms: number) }
 
@@ -207,6 +231,9 @@ declare module "picloud" {
 
   /** A value by key, with its version, 0 for none, and when it expires. */
   export interface Item<T> { key: string; value?: T; version: number; expiresAt?: string }
+
+  /** What a file is called and what is known of its content: its size in bytes, and its SHA-256 in hexadecimal. */
+  export interface File { id: string; name: string; contentType: string; size: number; sha256: string; createdAt: string; updatedAt: string }
 }
 
 /** Lines of the run's log: what is printed joins its values by spaces. */
