@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/google/uuid"
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/picloud/picloud/core/failpoint"
@@ -27,6 +28,8 @@ var methods = map[string]func(c *call, ctx context.Context, args []byte) (any, e
 	"invoke.send": (*call).invokeSend,
 	"queue.send":  (*call).queueSend,
 
+	"pubsub.publish": (*call).pubsubPublish,
+
 	"kv.get": (*call).kvGet, "kv.has": (*call).kvHas, "kv.set": (*call).kvSet, "kv.delete": (*call).kvDelete,
 	"kv.increment": (*call).kvIncrement, "kv.list": (*call).kvList,
 }
@@ -36,6 +39,9 @@ type Outbox interface {
 	// Append returns nil once e is safe. An error says that nothing was accepted, unless ctx ended first. Those of
 	// core/outbox are told to the script in its terms.
 	Append(ctx context.Context, e *outbox.Entry) error
+	// AppendCaused has commit write entries of an app under the epoch that it is given, and returns its error, or that nothing was
+	// written since the app is at its limit. size is an estimate of what they take.
+	AppendCaused(ctx context.Context, app uuid.UUID, size int, commit func(owner int64) ([]*outbox.Entry, error)) error
 	// Hold returns nil at once while the node may act for epoch. It waits while that is in doubt, and fails once it may
 	// not any more, or when ctx ends.
 	Hold(ctx context.Context, epoch int64) error
@@ -52,6 +58,7 @@ type Run struct {
 type Host struct {
 	outbox   Outbox
 	snapshot func() *tenant.Snapshot
+	entries  Entries
 	kv       KV
 	log      hclog.Logger
 }
@@ -60,13 +67,14 @@ type Host struct {
 type Config struct {
 	Outbox   Outbox
 	Snapshot func() *tenant.Snapshot // the configuration as it is now
+	Entries  Entries
 	KV       KV
 	Log      hclog.Logger
 }
 
 // New makes a host.
 func New(c Config) *Host {
-	return &Host{outbox: c.Outbox, snapshot: c.Snapshot, kv: c.KV, log: c.Log.Named("service")}
+	return &Host{outbox: c.Outbox, snapshot: c.Snapshot, entries: c.Entries, kv: c.KV, log: c.Log.Named("service")}
 }
 
 // call is one call under way.

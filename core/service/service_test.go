@@ -45,6 +45,37 @@ func (s *store) Append(_ context.Context, e *outbox.Entry) error {
 	return nil
 }
 
+// AppendCaused is told by append of the whole, as if it were one entry: the first.
+func (s *store) AppendCaused(_ context.Context, app uuid.UUID, _ int, commit func(int64) ([]*outbox.Entry, error)) error {
+	entries, err := commit(7)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, e := range entries {
+		if e.App != app {
+			return fmt.Errorf("an entry of app %s", e.App)
+		}
+	}
+	s.entries = append(s.entries, entries...)
+	return nil
+}
+
+// InsertAll is within AppendCaused.
+func (s *store) InsertAll(_ context.Context, owner int64, entries []*outbox.Entry) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.tries++
+	if owner != 7 {
+		return fmt.Errorf("written as epoch %d", owner)
+	}
+	if s.append != nil {
+		return s.append(s.tries, entries[0])
+	}
+	return nil
+}
+
 func (s *store) Hold(_ context.Context, epoch int64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -93,7 +124,7 @@ func setup(t *testing.T) *bundle {
 		t.Fatal(err)
 	}
 	b := &bundle{store: &store{}, app: app}
-	b.host = service.New(service.Config{Outbox: b.store, Snapshot: func() *tenant.Snapshot { return snapshot }, Log: hclog.NewNullLogger()})
+	b.host = service.New(service.Config{Outbox: b.store, Entries: b.store, Snapshot: func() *tenant.Snapshot { return snapshot }, Log: hclog.NewNullLogger()})
 	b.run = service.Run{Script: &app.Scripts[0], Entry: &outbox.Entry{
 		ID: uuid.New(), App: app.ID, RootID: uuid.New(), Principal: uuid.New(), Depth: 2, Owner: 7, Envelope: env,
 	}}
