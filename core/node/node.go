@@ -22,6 +22,7 @@ import (
 	"github.com/picloud/picloud/core/api"
 	"github.com/picloud/picloud/core/auth"
 	"github.com/picloud/picloud/core/config"
+	"github.com/picloud/picloud/core/cron"
 	"github.com/picloud/picloud/core/deadletter"
 	"github.com/picloud/picloud/core/dispatcher"
 	"github.com/picloud/picloud/core/engine"
@@ -55,6 +56,7 @@ type Node struct {
 	engines    *engine.Manager
 	dispatcher *dispatcher.Dispatcher
 	letters    *deadletter.Worker
+	cron       *cron.Scheduler
 	records    *history.Keeper
 	public     net.Listener
 	admin      net.Listener
@@ -280,9 +282,9 @@ func (n *Node) startDispatcher(ctx context.Context, url string, p *postgres.Pool
 		Runner: execution.New(n.engines, current{n}, service.New(service.Config{
 			Outbox: late{n}, Snapshot: n.snapshot.Load, Entries: postgres.NewKeyedStore(p.Data), KV: postgres.NewKVStore(p.Data), Log: n.log,
 		}), in),
-		Inbox:   in,
-		Lane:    func(id uuid.UUID) *tenant.Lane { return n.snapshot.Load().Lane(id) },
-		Alone:   func() bool { return n.snapshot.Load().Alone() },
+		Inbox: in,
+		Lane:  func(id uuid.UUID) *tenant.Lane { return n.snapshot.Load().Lane(id) },
+		Alone: func() bool { return n.snapshot.Load().Alone() },
 		Configured: func(version int64) {
 			if version > n.snapshot.Load().Version {
 				n.requestReload()
@@ -298,6 +300,10 @@ func (n *Node) startDispatcher(ctx context.Context, url string, p *postgres.Pool
 		return fmt.Errorf("start dispatcher: %w", err)
 	}
 	n.onStop(func(ctx context.Context) error { d.Stop(ctx); return nil })
+	n.cron = cron.New(cron.Config{
+		Store: postgres.NewCronStore(p.General), Outbox: d, Snapshot: n.snapshot.Load, Now: time.Now, Log: n.log,
+	})
+	n.background(n.cron.Run)
 	return nil
 }
 
