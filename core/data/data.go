@@ -56,17 +56,10 @@ type Caused func(Change) ([]*outbox.Entry, error)
 // Change is what happened to a value, for those who want to know.
 type Change struct {
 	Place
-	Op       string // OpCreate, OpUpdate, OpDelete
+	Op       string // tenant.OpCreate, OpUpdate, OpDelete
 	Value    []byte // JSON; nil after a delete
 	Previous []byte // JSON; nil before a create
 }
-
-// What happens to data.
-const (
-	OpCreate = "create"
-	OpUpdate = "update"
-	OpDelete = "delete"
-)
 
 // CheckName says what is wrong with the name of a collection. Names are compared byte by byte; letters of every script could look
 // alike, so there are few.

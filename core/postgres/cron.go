@@ -103,7 +103,7 @@ func (s *CronStore) Fire(ctx context.Context, owner int64, d cron.Due, next time
 		if fired = tag.RowsAffected() == 1; !fired {
 			return nil
 		}
-		return insertCaused(ctx, tx, owner, []*outbox.Entry{e})
+		return insertTogether(ctx, tx, owner, []*outbox.Entry{e})
 	})
 	return fired && err == nil, err
 }

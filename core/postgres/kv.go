@@ -13,7 +13,9 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/picloud/picloud/core/data"
+	"github.com/picloud/picloud/core/failpoint"
 	"github.com/picloud/picloud/core/outbox"
+	"github.com/picloud/picloud/core/tenant"
 )
 
 // KVStore keeps values by key. Every write carries the epoch of the node that runs the script: one whose entries were taken over
@@ -218,7 +220,7 @@ func (s *KVStore) Delete(
 			return err
 		}
 		if c.Op = ""; deleted {
-			c.Op = data.OpDelete
+			c.Op = tenant.OpDelete
 		}
 		return nil
 	})
@@ -275,7 +277,7 @@ func (s *KVStore) change(
 	ctx context.Context, owner int64, p data.Place, caused data.Caused, do func(pgx.Tx, *data.Change) error,
 ) (entries []*outbox.Entry, err error) {
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		c := data.Change{Place: p, Op: data.OpUpdate}
+		c := data.Change{Place: p, Op: tenant.OpUpdate}
 		if _, err := tx.Exec(ctx, sqlKVTurn, p.App, p.Collection, p.Key); err != nil {
 			return fmt.Errorf("lock value: %w", err)
 		}
@@ -284,7 +286,7 @@ func (s *KVStore) change(
 		err := tx.QueryRow(ctx, sqlKVLock, p.App, p.Collection, p.Key).Scan(&before, &expired)
 		switch {
 		case errors.Is(err, pgx.ErrNoRows), err == nil && expired:
-			c.Op = data.OpCreate
+			c.Op = tenant.OpCreate
 		case err != nil:
 			return fmt.Errorf("lock value: %w", err)
 		default:
@@ -293,11 +295,15 @@ func (s *KVStore) change(
 		if err := do(tx, &c); err != nil || c.Op == "" {
 			return err
 		}
+		failpoint.Hit(failpoint.DataChanged)
 		if entries, err = caused(c); err != nil {
 			return err
 		}
-		return insertCaused(ctx, tx, owner, entries)
+		entries, err = insertCaused(ctx, tx, owner, entries)
+		failpoint.Hit(failpoint.DataCaused)
+		return err
 	})
+	failpoint.Hit(failpoint.DataCommitted)
 	return entries, err
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/picloud/picloud/core/data"
 	"github.com/picloud/picloud/core/outbox"
 	"github.com/picloud/picloud/core/postgres"
+	"github.com/picloud/picloud/core/tenant"
 )
 
 // drawer is a collection of values, in the hands of a live node.
@@ -299,17 +300,17 @@ func TestKVCaused(t *testing.T) {
 	if n := entries(); n != writers*each+2 {
 		t.Errorf("%d entries", n)
 	}
-	if c := changes[0]; c.Op != data.OpCreate || c.Previous != nil {
+	if c := changes[0]; c.Op != tenant.OpCreate || c.Previous != nil {
 		t.Errorf("first: %+v", c)
 	}
 	seen := map[string]bool{}
 	for _, c := range changes[1 : len(changes)-1] {
-		if c.Op != data.OpUpdate || seen[string(c.Previous)] || fmt.Sprint(string(c.Previous), "+1") == string(c.Value) {
+		if c.Op != tenant.OpUpdate || seen[string(c.Previous)] || fmt.Sprint(string(c.Previous), "+1") == string(c.Value) {
 			t.Errorf("%s after %s", c.Value, c.Previous)
 		}
 		seen[string(c.Previous)] = true
 	}
-	if c := changes[len(changes)-1]; c.Op != data.OpDelete || string(c.Previous) != fmt.Sprint(writers*each) || c.Value != nil {
+	if c := changes[len(changes)-1]; c.Op != tenant.OpDelete || string(c.Previous) != fmt.Sprint(writers*each) || c.Value != nil {
 		t.Errorf("last: %+v", c)
 	}
 }

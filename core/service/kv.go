@@ -3,7 +3,6 @@ package service
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"time"
 	"unicode/utf8"
 
@@ -11,8 +10,6 @@ import (
 
 	"github.com/picloud/picloud/core/data"
 	"github.com/picloud/picloud/core/outbox"
-	"github.com/picloud/picloud/core/tenant"
-	"github.com/picloud/picloud/sdk/fault"
 )
 
 // KV keeps values by key. See core/postgres.KVStore for the errors. Writes are made under the epoch of the run's owner; with a
@@ -125,7 +122,7 @@ func (c *call) kvSet(ctx context.Context, args []byte) (any, error) {
 	}
 	var version int64
 	w := data.Write{Place: p, Value: in.Value, TTL: ttl, If: in.IfVersion}
-	err = c.change(ctx, len(in.Value), func(owner int64, caused data.Caused) (entries []*outbox.Entry, err error) {
+	err = c.change(ctx, outbox.KindKV, p.Collection, len(in.Value), func(owner int64, caused data.Caused) (entries []*outbox.Entry, err error) {
 		version, entries, err = c.kv.Set(ctx, owner, w, caused)
 		return entries, err
 	})
@@ -158,7 +155,7 @@ func (c *call) kvDelete(ctx context.Context, args []byte) (any, error) {
 		return nil, err
 	}
 	deleted := false
-	err = c.change(ctx, 0, func(owner int64, caused data.Caused) (entries []*outbox.Entry, err error) {
+	err = c.change(ctx, outbox.KindKV, p.Collection, 0, func(owner int64, caused data.Caused) (entries []*outbox.Entry, err error) {
 		deleted, entries, err = c.kv.Delete(ctx, owner, p, in.IfVersion, caused)
 		return entries, err
 	})
@@ -196,7 +193,7 @@ func (c *call) kvIncrement(ctx context.Context, args []byte) (any, error) {
 		return nil, err
 	}
 	var sum int64
-	err = c.change(ctx, 0, func(owner int64, caused data.Caused) (entries []*outbox.Entry, err error) {
+	err = c.change(ctx, outbox.KindKV, p.Collection, 0, func(owner int64, caused data.Caused) (entries []*outbox.Entry, err error) {
 		sum, entries, err = c.kv.Increment(ctx, owner, p, by, ttl, caused)
 		return entries, err
 	})
@@ -241,43 +238,4 @@ func (c *call) kvList(ctx context.Context, args []byte) (any, error) {
 		out.Items[n] = viewItem(i)
 	}
 	return out, nil
-}
-
-// change writes data, together with what it leads to. do gets the epoch to write under, and is repeated where the node had lost its
-// lease: nothing was changed then. size is an estimate of what an entry takes.
-func (c *call) change(ctx context.Context, size int, do func(owner int64, caused data.Caused) ([]*outbox.Entry, error)) error {
-	for try := 1; ; try++ {
-		if err := c.outbox.Hold(ctx, c.run.Entry.Owner); err != nil {
-			return err
-		}
-		_, err := do(c.run.Entry.Owner, nil)
-		if errors.Is(err, outbox.ErrFenced) && try < fencedTries {
-			continue
-		}
-		if err != nil {
-			return c.dataRefusal(ctx, err)
-		}
-		return nil
-	}
-}
-
-// dataRefusal says in a script's terms why data was not read or written.
-func (c *call) dataRefusal(ctx context.Context, err error) error {
-	var rejected *outbox.Rejected
-	switch {
-	case ctx.Err() != nil:
-		return context.Cause(ctx)
-	case errors.Is(err, data.ErrConflict):
-		return fault.New(fault.Conflict, fault.Script, "%v: read it again, then write", err)
-	case errors.Is(err, data.ErrNoNumber):
-		return invalid("%v", err)
-	case errors.As(err, &rejected):
-		return invalid("the value cannot be stored: %v", rejected.Err)
-	case errors.Is(err, tenant.ErrCursor):
-		return invalid("cursor: is none that a list has returned")
-	}
-	c.log.Warn("data not reached", "execution_id", c.run.Entry.ID, "error", err)
-	f := fault.New(fault.Unavailable, fault.Platform, "the data cannot be reached now; a write may have been made or not")
-	f.RetryAfter = time.Second
-	return f
 }

@@ -108,8 +108,8 @@ func (c *call) sendAll(ctx context.Context, entries []*outbox.Entry) error {
 			again := *e
 			written[i] = &again
 		}
-		err := c.outbox.AppendCaused(ctx, c.run.Entry.App, size, func(owner int64) ([]*outbox.Entry, error) {
-			return written, c.entries.InsertAll(ctx, owner, written)
+		err := c.outbox.AppendCaused(ctx, c.run.Entry.App, size, func(int64) ([]*outbox.Entry, error) {
+			return written, c.entries.InsertAll(ctx, c.run.Entry.Owner, written)
 		})
 		var before *outbox.Duplicate
 		switch {

@@ -9,10 +9,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/hashicorp/go-hclog"
 
 	"github.com/picloud/picloud/core/outbox"
-	"github.com/picloud/picloud/core/service"
 	"github.com/picloud/picloud/core/tenant"
 	"github.com/picloud/picloud/sdk/event"
 	"github.com/picloud/picloud/sdk/fault"
@@ -26,16 +24,11 @@ func subscribed(t *testing.T, triggers ...tenant.Trigger) *bundle {
 		x.ID, x.App, x.Kind, x.Script, x.Enabled = uuid.New(), b.app.ID, tenant.TriggerPubSub, b.app.Scripts[1].ID, true
 		b.app.Triggers = append(b.app.Triggers, x)
 	}
-	foreign := &tenant.App{ID: uuid.New(), Slug: "theirs"}
-	foreign.Scripts = []tenant.Script{{ID: uuid.New(), App: foreign.ID, Name: "spy", Kind: tenant.KindEndpoint, Version: 1}}
-	foreign.Triggers = []tenant.Trigger{{
-		ID: uuid.New(), App: foreign.ID, Name: "spy", Kind: tenant.TriggerPubSub, Script: foreign.Scripts[0].ID, Enabled: true,
+	b.foreign.Triggers = []tenant.Trigger{{
+		ID: uuid.New(), App: b.foreign.ID, Name: "spy", Kind: tenant.TriggerPubSub, Script: b.foreign.Scripts[0].ID, Enabled: true,
 		Filter: tenant.TriggerFilter{Topic: "*"},
 	}}
-	snapshot := tenant.NewSnapshot(2, []*tenant.App{b.app, foreign})
-	b.host = service.New(service.Config{
-		Outbox: b.store, Entries: b.store, Snapshot: func() *tenant.Snapshot { return snapshot }, Log: hclog.NewNullLogger(),
-	})
+	b.reload()
 	return b
 }
 

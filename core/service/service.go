@@ -39,8 +39,8 @@ type Outbox interface {
 	// Append returns nil once e is safe. An error says that nothing was accepted, unless ctx ended first. Those of
 	// core/outbox are told to the script in its terms.
 	Append(ctx context.Context, e *outbox.Entry) error
-	// AppendCaused has commit write entries of an app under the epoch that it is given, and returns its error, or that nothing was
-	// written since the app is at its limit. size is an estimate of what they take.
+	// AppendCaused has commit write entries that it makes in a transaction of its own, and returns its error, or an *outbox.Overloaded
+	// without calling it. size is how many bytes an entry takes, roughly.
 	AppendCaused(ctx context.Context, app uuid.UUID, size int, commit func(owner int64) ([]*outbox.Entry, error)) error
 	// Hold returns nil at once while the node may act for epoch. It waits while that is in doubt, and fails once it may
 	// not any more, or when ctx ends.
