@@ -36,6 +36,8 @@ declare module "picloud" {
     queue(name: string): Queue;
     /** Values by key, in a collection of the app. A collection needs no making. */
     kv(collection: string): KV;
+    /** Messages under topics, which are words divided by dots: user.created. Triggers of kind pubsub take them. */
+    readonly pubsub: PubSub;
   }
 
   /** The envelope of an event. Text that there is none of is empty. */
@@ -194,6 +196,12 @@ declare module "picloud" {
     increment(key: string, options?: { by?: number; ttlMs?: number }): Promise<number>;
     /** Keys with their values, in order: up to 100, at most 1,000, and the cursor of the next page. */
     list<T = unknown>(options?: { prefix?: string; limit?: number; cursor?: string }): Promise<Page<Item<T>>>;
+  }
+
+  /** Messages under topics, which are words divided by dots: user.created. Triggers of kind pubsub take them. */
+  export interface PubSub {
+    /** Brings a message to every trigger of the app that takes its topic, all or none, and returns how many there are. The options are those of a delivery. */
+    publish(topic: string, message: unknown, options?: { delayMs?: number; expiresInMs?: number; priority?: number; maxAttempts?: number; orderingKey?: string; debounceKey?: string; idempotencyKey?: string }): Promise<number>;
   }
 
   /** Fails the run and asks to be tried again then, instead of when the back-off says. */
