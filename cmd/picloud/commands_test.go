@@ -75,7 +75,7 @@ func TestCommandsSendTheirRequest(t *testing.T) {
 		{"triggers create t --kind pubsub --script s --topic a.* --attempts 3", "POST /api/v1/apps/default/triggers", `"policy":{"max_attempts":3}`},
 		{"triggers create t --kind cron --script s --schedule @daily --time-zone Asia/Tokyo", "POST /api/v1/apps/default/triggers", `"schedule":"@daily","time_zone":"Asia/Tokyo"`},
 		{"triggers next t --count 3", "GET /api/v1/apps/default/triggers/t/next?count=3", ""},
-		{"triggers fire t --data x --key k", "POST /api/v1/apps/default/triggers/t/fire", `{"key":"k","data":"x"}`},
+		{"triggers fire t --body x --key k", "POST /api/v1/apps/default/triggers/t/fire", `{"key":"k","data":"x"}`},
 		{"triggers disable t", "PATCH /api/v1/apps/default/triggers/t", `"enabled":false`},
 		{"scripts policy s --concurrency 1", "PATCH /api/v1/apps/default/scripts/s", `"concurrency":1`},
 		{"scripts resume s", "POST /api/v1/apps/default/scripts/s/resume", ""},

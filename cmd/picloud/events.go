@@ -80,8 +80,8 @@ func (c *cli) fireCommand() *cobra.Command {
 		Use: "fire NAME", Short: "Run the script of a trigger as if its event had happened", Args: cobra.ExactArgs(1),
 		Long: `Makes an event as if it had happened, and prints the id of its execution. What is not given is made up so that the trigger takes
 it; where it does not, it says why.`,
-		Example: `  picloud triggers fire big --data '{"total": 120.5}'
-  picloud triggers fire stock --topic order.paid --data @order.json
+		Example: `  picloud triggers fire big --body '{"total": 120.5}'
+  picloud triggers fire stock --topic order.paid --body @order.json
   picloud triggers fire report`,
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			if event.Data, err = c.readJSON(data); err != nil {
@@ -102,7 +102,7 @@ it; where it does not, it says why.`,
 		},
 	}
 	flags := command.Flags()
-	flags.StringVar(&data, "data", "", "the value as it is now, or the message: `JSON` or text, @file, or @- for standard input")
+	flags.StringVarP(&data, "body", "b", "", "the value as it is now, or the message: `JSON` or text, @file, or @- for standard input")
 	flags.StringVar(&previous, "previous", "", "the value before: `JSON` or text, or @file")
 	flags.StringVar(&event.Collection, "collection", "", "`name` of a collection that the trigger takes")
 	flags.StringVar(&event.Key, "key", "", "`key` of the value, or id of the document or file")
