@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/picloud/picloud/core/cron"
+	"github.com/picloud/picloud/core/failpoint"
 	"github.com/picloud/picloud/core/outbox"
 )
 
@@ -103,8 +104,14 @@ func (s *CronStore) Fire(ctx context.Context, owner int64, d cron.Due, next time
 		if fired = tag.RowsAffected() == 1; !fired {
 			return nil
 		}
-		return insertTogether(ctx, tx, owner, []*outbox.Entry{e})
+		failpoint.Hit(failpoint.DataChanged)
+		if err := insertTogether(ctx, tx, owner, []*outbox.Entry{e}); err != nil {
+			return err
+		}
+		failpoint.Hit(failpoint.DataCaused)
+		return nil
 	})
+	failpoint.Hit(failpoint.DataCommitted)
 	return fired && err == nil, err
 }
 
