@@ -153,7 +153,7 @@ func (s *Scheduler) fireAll(ctx context.Context, now time.Time) (left bool, err 
 			if ctx.Err() != nil || errors.Is(err, outbox.ErrFenced) {
 				return true, err
 			}
-			if err != nil {
+			if overloaded := (*outbox.Overloaded)(nil); err != nil && !errors.As(err, &overloaded) { // its app's own doing
 				s.Log.Warn("a trigger is late", "app", d.App, "trigger", d.Trigger, "error", err)
 			}
 			left = left || !fired
