@@ -72,9 +72,6 @@ func (c *call) caused(snapshot *tenant.Snapshot, kind outbox.Kind, change data.C
 		if err != nil {
 			return nil, err
 		}
-		if e.State = outbox.Ready; e.Delay > 0 || !e.RunAt.IsZero() {
-			e.State = outbox.Scheduled
-		}
 		if deep {
 			e.Depth = outbox.MaxDepth + 1
 		}

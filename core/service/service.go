@@ -29,6 +29,8 @@ var methods = map[string]func(c *call, ctx context.Context, args []byte) (any, e
 	"invoke.send": (*call).invokeSend,
 	"queue.send":  (*call).queueSend,
 
+	"pubsub.publish": (*call).pubsubPublish,
+
 	"kv.get": (*call).kvGet, "kv.has": (*call).kvHas, "kv.set": (*call).kvSet, "kv.delete": (*call).kvDelete,
 	"kv.increment": (*call).kvIncrement, "kv.list": (*call).kvList,
 
@@ -61,6 +63,7 @@ type Run struct {
 type Host struct {
 	outbox   Outbox
 	snapshot func() *tenant.Snapshot
+	entries  Entries
 	kv       KV
 	files    Files
 	contents *files.Store
@@ -71,6 +74,7 @@ type Host struct {
 type Config struct {
 	Outbox   Outbox
 	Snapshot func() *tenant.Snapshot // the configuration as it is now
+	Entries  Entries
 	KV       KV
 	Files    Files
 	Contents *files.Store
@@ -79,7 +83,7 @@ type Config struct {
 
 // New makes a host.
 func New(c Config) *Host {
-	return &Host{outbox: c.Outbox, snapshot: c.Snapshot, kv: c.KV, files: c.Files, contents: c.Contents, log: c.Log.Named("service")}
+	return &Host{outbox: c.Outbox, snapshot: c.Snapshot, entries: c.Entries, kv: c.KV, files: c.Files, contents: c.Contents, log: c.Log.Named("service")}
 }
 
 // call is one call under way.

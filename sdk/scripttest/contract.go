@@ -208,6 +208,14 @@ func Cases() []Case {
 			{Name: "files.read", Args: `{"collection":"notes","id":"f1","block":1}`, Result: `{"data_base64":"YQ==","more":false,"content":"c1"}`},
 		}, Status: 200, Answer: `["f1",3]`},
 
+		{Name: "publish", Group: "Topics", Says: "A message is published, and the script told how many triggers take it; with options, as events are sent.", Calls: []Call{
+			{Name: "pubsub.publish", Args: `{"topic":"user.created","message":{"name":"Ada"}}`, Result: `{"deliveries":2}`},
+			{Name: "pubsub.publish", Args: `{"topic":"user.gone","message":null,"delay_ms":1500,"priority":-3,"idempotency_key":"k"}`, Result: `{"deliveries":0}`},
+		}, Status: 200, Answer: `[2,0]`},
+		{Name: "publish_refused", Group: "Topics", Says: "What is refused is published to nobody.", Calls: []Call{
+			{Name: "pubsub.publish", Args: `{"topic":"user.*","message":1}`, Fault: fault.New(fault.Invalid, fault.Script, "topic: holds a star")},
+		}, Fault: failed("invalid_argument: topic: holds a star")},
+
 		{Name: "module", Group: "Modules", Says: "A script imports modules of its app by their names, and modules import others.", Modules: []string{"greet", "words"}, Status: 200, Answer: `"hello, Ada"`},
 
 		{Name: "limit_time", Group: "Limits", Says: "A run ends at its time limit.", Timeout: 200 * time.Millisecond, Fault: &Fault{Kinds: []fault.Kind{fault.Deadline}}},

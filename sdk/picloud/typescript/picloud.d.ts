@@ -38,6 +38,8 @@ declare module "picloud" {
     kv(collection: string): KV;
     /** Files with a name and a media type, in a collection of the app. A collection needs no making. */
     files(collection: string): Files;
+    /** Messages under topics, which are words divided by dots: user.created. Triggers of kind pubsub take them. */
+    readonly pubsub: PubSub;
   }
 
   /** The envelope of an event. Text that there is none of is empty. */
@@ -218,6 +220,12 @@ declare module "picloud" {
     finish(upload: string, name: string, options?: { contentType?: string; id?: string }): Promise<File>;
     /** Reads a block of 1 MiB, counted from 0, checked, and says whether there is more. The content's name changes when the file is written. */
     read(id: string, block: number): Promise<{ data: Uint8Array; more: boolean; content: string }>;
+  }
+
+  /** Messages under topics, which are words divided by dots: user.created. Triggers of kind pubsub take them. */
+  export interface PubSub {
+    /** Brings a message to every trigger of the app that takes its topic, all or none, and returns how many there are. The options are those of a delivery. */
+    publish(topic: string, message: unknown, options?: { delayMs?: number; expiresInMs?: number; priority?: number; maxAttempts?: number; orderingKey?: string; debounceKey?: string; idempotencyKey?: string }): Promise<number>;
   }
 
   /** Fails the run and asks to be tried again then, instead of when the back-off says. */
