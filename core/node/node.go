@@ -277,7 +277,7 @@ func (n *Node) startDispatcher(ctx context.Context, url string, p *postgres.Pool
 		Durable: postgres.NewOutboxStore(p.Durable),
 		Fast:    postgres.NewOutboxStore(p.Fast),
 		Keyed:   postgres.NewKeyedStore(p.Durable),
-		Runner:  execution.New(n.engines, current{n}, service.New(late{n}, n.snapshot.Load, n.log), in),
+		Runner:  execution.New(n.engines, current{n}, service.New(service.Config{Outbox: late{n}, Snapshot: n.snapshot.Load, KV: postgres.NewKVStore(p.Data), Log: n.log}), in),
 		Inbox:   in,
 		Lane:    func(id uuid.UUID) *tenant.Lane { return n.snapshot.Load().Lane(id) },
 		Alone:   func() bool { return n.snapshot.Load().Alone() },
@@ -309,6 +309,12 @@ type late struct{ n *Node }
 
 func (l late) Append(ctx context.Context, e *outbox.Entry) error {
 	return l.n.dispatcher.Append(ctx, e)
+}
+
+func (l late) AppendCaused(
+	ctx context.Context, app uuid.UUID, size int, commit func(owner int64) ([]*outbox.Entry, error),
+) error {
+	return l.n.dispatcher.AppendCaused(ctx, app, size, commit)
 }
 
 func (l late) Hold(ctx context.Context, epoch int64) error { return l.n.dispatcher.Hold(ctx, epoch) }

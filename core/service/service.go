@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/google/uuid"
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/picloud/picloud/core/failpoint"
@@ -26,6 +27,9 @@ import (
 var methods = map[string]func(c *call, ctx context.Context, args []byte) (any, error){
 	"invoke.send": (*call).invokeSend,
 	"queue.send":  (*call).queueSend,
+
+	"kv.get": (*call).kvGet, "kv.has": (*call).kvHas, "kv.set": (*call).kvSet, "kv.delete": (*call).kvDelete,
+	"kv.increment": (*call).kvIncrement, "kv.list": (*call).kvList,
 }
 
 // Outbox takes events, and knows whether this node may act.
@@ -33,6 +37,9 @@ type Outbox interface {
 	// Append returns nil once e is safe. An error says that nothing was accepted, unless ctx ended first. Those of
 	// core/outbox are told to the script in its terms.
 	Append(ctx context.Context, e *outbox.Entry) error
+	// AppendCaused has commit write entries that it makes in a transaction of its own, and returns its error, or an *outbox.Overloaded
+	// without calling it. size is how many bytes an entry takes, roughly.
+	AppendCaused(ctx context.Context, app uuid.UUID, size int, commit func(owner int64) ([]*outbox.Entry, error)) error
 	// Hold returns nil at once while the node may act for epoch. It waits while that is in doubt, and fails once it may
 	// not any more, or when ctx ends.
 	Hold(ctx context.Context, epoch int64) error
@@ -49,12 +56,21 @@ type Run struct {
 type Host struct {
 	outbox   Outbox
 	snapshot func() *tenant.Snapshot
+	kv       KV
 	log      hclog.Logger
 }
 
-// New makes a host. snapshot returns the configuration as it is now.
-func New(out Outbox, snapshot func() *tenant.Snapshot, log hclog.Logger) *Host {
-	return &Host{outbox: out, snapshot: snapshot, log: log.Named("service")}
+// Config is what a host works with.
+type Config struct {
+	Outbox   Outbox
+	Snapshot func() *tenant.Snapshot // the configuration as it is now
+	KV       KV
+	Log      hclog.Logger
+}
+
+// New makes a host.
+func New(c Config) *Host {
+	return &Host{outbox: c.Outbox, snapshot: c.Snapshot, kv: c.KV, log: c.Log.Named("service")}
 }
 
 // call is one call under way.

@@ -45,6 +45,14 @@ func (s *store) Append(_ context.Context, e *outbox.Entry) error {
 	return nil
 }
 
+func (s *store) AppendCaused(_ context.Context, _ uuid.UUID, _ int, commit func(int64) ([]*outbox.Entry, error)) error {
+	entries, err := commit(7)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.entries = append(s.entries, entries...)
+	return err
+}
+
 func (s *store) Hold(_ context.Context, epoch int64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -93,7 +101,7 @@ func setup(t *testing.T) *bundle {
 		t.Fatal(err)
 	}
 	b := &bundle{store: &store{}, app: app}
-	b.host = service.New(b.store, func() *tenant.Snapshot { return snapshot }, hclog.NewNullLogger())
+	b.host = service.New(service.Config{Outbox: b.store, Snapshot: func() *tenant.Snapshot { return snapshot }, Log: hclog.NewNullLogger()})
 	b.run = service.Run{Script: &app.Scripts[0], Entry: &outbox.Entry{
 		ID: uuid.New(), App: app.ID, RootID: uuid.New(), Principal: uuid.New(), Depth: 2, Owner: 7, Envelope: env,
 	}}
