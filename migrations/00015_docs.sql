@@ -1,13 +1,12 @@
 -- +goose Up
 
--- Documents of apps. A version is never given twice, so a document that is deleted and made anew is not mistaken for the old one.
-CREATE SEQUENCE doc_versions CACHE 50;
+-- Documents of apps. Versions are from the sequence of values by key.
 CREATE TABLE docs (
     app        uuid        NOT NULL,
     collection text        NOT NULL COLLATE "C",
     id         uuid        NOT NULL,
     data       jsonb       NOT NULL,
-    version    bigint      NOT NULL DEFAULT nextval('doc_versions'),
+    version    bigint      NOT NULL DEFAULT nextval('data_versions'),
     created_at timestamptz NOT NULL DEFAULT now(),
     updated_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (app, collection, id)
@@ -91,4 +90,3 @@ DROP FUNCTION doc_time;
 DROP TABLE doc_index_entries;
 DROP TABLE doc_indexes;
 DROP TABLE docs;
-DROP SEQUENCE doc_versions;

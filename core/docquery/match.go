@@ -20,7 +20,7 @@ func (a Any) Match(document any) bool {
 
 // Match reports whether the value at the path is as it should be.
 func (c *Condition) Match(document any) bool {
-	v := c.Path.in(document)
+	v := c.Path.In(document)
 	switch c.Op {
 	case Exists:
 		return (v.Rank != Missing) == c.Exists

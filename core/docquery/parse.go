@@ -138,9 +138,8 @@ func parseSort(raw json.RawMessage) (keys []Key, err error) {
 		return nil, fmt.Errorf("has more than %d paths", MaxSort)
 	}
 	for _, name := range names {
-		k := Key{}
-		name, k.Desc = strings.CutPrefix(name, "-")
-		if k.Path, err = ParsePath(name); err != nil {
+		k, err := ParseKey(name)
+		if err != nil {
 			return nil, err
 		}
 		if slices.ContainsFunc(keys, func(o Key) bool { return slices.Equal(o.Path, k.Path) }) {
@@ -149,6 +148,13 @@ func parseSort(raw json.RawMessage) (keys []Key, err error) {
 		keys = append(keys, k)
 	}
 	return keys, nil
+}
+
+// ParseKey reads a path of an order, with "-" before one that goes down.
+func ParseKey(s string) (k Key, err error) {
+	s, k.Desc = strings.CutPrefix(s, "-")
+	k.Path, err = ParsePath(s)
+	return k, err
 }
 
 type parser struct {

@@ -153,8 +153,8 @@ func ParsePath(s string) (Path, error) {
 	return path, nil
 }
 
-// in returns the value of a document at a path.
-func (p Path) in(document any) Value {
+// In returns the value of a document at the path.
+func (p Path) In(document any) Value {
 	v := document
 	for _, name := range p {
 		switch at := v.(type) {

@@ -277,7 +277,7 @@ func (n *Node) startDispatcher(ctx context.Context, url string, p *postgres.Pool
 		Durable: postgres.NewOutboxStore(p.Durable),
 		Fast:    postgres.NewOutboxStore(p.Fast),
 		Keyed:   postgres.NewKeyedStore(p.Durable),
-		Runner:  execution.New(n.engines, current{n}, service.New(service.Config{Outbox: late{n}, Snapshot: n.snapshot.Load, KV: postgres.NewKVStore(p.Data), Log: n.log}), in),
+		Runner:  execution.New(n.engines, current{n}, service.New(service.Config{Outbox: late{n}, Snapshot: n.snapshot.Load, KV: postgres.NewKVStore(p.Data), Docs: postgres.NewDocStore(p.Data), Log: n.log}), in),
 		Inbox:   in,
 		Lane:    func(id uuid.UUID) *tenant.Lane { return n.snapshot.Load().Lane(id) },
 		Alone:   func() bool { return n.snapshot.Load().Alone() },

@@ -49,7 +49,7 @@ const (
 	sqlDocCreate = `
 WITH d AS (
     INSERT INTO docs (app, collection, id, data)
-    SELECT $2, $3, $4, $5 WHERE EXISTS (SELECT 1 FROM nodes WHERE epoch = $1)
+    SELECT $2, $3, $4, $5::jsonb WHERE EXISTS (SELECT 1 FROM nodes WHERE epoch = $1)
     ON CONFLICT DO NOTHING RETURNING version, created_at, updated_at
 ), written AS (
     INSERT INTO doc_index_entries (app, index, doc, rank, num, text)
@@ -60,7 +60,7 @@ SELECT version, created_at, updated_at FROM d`
 
 	sqlDocUpdate = `
 WITH d AS (
-    UPDATE docs SET data = $5, version = nextval('doc_versions'), updated_at = now()
+    UPDATE docs SET data = $5::jsonb, version = nextval('data_versions'), updated_at = now()
     WHERE app = $2 AND collection = $3 AND id = $4 AND EXISTS (SELECT 1 FROM nodes WHERE epoch = $1)
     RETURNING version, created_at, updated_at
 ), written AS (
@@ -99,7 +99,7 @@ func (s *DocStore) Create(
 		if err != nil {
 			return fmt.Errorf("create document: %w", rejected(err))
 		}
-		entries, err = changed(ctx, tx, owner, data.OpCreate, p, document, nil, caused)
+		entries, err = changed(ctx, tx, owner, tenant.OpCreate, p, document, nil, caused)
 		return err
 	})
 	return d, entries, err
@@ -123,7 +123,7 @@ func (s *DocStore) Update(
 		if err != nil {
 			return fmt.Errorf("update document: %w", rejected(err))
 		}
-		entries, err = changed(ctx, tx, owner, data.OpUpdate, p, document, previous, caused)
+		entries, err = changed(ctx, tx, owner, tenant.OpUpdate, p, document, previous, caused)
 		return err
 	})
 	return d, entries, err
@@ -145,7 +145,7 @@ func (s *DocStore) Delete(
 		if deleted == 0 {
 			return outbox.ErrFenced
 		}
-		entries, err = changed(ctx, tx, owner, data.OpDelete, p, nil, previous, caused)
+		entries, err = changed(ctx, tx, owner, tenant.OpDelete, p, nil, previous, caused)
 		return err
 	})
 	return entries, err
@@ -204,7 +204,7 @@ func changed(
 	if err != nil {
 		return nil, err
 	}
-	return entries, insertCaused(ctx, tx, owner, entries)
+	return insertCaused(ctx, tx, owner, entries)
 }
 
 const (

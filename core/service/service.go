@@ -30,6 +30,10 @@ var methods = map[string]func(c *call, ctx context.Context, args []byte) (any, e
 
 	"kv.get": (*call).kvGet, "kv.has": (*call).kvHas, "kv.set": (*call).kvSet, "kv.delete": (*call).kvDelete,
 	"kv.increment": (*call).kvIncrement, "kv.list": (*call).kvList,
+
+	"docs.create": (*call).docsCreate, "docs.get": (*call).docsGet, "docs.update": (*call).docsUpdate,
+	"docs.delete": (*call).docsDelete, "docs.find": (*call).docsFind, "docs.find_one": (*call).docsFindOne,
+	"docs.list": (*call).docsList, "docs.index": (*call).docsIndex,
 }
 
 // Outbox takes events, and knows whether this node may act.
@@ -57,6 +61,7 @@ type Host struct {
 	outbox   Outbox
 	snapshot func() *tenant.Snapshot
 	kv       KV
+	docs     Docs
 	log      hclog.Logger
 }
 
@@ -65,12 +70,13 @@ type Config struct {
 	Outbox   Outbox
 	Snapshot func() *tenant.Snapshot // the configuration as it is now
 	KV       KV
+	Docs     Docs
 	Log      hclog.Logger
 }
 
 // New makes a host.
 func New(c Config) *Host {
-	return &Host{outbox: c.Outbox, snapshot: c.Snapshot, kv: c.KV, log: c.Log.Named("service")}
+	return &Host{outbox: c.Outbox, snapshot: c.Snapshot, kv: c.KV, docs: c.Docs, log: c.Log.Named("service")}
 }
 
 // call is one call under way.
