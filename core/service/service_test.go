@@ -72,6 +72,17 @@ type bundle struct {
 	host *service.Host
 	run  service.Run
 	app  *tenant.App
+	kv   service.KV // nil where a test has no database
+
+	foreign *tenant.App
+}
+
+// reload has the host see the apps as they are now.
+func (b *bundle) reload() {
+	snapshot := tenant.NewSnapshot(1, []*tenant.App{b.app, b.foreign})
+	b.host = service.New(service.Config{
+		Outbox: b.store, Snapshot: func() *tenant.Snapshot { return snapshot }, KV: b.kv, Log: hclog.NewNullLogger(),
+	})
 }
 
 func setup(t *testing.T) *bundle {
@@ -94,14 +105,12 @@ func setup(t *testing.T) *bundle {
 	foreign := &tenant.App{ID: uuid.New(), Slug: "theirs"}
 	foreign.Scripts = []tenant.Script{script(foreign.ID, "secret", tenant.KindEndpoint, 1)}
 	foreign.Queues = []tenant.Queue{{ID: uuid.New(), App: foreign.ID, Name: "vault", Script: foreign.Scripts[0].ID}}
-	snapshot := tenant.NewSnapshot(1, []*tenant.App{app, foreign})
-
 	env, err := (&event.Envelope{ID: "e", TraceParent: "00-trace"}).Marshal()
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &bundle{store: &store{}, app: app}
-	b.host = service.New(service.Config{Outbox: b.store, Snapshot: func() *tenant.Snapshot { return snapshot }, Log: hclog.NewNullLogger()})
+	b := &bundle{store: &store{}, app: app, foreign: foreign}
+	b.reload()
 	b.run = service.Run{Script: &app.Scripts[0], Entry: &outbox.Entry{
 		ID: uuid.New(), App: app.ID, RootID: uuid.New(), Principal: uuid.New(), Depth: 2, Owner: 7, Envelope: env,
 	}}
