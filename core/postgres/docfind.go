@@ -273,7 +273,9 @@ func (s *statement) arg(v any, kind string) string {
 	return fmt.Sprintf("$%d::%s", len(s.args), kind)
 }
 
-func (s *statement) at(p docquery.Path) string { return "(d.data #> " + s.arg([]string(p), "text[]") + ")" }
+func (s *statement) at(p docquery.Path) string {
+	return "(d.data #> " + s.arg([]string(p), "text[]") + ")"
+}
 
 // statement reads up to limit documents of a walk behind a position, and looks at budget of them. A row whose n is larger says that there
 // were more; where results have yet to be sorted it comes first.

@@ -60,7 +60,9 @@ func (g cases) document(n int) string {
 	return s + "}"
 }
 
-func (g cases) path() string { return g.pick("a", "b", "x-1", "in", "in.c", "in.0", "in.1.c", "in.00", "none") }
+func (g cases) path() string {
+	return g.pick("a", "b", "x-1", "in", "in.c", "in.0", "in.1.c", "in.00", "none")
+}
 
 func (g cases) scalar() string {
 	for {
