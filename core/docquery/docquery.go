@@ -42,14 +42,17 @@ func Check(document []byte) error {
 	}
 	d := jsontext.NewDecoder(bytes.NewReader(document))
 	for n := 0; ; n++ {
+		whole := n > 0 && d.StackDepth() == 0
 		token, err := d.ReadToken()
-		if errors.Is(err, io.EOF) && n > 0 {
+		if errors.Is(err, io.EOF) && whole {
 			return nil
 		}
 		if err != nil {
 			return readable(err)
 		}
 		switch {
+		case whole:
+			return errors.New("something follows it")
 		case n >= MaxTokens:
 			return fmt.Errorf("it has more than %d values, names and brackets", MaxTokens)
 		case d.StackDepth() > MaxDepth:

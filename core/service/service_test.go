@@ -73,6 +73,7 @@ type bundle struct {
 	run  service.Run
 	app  *tenant.App
 	kv   service.KV // nil where a test has no database
+	docs service.Docs
 
 	foreign *tenant.App
 }
@@ -81,7 +82,7 @@ type bundle struct {
 func (b *bundle) reload() {
 	snapshot := tenant.NewSnapshot(1, []*tenant.App{b.app, b.foreign})
 	b.host = service.New(service.Config{
-		Outbox: b.store, Snapshot: func() *tenant.Snapshot { return snapshot }, KV: b.kv, Log: hclog.NewNullLogger(),
+		Outbox: b.store, Snapshot: func() *tenant.Snapshot { return snapshot }, KV: b.kv, Docs: b.docs, Log: hclog.NewNullLogger(),
 	})
 }
 
