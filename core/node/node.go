@@ -292,7 +292,7 @@ func (n *Node) startDispatcher(ctx context.Context, url string, p *postgres.Pool
 		Keyed:   postgres.NewKeyedStore(p.Durable),
 		Runner: execution.New(n.engines, current{n}, service.New(service.Config{
 			Outbox: late{n}, Snapshot: n.snapshot.Load, Entries: postgres.NewKeyedStore(p.Data), KV: postgres.NewKVStore(p.Data), Files: postgres.NewFileStore(p.Data),
-			Contents: n.contents, Log: n.log,
+			Contents: n.contents, Docs: postgres.NewDocStore(p.Data), Log: n.log,
 		}), in),
 		Inbox: in,
 		Lane:  func(id uuid.UUID) *tenant.Lane { return n.snapshot.Load().Lane(id) },

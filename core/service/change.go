@@ -88,6 +88,8 @@ func (c *call) dataRefusal(ctx context.Context, err error) error {
 	var rejected *outbox.Rejected
 	var overloaded *outbox.Overloaded
 	var policy *unfit
+	var unserved *data.Unserved
+	var conflict *tenant.Conflict
 	switch {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
@@ -99,6 +101,14 @@ func (c *call) dataRefusal(ctx context.Context, err error) error {
 		return fault.New(fault.NotFound, fault.Script, "%v", err)
 	case errors.Is(err, data.ErrQuota):
 		return fault.New(fault.Limit, fault.Script, "%v: %d bytes; delete some", err, int64(filesQuota))
+	case errors.Is(err, data.ErrDocExists):
+		return fault.New(fault.Conflict, fault.Script, "%v", err)
+	case errors.As(err, &unserved):
+		return invalid("%v", unserved)
+	case errors.As(err, &conflict):
+		return fault.New(fault.Conflict, fault.Script, "%s", conflict.Message)
+	case errors.Is(err, tenant.ErrNotFound):
+		return fault.New(fault.NotFound, fault.Script, "there is no document of this id in the collection")
 	case errors.Is(err, tenant.ErrCursor):
 		return invalid("cursor: is none that a list has returned")
 	case errors.As(err, &overloaded):

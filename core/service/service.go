@@ -37,6 +37,10 @@ var methods = map[string]func(c *call, ctx context.Context, args []byte) (any, e
 	"files.create": (*call).filesCreate, "files.get": (*call).filesGet,
 	"files.begin": (*call).filesBegin, "files.write": (*call).filesWrite, "files.finish": (*call).filesFinish,
 	"files.head": (*call).filesHead, "files.read": (*call).filesRead, "files.delete": (*call).filesDelete, "files.list": (*call).filesList,
+
+	"docs.create": (*call).docsCreate, "docs.get": (*call).docsGet, "docs.update": (*call).docsUpdate,
+	"docs.delete": (*call).docsDelete, "docs.find": (*call).docsFind, "docs.find_one": (*call).docsFindOne,
+	"docs.list": (*call).docsList, "docs.index": (*call).docsIndex,
 }
 
 // Outbox takes events, and knows whether this node may act.
@@ -67,6 +71,7 @@ type Host struct {
 	kv       KV
 	files    Files
 	contents *files.Store
+	docs     Docs
 	log      hclog.Logger
 }
 
@@ -78,12 +83,13 @@ type Config struct {
 	KV       KV
 	Files    Files
 	Contents *files.Store
+	Docs     Docs
 	Log      hclog.Logger
 }
 
 // New makes a host.
 func New(c Config) *Host {
-	return &Host{outbox: c.Outbox, snapshot: c.Snapshot, entries: c.Entries, kv: c.KV, files: c.Files, contents: c.Contents, log: c.Log.Named("service")}
+	return &Host{outbox: c.Outbox, snapshot: c.Snapshot, entries: c.Entries, kv: c.KV, docs: c.Docs, files: c.Files, contents: c.Contents, log: c.Log.Named("service")}
 }
 
 // call is one call under way.

@@ -91,6 +91,7 @@ type bundle struct {
 	run  service.Run
 	app  *tenant.App
 	kv   service.KV // nil where a test has no database
+	docs service.Docs
 
 	files    service.Files
 	contents *files.Store
@@ -102,7 +103,7 @@ type bundle struct {
 func (b *bundle) reload() {
 	snapshot := tenant.NewSnapshot(1, []*tenant.App{b.app, b.foreign})
 	b.host = service.New(service.Config{
-		Outbox: b.store, Entries: b.store, Snapshot: func() *tenant.Snapshot { return snapshot }, KV: b.kv,
+		Outbox: b.store, Entries: b.store, Snapshot: func() *tenant.Snapshot { return snapshot }, KV: b.kv, Docs: b.docs,
 		Files: b.files, Contents: b.contents, Log: hclog.NewNullLogger(),
 	})
 }

@@ -216,6 +216,23 @@ func Cases() []Case {
 			{Name: "pubsub.publish", Args: `{"topic":"user.*","message":1}`, Fault: fault.New(fault.Invalid, fault.Script, "topic: holds a star")},
 		}, Fault: failed("invalid_argument: topic: holds a star")},
 
+		{Name: "docs", Group: "Documents", Says: "Documents are JSON objects: what is stored comes back, with an id, a version and times.", Calls: []Call{
+			{Name: "docs.create", Args: `{"collection":"orders","data":{"total":12,"item_count":1}}`, Result: `{"id":"0190","data":{"total":12,"item_count":1},"version":7,"created_at":"2030-01-02T03:04:05Z","updated_at":"2030-01-02T03:04:05Z"}`},
+			{Name: "docs.get", Args: `{"collection":"orders","id":"0190"}`, Result: `{"doc":{"id":"0190","data":{"total":12,"item_count":1},"version":7,"created_at":"2030-01-02T03:04:05Z","updated_at":"2030-01-02T03:04:05Z"}}`},
+			{Name: "docs.update", Args: `{"collection":"orders","id":"0190","data":{"total":13,"item_count":2},"if_version":7}`, Result: `{"id":"0190","data":{"total":13,"item_count":2},"version":8,"created_at":"2030-01-02T03:04:05Z","updated_at":"2030-01-02T03:04:06Z"}`},
+			{Name: "docs.delete", Args: `{"collection":"orders","id":"0190"}`, Result: `{"deleted":true}`},
+			{Name: "docs.get", Args: `{"collection":"orders","id":"0190"}`, Result: `{}`},
+		}, Status: 200, Answer: `["0190",7,1,8,"2030-01-02T03:04:06Z",true,false]`},
+		{Name: "docs_find", Group: "Documents", Says: "They are found by what is in them, in an order, page by page.", Calls: []Call{
+			{Name: "docs.index", Args: `{"collection":"orders","path":"total","type":"number"}`, Result: `{"state":"ready"}`},
+			{Name: "docs.find", Args: `{"collection":"orders","filter":{"status":"open","total":{"$gte":10}},"sort":["-total"],"limit":1}`, Result: `{"items":[{"id":"0190","data":{"total":13,"item_count":2},"version":8,"created_at":"2030-01-02T03:04:05Z","updated_at":"2030-01-02T03:04:06Z"}],"next_cursor":"c"}`},
+			{Name: "docs.find", Args: `{"collection":"orders","filter":{"status":"open","total":{"$gte":10}},"sort":["-total"],"limit":1,"cursor":"c"}`, Result: `{"items":[],"next_cursor":""}`},
+			{Name: "docs.find_one", Args: `{"collection":"orders","filter":{"status":"none"}}`, Result: `{}`},
+		}, Status: 200, Answer: `["0190",2,0,false]`},
+		{Name: "docs_missing", Group: "Documents", Says: "What is not there cannot be changed.", Calls: []Call{
+			{Name: "docs.update", Args: `{"collection":"orders","id":"0190","data":{"total":1}}`, Fault: fault.New(fault.NotFound, fault.Script, "there is no document of this id in the collection")},
+		}, Fault: failed("not_found: there is no document of this id in the collection")},
+
 		{Name: "module", Group: "Modules", Says: "A script imports modules of its app by their names, and modules import others.", Modules: []string{"greet", "words"}, Status: 200, Answer: `"hello, Ada"`},
 
 		{Name: "limit_time", Group: "Limits", Says: "A run ends at its time limit.", Timeout: 200 * time.Millisecond, Fault: &Fault{Kinds: []fault.Kind{fault.Deadline}}},

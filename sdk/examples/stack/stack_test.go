@@ -33,6 +33,7 @@ func TestContract(t *testing.T) {
 	scripttest.Run(t, scripttest.Suite{New: New, Extension: ".stack", Scripts: os.DirFS("testdata"), Without: map[string]string{
 		"kv": messages, "kv_list": messages, "kv_conflict": messages, "files": messages, "files_large": messages,
 		"publish": messages, "publish_refused": messages,
+		"docs": messages, "docs_find": messages, "docs_missing": messages,
 	}})
 }
 
