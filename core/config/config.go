@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+
+	"github.com/picloud/picloud/core/outbound"
 )
 
 // Config is what a node runs with. The tag is the name of the setting; fields without one are set by the program.
@@ -92,6 +94,11 @@ type Config struct {
 
 	// MaxScriptCalls is how many calls of services a run may be allowed. Default and most: 100000.
 	MaxScriptCalls int `koanf:"max_script_calls"`
+
+	// HTTPAllow is what scripts may reach beside public addresses at the ports 80 and 443: a list, separated by commas, of
+	// host:port, whatever address the host has, and of prefixes such as 10.1.0.0/16, with all their ports. What the node
+	// itself listens on is never reached. Default: nothing.
+	HTTPAllow string `koanf:"http_allow"`
 
 	// EngineSpares is how many blank processes are ready of each engine that an active script uses. Default 1; 0 to 64.
 	EngineSpares int `koanf:"engine_spares"`
@@ -208,6 +215,7 @@ func (c *Config) validate() error {
 		{"max_script_log_lines", checkRange(int64(c.MaxScriptLogLines), 1, 10_000)},
 		{"max_script_log_bytes", checkRange(int64(c.MaxScriptLogBytes), 1, 1<<20)},
 		{"max_script_calls", checkRange(int64(c.MaxScriptCalls), 1, 100_000)},
+		{"http_allow", checkAllowed(c.HTTPAllow)},
 		{"engine_spares", checkRange(int64(c.EngineSpares), 0, 64)},
 		{"engine_idle", checkDuration(c.EngineIdle, time.Second, 24*time.Hour)},
 		{"engine_runs", checkRange(c.EngineRuns, 100, 1<<50)},
@@ -256,6 +264,11 @@ func checkDuration(d, least, most time.Duration) error {
 		return fmt.Errorf("%s is not between %s and %s", d, least, most)
 	}
 	return nil
+}
+
+func checkAllowed(list string) error {
+	_, err := outbound.ParseAllowed(list)
+	return err
 }
 
 func checkLevel(level string) error {

@@ -29,6 +29,7 @@ import (
 	"github.com/picloud/picloud/core/history"
 	"github.com/picloud/picloud/core/inbox"
 	"github.com/picloud/picloud/core/ingress"
+	"github.com/picloud/picloud/core/outbound"
 	"github.com/picloud/picloud/core/outbox"
 	"github.com/picloud/picloud/core/pluginhost"
 	"github.com/picloud/picloud/core/postgres"
@@ -270,6 +271,12 @@ func (n *Node) startDispatcher(ctx context.Context, url string, p *postgres.Pool
 	n.letters = deadletter.NewWorker(postgres.NewDeadLetterStore(p.General), n.snapshot.Load,
 		func() int64 { return n.dispatcher.Epoch() }, func() { n.dispatcher.Wake() }, n.log)
 	n.background(n.letters.Run)
+	allow, err := outbound.ParseAllowed(n.cfg.HTTPAllow)
+	if err != nil {
+		return fmt.Errorf("http_allow: %w", err)
+	}
+	web := outbound.New(outbound.Config{Allow: allow, Own: []string{n.PublicAddr(), n.AdminAddr()}})
+	n.onStop(func(context.Context) error { web.Close(); return nil })
 	d := dispatcher.New(dispatcher.Config{
 		Node:    dispatcher.Node{Name: n.cfg.NodeName, Address: n.PublicAddr(), Version: Version, Kinds: kinds},
 		Nodes:   nodes,
@@ -277,10 +284,12 @@ func (n *Node) startDispatcher(ctx context.Context, url string, p *postgres.Pool
 		Durable: postgres.NewOutboxStore(p.Durable),
 		Fast:    postgres.NewOutboxStore(p.Fast),
 		Keyed:   postgres.NewKeyedStore(p.Durable),
-		Runner:  execution.New(n.engines, current{n}, service.New(late{n}, n.snapshot.Load, n.log), in),
-		Inbox:   in,
-		Lane:    func(id uuid.UUID) *tenant.Lane { return n.snapshot.Load().Lane(id) },
-		Alone:   func() bool { return n.snapshot.Load().Alone() },
+		Runner: execution.New(n.engines, current{n}, service.New(service.Config{
+			Outbox: late{n}, Snapshot: n.snapshot.Load, Web: web, Log: n.log,
+		}), in),
+		Inbox: in,
+		Lane:  func(id uuid.UUID) *tenant.Lane { return n.snapshot.Load().Lane(id) },
+		Alone: func() bool { return n.snapshot.Load().Alone() },
 		Configured: func(version int64) {
 			if version > n.snapshot.Load().Version {
 				n.requestReload()

@@ -61,6 +61,7 @@ func (s *store) Hold(_ context.Context, epoch int64) error {
 // bundle is an app with a running script, and one of another.
 type bundle struct {
 	*store
+	web  *web
 	host *service.Host
 	run  service.Run
 	app  *tenant.App
@@ -92,8 +93,10 @@ func setup(t *testing.T) *bundle {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &bundle{store: &store{}, app: app}
-	b.host = service.New(b.store, func() *tenant.Snapshot { return snapshot }, hclog.NewNullLogger())
+	b := &bundle{store: &store{}, web: &web{}, app: app}
+	b.host = service.New(service.Config{
+		Outbox: b.store, Snapshot: func() *tenant.Snapshot { return snapshot }, Web: b.web, Log: hclog.NewNullLogger(),
+	})
 	b.run = service.Run{Script: &app.Scripts[0], Entry: &outbox.Entry{
 		ID: uuid.New(), App: app.ID, RootID: uuid.New(), Principal: uuid.New(), Depth: 2, Owner: 7, Envelope: env,
 	}}

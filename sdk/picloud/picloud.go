@@ -57,6 +57,8 @@ type Context struct {
 	SDKVersion string
 	// Log writes to the record of this execution.
 	Log *Logger
+	// HTTP makes requests to the world outside.
+	HTTP *HTTP
 
 	runtime Runtime
 	batch   []Message
