@@ -16,6 +16,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/picloud/picloud/core/outbound"
+	"github.com/picloud/picloud/core/secret"
 )
 
 // Config is what a node runs with. The tag is the name of the setting; fields without one are set by the program.
@@ -34,6 +35,11 @@ type Config struct {
 	// from a file named by the environment, or from the configuration file, but never from a flag: every user of the
 	// machine can read those. Empty: the node runs a server of its own in DataDir.
 	DatabaseURL string `koanf:"database_url"`
+
+	// SecretKey closes the keys that secrets of apps are sealed with: 32 bytes in base64. Several, separated by commas, are
+	// the one that closes them from the next rotation on, and those that may have closed them before. It comes from where
+	// DatabaseURL comes from. Empty: the node keeps no secrets; `picloud dev` makes one in DataDir.
+	SecretKey string `koanf:"secret_key"`
 
 	// PostgresBin is the folder that holds initdb and postgres, for the server that the node runs itself. Empty: the
 	// usual places are searched.
@@ -200,6 +206,7 @@ func (c *Config) validate() error {
 		{"listen", checkAddress(c.Listen)},
 		{"admin_listen", checkAddress(c.AdminListen)},
 		{"node_name", checkName(c.NodeName)},
+		{"secret_key", checkSecretKey(c.SecretKey)},
 		{"slots", checkRange(int64(c.Slots), 1, 4096)},
 		{"sync_waiting", checkRange(int64(c.SyncWaiting), 0, 65536)},
 		{"max_backlog", checkRange(int64(c.MaxBacklog), 1, 100_000_000)},
@@ -268,6 +275,11 @@ func checkDuration(d, least, most time.Duration) error {
 
 func checkAllowed(list string) error {
 	_, err := outbound.ParseAllowed(list)
+	return err
+}
+
+func checkSecretKey(keys string) error {
+	_, err := secret.ParseMasters(keys)
 	return err
 }
 

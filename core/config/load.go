@@ -18,7 +18,7 @@ import (
 )
 
 // secrets may be given as the name of a file that holds them: PICLOUD_DATABASE_URL_FILE.
-var secrets = []string{"database_url"}
+var secrets = []string{"database_url", "secret_key"}
 
 // Flags adds a flag for each setting that may be one. The folder for data is not among them: every command has it.
 func Flags(flags *pflag.FlagSet) {

@@ -34,6 +34,7 @@ import (
 	"github.com/picloud/picloud/core/pluginhost"
 	"github.com/picloud/picloud/core/postgres"
 	"github.com/picloud/picloud/core/postgres/embedded"
+	"github.com/picloud/picloud/core/secret"
 	"github.com/picloud/picloud/core/service"
 	"github.com/picloud/picloud/core/tenant"
 )
@@ -60,6 +61,7 @@ type Node struct {
 	public     net.Listener
 	admin      net.Listener
 	ownerToken string
+	vault      *secret.Vault
 	failed     chan struct{}
 	err        atomic.Pointer[error]
 }
@@ -135,6 +137,9 @@ func (n *Node) Start(ctx context.Context) (err error) {
 		return fmt.Errorf("create owner: %w", err)
 	}
 	if err := n.seed(ctx, pools.General); err != nil {
+		return err
+	}
+	if err := n.openVault(ctx, pools.General); err != nil {
 		return err
 	}
 	n.snapshots = postgres.NewSnapshotStore(pools.General, n.limits())
@@ -285,7 +290,7 @@ func (n *Node) startDispatcher(ctx context.Context, url string, p *postgres.Pool
 		Fast:    postgres.NewOutboxStore(p.Fast),
 		Keyed:   postgres.NewKeyedStore(p.Durable),
 		Runner: execution.New(n.engines, current{n}, service.New(service.Config{
-			Outbox: late{n}, Snapshot: n.snapshot.Load, Web: web, Log: n.log,
+			Outbox: late{n}, Snapshot: n.snapshot.Load, Web: web, Secrets: n.vault, Log: n.log,
 		}), in),
 		Inbox: in,
 		Lane:  func(id uuid.UUID) *tenant.Lane { return n.snapshot.Load().Lane(id) },

@@ -19,6 +19,7 @@ import (
 
 	"github.com/picloud/picloud/core/failpoint"
 	"github.com/picloud/picloud/core/outbox"
+	"github.com/picloud/picloud/core/secret"
 	"github.com/picloud/picloud/core/tenant"
 	"github.com/picloud/picloud/sdk/fault"
 )
@@ -34,6 +35,11 @@ var methods = map[string]func(c *call, ctx context.Context, args []byte) (any, e
 	"http.request": httpMethod(""),
 	"invoke.send":  (*call).invokeSend,
 	"queue.send":   (*call).queueSend,
+
+	"secrets.delete": (*call).secretsDelete,
+	"secrets.get":    (*call).secretsGet,
+	"secrets.list":   (*call).secretsList,
+	"secrets.set":    (*call).secretsSet,
 }
 
 // Outbox takes events, and knows whether this node may act.
@@ -51,6 +57,8 @@ type Run struct {
 	// Entry is what runs: calls act for its app and its principal, and what they cause belongs to its chain.
 	Entry  *outbox.Entry
 	Script *tenant.Script
+	// Veil hides the secrets that the run comes to know.
+	Veil *secret.Veil
 }
 
 // Host answers the calls of all runs of a node. Its methods are safe for concurrent use.
@@ -58,6 +66,7 @@ type Host struct {
 	outbox   Outbox
 	snapshot func() *tenant.Snapshot
 	web      Web
+	secrets  Secrets
 	log      hclog.Logger
 }
 
@@ -66,12 +75,13 @@ type Config struct {
 	Outbox   Outbox
 	Snapshot func() *tenant.Snapshot // the configuration as it is now
 	Web      Web
+	Secrets  Secrets
 	Log      hclog.Logger
 }
 
 // New makes a host.
 func New(c Config) *Host {
-	return &Host{outbox: c.Outbox, snapshot: c.Snapshot, web: c.Web, log: c.Log.Named("service")}
+	return &Host{outbox: c.Outbox, snapshot: c.Snapshot, web: c.Web, secrets: c.Secrets, log: c.Log.Named("service")}
 }
 
 // call is one call under way.

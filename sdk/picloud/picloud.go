@@ -59,6 +59,8 @@ type Context struct {
 	Log *Logger
 	// HTTP makes requests to the world outside.
 	HTTP *HTTP
+	// Secrets are values that only scripts of the app read.
+	Secrets *Secrets
 
 	runtime Runtime
 	batch   []Message

@@ -39,5 +39,6 @@ func symbols_github_com_picloud_picloud_sdk_picloud() Table {
 		"Queue":        reflect.ValueOf((*picloud.Queue)(nil)),
 		"Request":      reflect.ValueOf((*picloud.Request)(nil)),
 		"Response":     reflect.ValueOf((*picloud.Response)(nil)),
+		"Secrets":      reflect.ValueOf((*picloud.Secrets)(nil)),
 	}
 }
