@@ -14,6 +14,14 @@ import (
 // it, with its own name before the ending.
 const contract = "sdk/scripttest/testdata/"
 
+// applications is the folder of the examples that are deployed, a folder each.
+const applications = "cmd/picloud/examples/"
+
+// isScript reports whether a file is a script that is there to be read and copied, in the language of the extension.
+func isScript(name, extension string) bool {
+	return (strings.HasPrefix(name, contract) || strings.HasPrefix(name, applications)) && path.Ext(name) == extension
+}
+
 // checkExamples type-checks the scripts that are there to be read and copied, as their authors' tools would: tsc --strict for
 // TypeScript, go vet for Go.
 func checkExamples(files map[string][]byte) ([]string, error) {
@@ -46,7 +54,7 @@ func checkTypeScript(dir string, files map[string][]byte) ([]string, error) {
 	}
 	var include []string
 	for name := range files {
-		if strings.HasPrefix(name, contract) && path.Ext(name) == ".ts" {
+		if isScript(name, ".ts") {
 			include = append(include, filepath.Join(top, name))
 		}
 	}
@@ -83,10 +91,13 @@ func checkGo(dir string, files map[string][]byte) ([]string, error) {
 		return nil, err
 	}
 	for name, data := range files {
-		if !strings.HasPrefix(name, contract) || path.Ext(name) != ".go" {
+		if !isScript(name, ".go") {
 			continue
 		}
 		script := strings.TrimSuffix(path.Base(name), ".go")
+		if rest, found := strings.CutPrefix(name, applications); found {
+			script = strings.ReplaceAll(strings.TrimSuffix(rest, ".go"), "/", "-")
+		}
 		if _, imported, isModule := strings.Cut(script, "."); isModule {
 			err = put(data, imported, "module.go")
 		} else {

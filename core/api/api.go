@@ -43,6 +43,7 @@ type Config struct {
 	Engines  []Engine
 	Invoker  Invoker
 	Sender   Sender
+	Firer    Firer
 	Replayer Replayer
 
 	// Changed is called after each change of configuration and before its answer, so that whoever made the change finds

@@ -26,6 +26,7 @@ import (
 	"github.com/picloud/picloud/core/outbox"
 	"github.com/picloud/picloud/core/postgres"
 	"github.com/picloud/picloud/core/tenant"
+	"github.com/picloud/picloud/core/trigger"
 	"github.com/picloud/picloud/sdk/engine"
 	"github.com/picloud/picloud/sdk/event"
 	"github.com/picloud/picloud/sdk/fault"
@@ -43,13 +44,14 @@ type server struct {
 	ready   error
 	invoked chan api.Invocation
 	sent    chan api.Message
+	fired   chan fired
 
 	quarantined []coreengine.Quarantine
 }
 
 func newServer(t *testing.T) *server {
 	t.Helper()
-	s := &server{pool: coretest.DB(t), invoked: make(chan api.Invocation, 10), sent: make(chan api.Message, 10)}
+	s := &server{pool: coretest.DB(t), invoked: make(chan api.Invocation, 10), sent: make(chan api.Message, 10), fired: make(chan fired, 10)}
 	users := postgres.NewUserStore(s.pool)
 	token, _, err := auth.Bootstrap(t.Context(), users)
 	if err != nil {
@@ -67,6 +69,7 @@ func newServer(t *testing.T) *server {
 		Entries:     postgres.NewEntryStore(s.pool),
 		Lanes:       s,
 		Sender:      s,
+		Firer:       s,
 		Releases:    postgres.NewReleaseStore(s.pool),
 		Snapshots:   postgres.NewSnapshotStore(s.pool, tenant.MaxLimits()),
 		Executions:  postgres.NewExecutionStore(s.pool),
@@ -159,6 +162,18 @@ func (s *server) Send(_ context.Context, _ tenant.Queue, m api.Message) (uuid.UU
 		return uuid.Nil, &outbox.Overloaded{Message: "too much waits", RetryAfter: 3 * time.Second}
 	}
 	s.sent <- m
+	return executionID, nil
+}
+
+// fired is what a trigger was fired with.
+type fired struct {
+	trigger string
+	change  *trigger.Change
+	key     *outbox.Idempotency
+}
+
+func (s *server) Fire(_ context.Context, t tenant.Trigger, c *trigger.Change, key *outbox.Idempotency) (uuid.UUID, error) {
+	s.fired <- fired{t.Name, c, key}
 	return executionID, nil
 }
 

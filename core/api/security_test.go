@@ -36,6 +36,7 @@ var bodies = map[string]any{
 	"send-message":         object{"text": "x"},
 	"create-trigger":       object{"name": "new", "kind": "dead_letter", "script": "hello"},
 	"update-trigger":       object{"enabled": false},
+	"fire-trigger":         object{},
 	"resolve-dead-letters": object{"resolution": "ignored", "filter": object{"cause": "nothing"}},
 	"replay-dead-letter":   object{},
 	"start-replay":         object{"preview": true},

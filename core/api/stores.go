@@ -194,6 +194,12 @@ type Sender interface {
 	Send(ctx context.Context, q tenant.Queue, m Message) (uuid.UUID, error)
 }
 
+// Firer makes the entry of a trigger for an event that did not happen, and returns its id once it is durable. Errors are those
+// of Sender.
+type Firer interface {
+	Fire(ctx context.Context, t tenant.Trigger, c *trigger.Change, key *outbox.Idempotency) (uuid.UUID, error)
+}
+
 // Message is what is sent to a queue.
 type Message struct {
 	Data        []byte

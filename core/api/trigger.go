@@ -10,14 +10,16 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/picloud/picloud/core/auth"
+	"github.com/picloud/picloud/core/cron"
 	"github.com/picloud/picloud/core/tenant"
+	"github.com/picloud/picloud/core/trigger"
 )
 
 // Trigger says that events like these go to that script, and how.
 type Trigger struct {
 	ID           string        `json:"id" format:"uuid"`
 	Name         string        `json:"name" example:"orders"`
-	Kind         string        `json:"kind" enum:"http,dead_letter"`
+	Kind         string        `json:"kind" enum:"http,dead_letter,kv,docs,files,pubsub,cron"`
 	Script       string        `json:"script" example:"handle-order" doc:"Name of the script that runs"`
 	ScriptID     string        `json:"script_id" format:"uuid"`
 	RouteID      string        `json:"route_id,omitempty" format:"uuid" doc:"Of kind http"`
@@ -34,6 +36,16 @@ type Trigger struct {
 type TriggerFilter struct {
 	Scripts []string `json:"scripts,omitempty" maxItems:"100" doc:"Of kind dead_letter: names of the scripts that failed"`
 	Reasons []string `json:"reasons,omitempty" maxItems:"20" enum:"exhausted,fatal,poison,undecodable,target_gone,node_lost" doc:"Of kind dead_letter: why it was given up"`
+
+	Collection string   `json:"collection,omitempty" maxLength:"255" example:"users" doc:"Of kinds kv, docs and files, which must have it: a collection, prefix*, or * for all"`
+	Ops        []string `json:"ops,omitempty" maxItems:"3" enum:"create,update,delete" doc:"Of kinds kv, docs and files: what is done to the data"`
+
+	Topic string `json:"topic,omitempty" maxLength:"255" example:"user.*" doc:"Of kind pubsub, which must have it: a topic, prefix.*, or * for all"`
+
+	Schedule string `json:"schedule,omitempty" maxLength:"255" example:"0 9 * * 1-5" doc:"Of kind cron, which must have it: minute, hour, day of month, month, day of week; six fields begin with the second"`
+	TimeZone string `json:"time_zone,omitempty" maxLength:"63" example:"Europe/Berlin" doc:"Of kind cron: a name of the IANA database. UTC if absent"`
+
+	When string `json:"when,omitempty" maxLength:"2000" example:"event.op != 'delete' && data.value.total > 100.0" doc:"Of kinds kv, docs, files and pubsub: an expression in CEL. It knows event.type, event.subject, event.collection, event.key, event.id, event.op and event.topic, and data, which is what the script is given"`
 }
 
 func viewTrigger(t *tenant.TriggerRecord) Trigger {
@@ -47,9 +59,9 @@ func viewTrigger(t *tenant.TriggerRecord) Trigger {
 // NewTrigger is what makes a trigger.
 type NewTrigger struct {
 	Name    string        `json:"name" minLength:"1" maxLength:"63" example:"orders" doc:"Lower-case letters, digits, dashes and underscores; unique in the app"`
-	Kind    string        `json:"kind" enum:"http,dead_letter" doc:"http: how the requests of a route are delivered that nobody waits for. dead_letter: a script handles what other scripts failed at"`
+	Kind    string        `json:"kind" enum:"http,dead_letter,kv,docs,files,pubsub,cron" doc:"http: how the requests of a route are delivered that nobody waits for. dead_letter: a script handles what other scripts failed at. kv, docs, files: a script runs when data changes. pubsub: when a message is published. cron: when a time comes"`
 	RouteID uuid.UUID     `json:"route_id,omitempty" format:"uuid" doc:"Of kind http: the route, whose script it is"`
-	Script  string        `json:"script,omitempty" maxLength:"63" doc:"Of kind dead_letter: name or id of the handler"`
+	Script  string        `json:"script,omitempty" maxLength:"63" doc:"Of all kinds but http: name or id of the script that runs"`
 	Filter  TriggerFilter `json:"filter,omitempty"`
 	Policy  Policy        `json:"policy,omitempty" doc:"A handler of dead letters is tried once, so it only has priority, concurrency and rate"`
 	Enabled *bool         `json:"enabled,omitempty" doc:"true if absent"`
@@ -114,6 +126,16 @@ func (a *api) registerTriggers(doc huma.API) {
 		a.Changed()
 		return nil, nil
 	})
+	register(a, doc, operation{
+		id: "list-trigger-times", method: http.MethodGet, path: triggerPath + "/next", tag: "triggers", capability: auth.AppRead,
+		summary: "Say when a trigger of kind cron comes next",
+	}, a.triggerTimes)
+	register(a, doc, operation{
+		id: "fire-trigger", method: http.MethodPost, path: triggerPath + "/fire", tag: "triggers", capability: auth.AppInvoke,
+		summary: "Run the script of a trigger as if its event had happened", status: http.StatusAccepted, maxBody: 2*maxMessage + maxBody,
+		text: "What is absent is made up so that the trigger takes it. An event that the trigger does not take is refused, with " +
+			"the reason. One that is disabled fires all the same; kinds http and dead_letter cannot be fired.",
+	}, a.fireTrigger)
 }
 
 func (a *api) createTrigger(ctx context.Context, in *struct {
@@ -133,7 +155,7 @@ func (a *api) createTrigger(ctx context.Context, in *struct {
 		App: app(ctx), Name: b.Name, Kind: b.Kind, Route: b.RouteID, Filter: tenant.TriggerFilter(b.Filter), Policy: *policy,
 		Enabled: b.Enabled == nil || *b.Enabled, RegisteredBy: by(ctx),
 	}
-	if err := a.known(ctx, b.Filter.Scripts); err != nil {
+	if err := a.checkFilter(ctx, b.Kind, &b.Filter); err != nil {
 		return nil, err
 	}
 	switch b.Kind {
@@ -163,9 +185,23 @@ func (a *api) createTrigger(ctx context.Context, in *struct {
 	return answer(viewTrigger(&made)), nil
 }
 
-// known checks that the app has the scripts that a filter names: with a typing error in one a trigger would never fire.
-func (a *api) known(ctx context.Context, scripts []string) error {
-	for _, name := range scripts {
+// checkFilter says what is wrong with the filter of a trigger of a kind.
+func (a *api) checkFilter(ctx context.Context, kind string, f *TriggerFilter) error {
+	filter := tenant.TriggerFilter(*f)
+	err := filter.Validate(kind)
+	if err == nil && f.When != "" {
+		err = trigger.CheckWhen(f.When)
+	}
+	if err == nil && kind == tenant.TriggerCron {
+		_, err = cron.Parse(f.Schedule, f.TimeZone)
+	}
+	if invalid := (*tenant.Invalid)(nil); errors.As(err, &invalid) {
+		return wrong("body.filter."+invalid.Field, invalid.Field+" "+invalid.Message)
+	}
+	if err != nil {
+		return err
+	}
+	for _, name := range f.Scripts { // with a typing error in one the trigger would never fire
 		if _, err := a.target(ctx, "body.filter.scripts", name); err != nil {
 			return err
 		}
@@ -202,7 +238,7 @@ func (a *api) updateTrigger(ctx context.Context, in *struct {
 		}
 	}
 	if in.Body.Filter != nil {
-		if err := a.known(ctx, in.Body.Filter.Scripts); err != nil {
+		if err := a.checkFilter(ctx, t.Kind, in.Body.Filter); err != nil {
 			return nil, err
 		}
 	}

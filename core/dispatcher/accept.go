@@ -130,6 +130,37 @@ func (d *Dispatcher) AppendWith(ctx context.Context, e *outbox.Entry, commit fun
 	return err
 }
 
+// AppendCaused is for entries that are known only within the transaction of their cause, such as a change of data. commit writes
+// them there under the owner's epoch, and returns them once that is committed: they wait their turn, as Ready or Scheduled. An error
+// of commit is returned. An app that is at its limit is refused before anything is changed, by size, which is an estimate.
+func (d *Dispatcher) AppendCaused(
+	ctx context.Context, app uuid.UUID, size int, commit func(owner int64) ([]*outbox.Entry, error),
+) (err error) {
+	defer func() { d.counters.accept(err) }()
+	if err := d.Ready(); err != nil {
+		return err
+	}
+	if err := d.admission.admit(ctx, app, size); err != nil {
+		return err
+	}
+	entries, err := commit(d.lease.Epoch())
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		switch e.State {
+		case outbox.Scheduled:
+			d.dueIn(d.until(e))
+		case outbox.Ready:
+			d.queue(e)
+		}
+	}
+	if len(entries) > 0 {
+		d.Wake()
+	}
+	return nil
+}
+
 // offer takes an entry in as far as that is possible before it is written. then must be called with the outcome of that.
 func (d *Dispatcher) offer(ctx context.Context, e *outbox.Entry) (then func(error), err error) {
 	if e.Depth > outbox.MaxDepth {
@@ -138,7 +169,7 @@ func (d *Dispatcher) offer(ctx context.Context, e *outbox.Entry) (then func(erro
 	if err := d.Ready(); err != nil {
 		return nil, err
 	}
-	if err := d.admission.admit(ctx, e); err != nil {
+	if err := d.admission.admit(ctx, e.App, len(e.Payload)+len(e.Envelope)); err != nil {
 		return nil, err
 	}
 	lane := d.cfg.Lane(e.Lane)

@@ -52,13 +52,13 @@ func (a *admission) of(app uuid.UUID) *backlog {
 	return b
 }
 
-// admit counts an entry in, or refuses it with an *outbox.Overloaded.
-func (a *admission) admit(ctx context.Context, e *outbox.Entry) error {
+// admit counts an entry of so many bytes in, or refuses it with an *outbox.Overloaded.
+func (a *admission) admit(ctx context.Context, app uuid.UUID, bytes int) error {
 	if a.maxEntries == 0 && a.maxBytes == 0 {
 		return nil
 	}
-	size := int64(len(e.Payload) + len(e.Envelope))
-	b := a.of(e.App)
+	size := int64(bytes)
+	b := a.of(app)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if !b.known || a.over(b, size) && time.Since(b.looked) >= lookEvery {
@@ -66,7 +66,7 @@ func (a *admission) admit(ctx context.Context, e *outbox.Entry) error {
 		if a.maxEntries > 0 {
 			limit = a.maxEntries + 1
 		}
-		entries, bytes, err := a.store.Backlog(ctx, e.App, limit)
+		entries, bytes, err := a.store.Backlog(ctx, app, limit)
 		if err != nil {
 			return err
 		}

@@ -51,6 +51,7 @@ func (n *Node) apiHandler(
 		Engines:     installedEngines(n.installed),
 		Invoker:     invoker{ingress.NewInvoker(n.dispatcher, in), n},
 		Sender:      sender{n},
+		Firer:       sender{n},
 		Replayer:    replayer{deadLetters, n.dispatcher.Wake},
 		Changed:     func() { n.changed(bus) },
 		Ready:       n.dispatcher.Ready,
@@ -117,7 +118,7 @@ func (i invoker) Invoke(ctx context.Context, s tenant.Script, in api.Invocation)
 	return out, err
 }
 
-// sender puts messages into queues for the control API.
+// sender puts messages into queues, and fires triggers, for the control API.
 type sender struct{ node *Node }
 
 func (s sender) Send(ctx context.Context, q tenant.Queue, m api.Message) (uuid.UUID, error) {
@@ -130,6 +131,18 @@ func (s sender) Send(ctx context.Context, q tenant.Queue, m api.Message) (uuid.U
 		return uuid.Nil, err
 	}
 	e.Principal, e.Idempotency = m.Principal, m.Idempotency
+	return e.ID, ingress.Accepted(s.node.dispatcher.Append(ctx, e))
+}
+
+func (s sender) Fire(ctx context.Context, t tenant.Trigger, c *trigger.Change, key *outbox.Idempotency) (uuid.UUID, error) {
+	if t.Lane = s.node.snapshot.Load().Lane(t.ID); t.Lane == nil || t.Lane.Script.Version == 0 {
+		return uuid.Nil, &tenant.Conflict{Message: "the script of the trigger has no active version"}
+	}
+	e, err := trigger.Caused(&t, c, nil)
+	if err != nil {
+		return uuid.Nil, err
+	}
+	e.Idempotency = key
 	return e.ID, ingress.Accepted(s.node.dispatcher.Append(ctx, e))
 }
 

@@ -32,6 +32,7 @@ type upkeep struct {
 	letters    *postgres.DeadLetterStore
 	results    *postgres.ResultStore
 	tables     *postgres.TableStore
+	kv         *postgres.KVStore
 }
 
 // maintain keeps partitions ahead of time, removes what is old, and writes down what is stored of each app: now, since a
@@ -64,6 +65,7 @@ func (n *Node) maintain(ctx context.Context, u *upkeep) {
 			}
 		case <-watch.C:
 			n.watch(ctx, u)
+			n.expire(ctx, u)
 		case <-ctx.Done():
 			return
 		}
@@ -121,6 +123,22 @@ func (n *Node) vacuum(ctx context.Context, u *upkeep, busy <-chan struct{}) {
 		}
 		for _, table := range vacuumed {
 			n.log.Debug("vacuumed", "table", table)
+		}
+	}
+}
+
+// expireBatch is how many values that have expired are removed in one transaction.
+const expireBatch = 5000
+
+// expire removes values whose time is over.
+func (n *Node) expire(ctx context.Context, u *upkeep) {
+	for ctx.Err() == nil {
+		removed, err := u.kv.Expire(ctx, expireBatch)
+		if err != nil && ctx.Err() == nil {
+			n.log.Warn("cannot remove values that have expired", "error", err)
+		}
+		if removed < expireBatch {
+			return
 		}
 	}
 }

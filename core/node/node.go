@@ -166,7 +166,7 @@ func (n *Node) Start(ctx context.Context) (err error) {
 	}
 	letters, results := postgres.NewDeadLetterStore(pools.General), postgres.NewResultStore(pools.General)
 	upkeep := &upkeep{
-		executions, postgres.NewHistoryStore(pools.General), letters, results, postgres.NewTableStore(pools.General),
+		executions, postgres.NewHistoryStore(pools.General), letters, results, postgres.NewTableStore(pools.General), postgres.NewKVStore(pools.Data),
 	}
 	n.records = history.New(n.cfg.MaxHistoryBytes / max(1, int64(n.cfg.KeepExecutions/(24*time.Hour))))
 	n.onStop(func(ctx context.Context) error { // after the last run
@@ -290,7 +290,8 @@ func (n *Node) startDispatcher(ctx context.Context, url string, p *postgres.Pool
 		Fast:    postgres.NewOutboxStore(p.Fast),
 		Keyed:   postgres.NewKeyedStore(p.Durable),
 		Runner: execution.New(n.engines, current{n}, service.New(service.Config{
-			Outbox: late{n}, Snapshot: n.snapshot.Load, Web: web, Secrets: n.vault, Log: n.log,
+			Outbox: late{n}, Snapshot: n.snapshot.Load, KV: postgres.NewKVStore(p.Data), Web: web, Secrets: n.vault,
+			Log: n.log,
 		}), in),
 		Inbox: in,
 		Lane:  func(id uuid.UUID) *tenant.Lane { return n.snapshot.Load().Lane(id) },
@@ -323,6 +324,12 @@ type late struct{ n *Node }
 
 func (l late) Append(ctx context.Context, e *outbox.Entry) error {
 	return l.n.dispatcher.Append(ctx, e)
+}
+
+func (l late) AppendCaused(
+	ctx context.Context, app uuid.UUID, size int, commit func(owner int64) ([]*outbox.Entry, error),
+) error {
+	return l.n.dispatcher.AppendCaused(ctx, app, size, commit)
 }
 
 func (l late) Hold(ctx context.Context, epoch int64) error { return l.n.dispatcher.Hold(ctx, epoch) }

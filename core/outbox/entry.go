@@ -37,15 +37,22 @@ type Kind int16
 
 // The kinds.
 const (
-	KindHTTP   Kind = 1 // a request to a route
-	KindInvoke Kind = 2 // a call by name: control API, CLI, another script
-	KindReplay Kind = 3 // a dead letter put back
-	KindQueue  Kind = 4 // a message of a queue
-	KindLetter Kind = 5 // a dead letter, brought to its handler
+	KindHTTP   Kind = 1  // a request to a route
+	KindInvoke Kind = 2  // a call by name: control API, CLI, another script
+	KindReplay Kind = 3  // a dead letter put back
+	KindQueue  Kind = 4  // a message of a queue
+	KindLetter Kind = 5  // a dead letter, brought to its handler
+	KindKV     Kind = 6  // a change of a key
+	KindDocs   Kind = 7  // a change of a document
+	KindFiles  Kind = 8  // a change of a file
+	KindPubSub Kind = 9  // a message that was published
+	KindCron   Kind = 10 // a time that has come
 )
 
 // Kinds are all that this version can run.
-var Kinds = []Kind{KindHTTP, KindInvoke, KindReplay, KindQueue, KindLetter}
+var Kinds = []Kind{
+	KindHTTP, KindInvoke, KindReplay, KindQueue, KindLetter, KindKV, KindDocs, KindFiles, KindPubSub, KindCron,
+}
 
 func (k Kind) String() string {
 	switch k {
@@ -59,6 +66,16 @@ func (k Kind) String() string {
 		return "queue"
 	case KindLetter:
 		return "dead_letter"
+	case KindKV:
+		return "kv"
+	case KindDocs:
+		return "docs"
+	case KindFiles:
+		return "files"
+	case KindPubSub:
+		return "pubsub"
+	case KindCron:
+		return "cron"
 	}
 	return "unknown"
 }

@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/google/uuid"
@@ -10,7 +9,6 @@ import (
 
 	"github.com/picloud/picloud/core/deadletter"
 	"github.com/picloud/picloud/core/outbox"
-	"github.com/picloud/picloud/sdk/fault"
 )
 
 const (
@@ -32,13 +30,6 @@ SELECT d.id, d.app, d.event_id, d.target, coalesce(s.name, ''), d.root_id, d.kin
 FROM dead_letters d LEFT JOIN scripts s ON s.id = d.target AND s.app = d.app WHERE d.id = ANY ($1::uuid[]) ORDER BY d.created_at`
 
 	sqlAnnounceDone = `UPDATE dead_letters SET announced = true WHERE id = ANY ($1::uuid[])`
-
-	// sqlAnnounceStopped records a handler that was not made, since its chain of events must not grow.
-	sqlAnnounceStopped = `
-INSERT INTO executions (id, attempt, finished_at, app, script, trigger, kind, outcome, reason, depth, event_id, root_id,
-    accepted_at, started_at, duration_us, node, error, fault)
-VALUES ($1, 0, clock_timestamp(), $2, $3, $4, $5, $6, $7, $8, $9, $10, clock_timestamp(), clock_timestamp(), 0, 0,
-    'no handler for the dead letter ' || $11::text || ': ' || $12::text, 'script')`
 )
 
 // announceBytes bounds what one transaction reads of letters.
@@ -133,7 +124,7 @@ func (a *announcement) hand(ctx context.Context, ids []uuid.UUID) error {
 		}
 		for _, e := range some {
 			if e.Depth > outbox.MaxDepth {
-				if err := a.stopped(ctx, e, outbox.ErrTooDeep); err != nil {
+				if err := stopped(ctx, a.tx, e, outbox.ErrTooDeep, noHandler(e)); err != nil {
 					return err
 				}
 				continue
@@ -155,22 +146,13 @@ func (a *announcement) hand(ctx context.Context, ids []uuid.UUID) error {
 			continue
 		}
 		a.entries--
-		if err := a.stopped(ctx, made[i], refused); err != nil {
+		if err := stopped(ctx, a.tx, made[i], refused, noHandler(made[i])); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (a *announcement) stopped(ctx context.Context, e *outbox.Entry, why error) error {
-	reason := fault.LoopBudget
-	if errors.Is(why, outbox.ErrTooDeep) {
-		reason = fault.LoopDepth
-	}
-	_, err := a.tx.Exec(ctx, sqlAnnounceStopped, e.ID, e.App, e.Target, e.Trigger, e.Kind, outbox.Stopped, string(reason), e.Depth,
-		e.EventID, e.RootID, e.HandlerFor, why.Error())
-	if err != nil {
-		return fmt.Errorf("record stopped handler: %w", err)
-	}
-	return nil
+func noHandler(e *outbox.Entry) string {
+	return "no handler for the dead letter " + e.HandlerFor.String()
 }

@@ -12,6 +12,7 @@ type Pools struct {
 	General *pgxpool.Pool // the API, claims, maintenance
 	Durable *pgxpool.Pool // the writers and the settler of async entries
 	Fast    *pgxpool.Pool // those of sync calls: synchronous_commit off
+	Data    *pgxpool.Pool // the data of scripts
 }
 
 // OpenPools opens the connections of a node. The caller closes them.
@@ -25,6 +26,7 @@ func OpenPools(ctx context.Context, url string, log hclog.Logger) (*Pools, error
 		{&p.General, 10, map[string]string{"plan_cache_mode": "force_custom_plan"}},
 		{&p.Durable, 3, hotSettings(nil)},
 		{&p.Fast, 2, hotSettings(map[string]string{"synchronous_commit": "off"})},
+		{&p.Data, 6, map[string]string{"statement_timeout": "10s", "idle_in_transaction_session_timeout": "30s"}},
 	} {
 		pool, err := Open(ctx, Config{URL: url, MaxConns: o.conns, Settings: o.settings}, log)
 		if err != nil {
@@ -38,7 +40,7 @@ func OpenPools(ctx context.Context, url string, log hclog.Logger) (*Pools, error
 
 // Close closes what is open.
 func (p *Pools) Close() {
-	for _, pool := range []*pgxpool.Pool{p.Fast, p.Durable, p.General} {
+	for _, pool := range []*pgxpool.Pool{p.Data, p.Fast, p.Durable, p.General} {
 		if pool != nil {
 			pool.Close()
 		}

@@ -15,6 +15,7 @@ import (
 	"io"
 	"net/http"
 
+	"github.com/google/uuid"
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/picloud/picloud/core/failpoint"
@@ -33,13 +34,15 @@ var methods = map[string]func(c *call, ctx context.Context, args []byte) (any, e
 	"http.post":    httpMethod(http.MethodPost),
 	"http.put":     httpMethod(http.MethodPut),
 	"http.request": httpMethod(""),
-	"invoke.send":  (*call).invokeSend,
-	"queue.send":   (*call).queueSend,
 
-	"secrets.delete": (*call).secretsDelete,
-	"secrets.get":    (*call).secretsGet,
-	"secrets.list":   (*call).secretsList,
-	"secrets.set":    (*call).secretsSet,
+	"invoke.send": (*call).invokeSend,
+	"queue.send":  (*call).queueSend,
+
+	"kv.get": (*call).kvGet, "kv.has": (*call).kvHas, "kv.set": (*call).kvSet, "kv.delete": (*call).kvDelete,
+	"kv.increment": (*call).kvIncrement, "kv.list": (*call).kvList,
+
+	"secrets.delete": (*call).secretsDelete, "secrets.get": (*call).secretsGet, "secrets.list": (*call).secretsList,
+	"secrets.set": (*call).secretsSet,
 }
 
 // Outbox takes events, and knows whether this node may act.
@@ -47,6 +50,9 @@ type Outbox interface {
 	// Append returns nil once e is safe. An error says that nothing was accepted, unless ctx ended first. Those of
 	// core/outbox are told to the script in its terms.
 	Append(ctx context.Context, e *outbox.Entry) error
+	// AppendCaused has commit write entries that it makes in a transaction of its own, and returns its error, or an *outbox.Overloaded
+	// without calling it. size is how many bytes an entry takes, roughly.
+	AppendCaused(ctx context.Context, app uuid.UUID, size int, commit func(owner int64) ([]*outbox.Entry, error)) error
 	// Hold returns nil at once while the node may act for epoch. It waits while that is in doubt, and fails once it may
 	// not any more, or when ctx ends.
 	Hold(ctx context.Context, epoch int64) error
@@ -65,6 +71,7 @@ type Run struct {
 type Host struct {
 	outbox   Outbox
 	snapshot func() *tenant.Snapshot
+	kv       KV
 	web      Web
 	secrets  Secrets
 	log      hclog.Logger
@@ -74,6 +81,7 @@ type Host struct {
 type Config struct {
 	Outbox   Outbox
 	Snapshot func() *tenant.Snapshot // the configuration as it is now
+	KV       KV
 	Web      Web
 	Secrets  Secrets
 	Log      hclog.Logger
@@ -81,7 +89,9 @@ type Config struct {
 
 // New makes a host.
 func New(c Config) *Host {
-	return &Host{outbox: c.Outbox, snapshot: c.Snapshot, web: c.Web, secrets: c.Secrets, log: c.Log.Named("service")}
+	return &Host{
+		outbox: c.Outbox, snapshot: c.Snapshot, kv: c.KV, web: c.Web, secrets: c.Secrets, log: c.Log.Named("service"),
+	}
 }
 
 // call is one call under way.

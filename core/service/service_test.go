@@ -45,6 +45,14 @@ func (s *store) Append(_ context.Context, e *outbox.Entry) error {
 	return nil
 }
 
+func (s *store) AppendCaused(_ context.Context, _ uuid.UUID, _ int, commit func(int64) ([]*outbox.Entry, error)) error {
+	entries, err := commit(7)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.entries = append(s.entries, entries...)
+	return err
+}
+
 func (s *store) Hold(_ context.Context, epoch int64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

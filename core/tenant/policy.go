@@ -177,32 +177,6 @@ type Queue struct {
 	Policy Policy
 }
 
-// The kinds of a trigger.
-const (
-	TriggerHTTP       = "http"        // how the requests of a route are delivered that nobody waits for
-	TriggerDeadLetter = "dead_letter" // a dead letter goes to a script
-)
-
-// Trigger says that events like these go to that script.
-type Trigger struct {
-	ID           uuid.UUID
-	App          uuid.UUID
-	Name         string
-	Kind         string
-	Script       uuid.UUID
-	Route        uuid.UUID // of kind http
-	Filter       TriggerFilter
-	Policy       Policy
-	Enabled      bool
-	RegisteredBy uuid.UUID
-}
-
-// TriggerFilter narrows what a trigger takes. Empty fields take everything.
-type TriggerFilter struct {
-	Scripts []string `json:"scripts,omitempty"` // dead_letter: names of the scripts that failed
-	Reasons []string `json:"reasons,omitempty"` // dead_letter: why they were given up
-}
-
 // Lane is what owns the limits and the pause of entries: a script, a queue or a trigger.
 type Lane struct {
 	ID     uuid.UUID

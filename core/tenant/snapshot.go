@@ -20,9 +20,16 @@ type Snapshot struct {
 	routes   map[uuid.UUID]*Route
 	lanes    map[uuid.UUID]*Lane
 	http     map[uuid.UUID]*Trigger // by route
+	triggers map[triggerKey][]*Trigger
 	hosts    hostTable[*App]
 	matchers map[uuid.UUID]*hostTable[*node]
 	busy     int // apps that have scripts
+}
+
+// triggerKey is what triggers are looked up by.
+type triggerKey struct {
+	app  uuid.UUID
+	kind string
 }
 
 // NewSnapshot arranges apps, which it keeps. A route whose pattern does not parse or whose script is not the app's is
@@ -36,6 +43,7 @@ func NewSnapshot(version int64, apps []*App) *Snapshot {
 		routes:   make(map[uuid.UUID]*Route),
 		lanes:    make(map[uuid.UUID]*Lane),
 		http:     make(map[uuid.UUID]*Trigger),
+		triggers: make(map[triggerKey][]*Trigger),
 		matchers: make(map[uuid.UUID]*hostTable[*node], len(apps)),
 	}
 	for _, app := range apps {
@@ -77,11 +85,18 @@ func (s *Snapshot) addLanes(app *App) {
 	for _, q := range app.Queues {
 		add(q.ID, q.Script, "queue "+q.Name, q.Policy)
 	}
-	for i := range app.Triggers {
-		t := &app.Triggers[i]
+	for _, t := range app.Triggers {
 		add(t.ID, t.Script, "trigger "+t.Name, t.Policy)
-		if t.Kind == TriggerHTTP && t.Enabled {
-			s.http[t.Route] = t
+		t.Lane = s.lanes[t.ID]
+		if !t.Enabled {
+			continue
+		}
+		if t.Kind == TriggerHTTP {
+			s.http[t.Route] = &t
+		}
+		if t.Lane != nil {
+			key := triggerKey{app.ID, t.Kind}
+			s.triggers[key] = append(s.triggers[key], &t)
 		}
 	}
 }
@@ -102,6 +117,11 @@ func (s *Snapshot) Lane(id uuid.UUID) *Lane { return s.lanes[id] }
 
 // HTTPTrigger returns the trigger that a route's requests go through when nobody waits for them, or nil.
 func (s *Snapshot) HTTPTrigger(route uuid.UUID) *Trigger { return s.http[route] }
+
+// Triggers returns the triggers of a kind in app that are enabled and whose script is there, or nil.
+func (s *Snapshot) Triggers(app uuid.UUID, kind string) []*Trigger {
+	return s.triggers[triggerKey{app, kind}]
+}
 
 // Queue returns a queue of app by its name, or nil.
 func (s *Snapshot) Queue(app uuid.UUID, name string) *Queue {

@@ -19,6 +19,8 @@ const (
 	NotFound = "not_found"
 	// InvalidArgument: the call is wrong; making it again will not help.
 	InvalidArgument = "invalid_argument"
+	// Conflict: the value has another version than the one that it had to have. Read it again, then write.
+	Conflict = "conflict"
 	// Overloaded: the app has more waiting than it may. Error.RetryAfter says when to try again.
 	Overloaded = "overloaded"
 	// Unavailable: the platform could not do it now.

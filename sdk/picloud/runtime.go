@@ -57,6 +57,12 @@ func NewContext(r Runtime, executionID string, attempt int, e *event.Envelope, b
 	return c
 }
 
+// Ask asks a service with JSON, and returns its answer or an *Error. It is for engines; scripts do not see it.
+func Ask(r Runtime, service, method string, args []byte) ([]byte, error) {
+	b, err := r.Call(service, method, args)
+	return b, serviceError(err)
+}
+
 // Failed is the fault of a run whose Handle returned err. It is for engines; scripts do not see it.
 func Failed(err error) *fault.Fault {
 	f := fault.New(fault.ScriptError, fault.Script, "%s", err.Error())

@@ -181,9 +181,9 @@ func call(r Runtime, service, method string, args, answer any) error {
 	if err != nil { // a time beyond the year 9999
 		return &Error{Code: InvalidArgument, Message: err.Error()}
 	}
-	b, err = r.Call(service, method, b)
+	b, err = Ask(r, service, method, b)
 	if err != nil {
-		return serviceError(err)
+		return err
 	}
 	if err := json.Unmarshal(b, answer); err != nil {
 		return serviceError(errors.New("the platform's answer cannot be read"))

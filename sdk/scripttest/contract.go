@@ -172,6 +172,23 @@ func Cases() []Case {
 		{Name: "service_error", Group: "Other scripts and queues", Says: "What the platform refuses is an error, with its code in the text.", Calls: []Call{{Name: "invoke.send", Args: `{"script":"nobody"}`, Fault: fault.New(fault.NotFound, fault.Script, "there is no such script")}}, Fault: failed("not_found: there is no such script")},
 		{Name: "service_error_code", Group: "Other scripts and queues", Says: "A script can tell errors apart, and go on.", Calls: []Call{{Name: "invoke.send", Args: `{"script":"nobody"}`, Fault: &fault.Fault{Kind: fault.Overloaded, Origin: fault.Script, Message: "too much waits", RetryAfter: 1500 * time.Millisecond}}}, Status: 200, Answer: `[true,true,"too much waits",1500]`},
 
+		{Name: "kv", Group: "Values by key", Says: "Values are JSON: what is set comes back; with a time to live, and with the version that the value has to have.", Calls: []Call{
+			{Name: "kv.get", Args: `{"collection":"users","key":"ada"}`, Result: `{"key":"ada","version":0}`},
+			{Name: "kv.set", Args: `{"collection":"users","key":"ada","value":{"name":"Ada","langs":["go"]},"ttl_ms":60000,"if_version":0}`, Result: `{"version":7}`},
+			{Name: "kv.get", Args: `{"collection":"users","key":"ada"}`, Result: `{"key":"ada","value":{"name":"Ada"},"version":7,"expires_at":"2030-01-02T03:04:05Z"}`},
+			{Name: "kv.get", Args: `{"collection":"users","key":"ada"}`, Result: `{"key":"ada","value":{"name":"Ada"},"version":7,"expires_at":"2030-01-02T03:04:05Z"}`},
+			{Name: "kv.has", Args: `{"collection":"users","key":"ada"}`, Result: `{"found":true}`},
+			{Name: "kv.increment", Args: `{"collection":"users","key":"n","by":5}`, Result: `{"value":12}`},
+			{Name: "kv.delete", Args: `{"collection":"users","key":"ada"}`, Result: `{"deleted":true}`},
+		}, Status: 200, Answer: `[false,7,"Ada",7,"2030-01-02T03:04:05Z",true,12,true]`},
+		{Name: "kv_list", Group: "Values by key", Says: "Keys are listed in order, page by page.", Calls: []Call{
+			{Name: "kv.list", Args: `{"collection":"users","prefix":"a","limit":2}`, Result: `{"items":[{"key":"a","value":1,"version":1},{"key":"ab","value":{"next_cursor":"kept"},"version":2}],"next_cursor":"c"}`},
+			{Name: "kv.list", Args: `{"collection":"users","prefix":"a","limit":2,"cursor":"c"}`, Result: `{"items":[],"next_cursor":""}`},
+		}, Status: 200, Answer: `["a","ab",{"next_cursor":"kept"},0]`},
+		{Name: "kv_conflict", Group: "Values by key", Says: "Whoever comes too late is told so.", Calls: []Call{
+			{Name: "kv.set", Args: `{"collection":"users","key":"ada","value":1,"if_version":7}`, Fault: fault.New(fault.Conflict, fault.Script, "the value has another version by now")},
+		}, Fault: failed("conflict: the value has another version by now")},
+
 		{Name: "module", Group: "Modules", Says: "A script imports modules of its app by their names, and modules import others.", Modules: []string{"greet", "words"}, Status: 200, Answer: `"hello, Ada"`},
 
 		{Name: "limit_time", Group: "Limits", Says: "A run ends at its time limit.", Timeout: 200 * time.Millisecond, Fault: &Fault{Kinds: []fault.Kind{fault.Deadline}}},

@@ -1,5 +1,11 @@
 package scripttest
 
+import (
+	"strings"
+
+	"github.com/picloud/picloud/sdk/service"
+)
+
 //go:generate go run ./internal/genreference
 
 // Member is one thing that scripts see, and what it is called in each language. A Go script that is compiled to WebAssembly sees
@@ -22,7 +28,7 @@ type Type struct {
 
 // Types returns the types, in the order of the reference.
 func Types() []Type {
-	return []Type{
+	types := []Type{
 		{"Context", "export interface Context", "One run of a script."},
 		{"Event", "export interface Event", "The envelope of an event. Text that there is none of is empty."},
 		{"Request", "export interface Request", "The HTTP request, or the data of another event."},
@@ -34,13 +40,16 @@ func Types() []Type {
 		{"Queue", "export interface Queue", "A queue of the app. One that does not exist is noticed when something is sent."},
 		{"Delivery", "export interface Delivery", "How one event is delivered, beyond what the policy of its queue or script says."},
 		{"Error", "export class PicloudError extends Error", "What calls of the platform fail with."},
-		{"", "", "What stands alone."},
 	}
+	for _, s := range service.Services() {
+		types = append(types, Type{s.Type, "export interface " + s.Type, s.Says})
+	}
+	return append(types, Type{"", "", "What stands alone."})
 }
 
 // Surface returns all that scripts see.
 func Surface() []Member {
-	return []Member{
+	members := []Member{
 		{"Context", "ctx.ExecutionID", "ctx.executionId", "ctx.execution_id", "readonly executionId: string", "Names the delivery of the event to this script. It stays the same over attempts, so it is good for recognising work that was done already."},
 		{"Context", "ctx.Attempt", "ctx.attempt", "ctx.attempt", "readonly attempt: number", "Counts the starts of this delivery, this one included."},
 		{"Context", "ctx.SDKVersion", "ctx.sdkVersion", "ctx.sdk_version", "readonly sdkVersion: string", "The version of what scripts see."},
@@ -115,4 +124,51 @@ func Surface() []Member {
 		{"", "RetryAfter(err, d)", "throw new RetryAfter(message, ms)", "retry_after(message, seconds)", "export class RetryAfter extends Error { constructor(message: string, ms: number) }", "Fails the run and asks to be tried again then, instead of when the back-off says."},
 		{"", "Fatal(err)", "throw new Fatal(message)", "fatal(message)", "export class Fatal extends Error { constructor(message: string) }", "Fails the run for good: an event becomes a dead letter at once."},
 	}
+	for _, s := range service.Services() {
+		members = append(members, serviceMembers(&s)...)
+	}
+	return members
+}
+
+// serviceMembers are how a service of sdk/service is opened, and its methods.
+func serviceMembers(s *service.Service) []Member {
+	name := service.Camel(s.Name)
+	open := Member{"Context", s.Go, "ctx." + name, "ctx." + s.Name, "readonly " + name + ": " + s.Type, s.Says}
+	if s.Handle != "" {
+		open.JS, open.Starlark = open.JS+"("+s.Handle+")", open.Starlark+"("+s.Handle+")"
+		open.TS = name + "(" + s.Handle + ": string): " + s.Type
+	}
+	members := []Member{open}
+	for _, m := range s.Methods {
+		js, star, ts := call(&m)
+		members = append(members, Member{s.Type, m.Go, js, star, ts, m.Says})
+	}
+	return members
+}
+
+var tsTypes = map[service.Kind]string{
+	service.Text: "string", service.Number: "number", service.Bool: "boolean", service.Value: "unknown", service.Duration: "number",
+	service.Texts: "string[]",
+}
+
+// call is how a method reads in JavaScript and Starlark, and its declaration in TypeScript.
+func call(m *service.Method) (js, star, ts string) {
+	var jsArgs, starArgs, tsArgs, options, tsOptions []string
+	for _, p := range m.Params {
+		name, typed := service.Camel(p.Field), tsTypes[p.Kind]
+		if p.Option {
+			options, tsOptions = append(options, name), append(tsOptions, name+"?: "+typed)
+			starArgs = append(starArgs, p.Seconds()+"=")
+			continue
+		}
+		jsArgs, starArgs, tsArgs = append(jsArgs, name), append(starArgs, p.Seconds()), append(tsArgs, name+": "+typed)
+	}
+	if len(options) > 0 {
+		jsArgs = append(jsArgs, "{"+strings.Join(options, ", ")+"}")
+		tsArgs = append(tsArgs, "options?: { "+strings.Join(tsOptions, "; ")+" }")
+	}
+	name := service.Camel(m.Name)
+	generic, result, _ := strings.Cut(m.TS, ": ")
+	return name + "(" + strings.Join(jsArgs, ", ") + ")", m.Name + "(" + strings.Join(starArgs, ", ") + ")",
+		name + generic + "(" + strings.Join(tsArgs, ", ") + "): Promise<" + result + ">"
 }

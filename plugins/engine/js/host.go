@@ -30,10 +30,11 @@ const (
 	opEncode
 	opDecode
 	opUUID
+	opAsk
 )
 
 // parts is how many arguments each has.
-var parts = [...]int{opLog: 3, opCall: 5, opTimer: 2, opClear: 1, opSettle: 1, opText: 1, opBytes: 1, opRandom: 1, opEncode: 1, opDecode: 2, opUUID: 0}
+var parts = [...]int{opLog: 3, opCall: 5, opTimer: 2, opClear: 1, opSettle: 1, opText: 1, opBytes: 1, opRandom: 1, opEncode: 1, opDecode: 2, opUUID: 0, opAsk: 4}
 
 // asked does what the prelude asks for. The arguments may be anything; an error is thrown in the script.
 func (r *run) asked(op int, args []any) (any, error) {
@@ -45,6 +46,8 @@ func (r *run) asked(op int, args []any) (any, error) {
 		r.inv.Log(engine.Log{Time: time.Now(), Level: word(args[0]), Message: word(args[1]), Data: []byte(word(args[2]))})
 	case opCall:
 		return quickjs.Undefined{}, r.send(int(number(args[0])), word(args[1]), word(args[2]), word(args[3]), word(args[4]))
+	case opAsk:
+		return quickjs.Undefined{}, r.ask(int(number(args[0])), word(args[1]), word(args[2]), word(args[3]))
 	case opTimer:
 		at := time.Now().Add(time.Duration(number(args[1]) * float64(time.Millisecond)))
 		r.timers.add(timer{at, int(number(args[0]))})
@@ -122,7 +125,7 @@ func (r *run) send(id int, service, name, items, how string) error {
 	if err != nil {
 		return err
 	}
-	call := func() completion {
+	return r.begin(func() completion {
 		var d *picloud.Delivery
 		var err error
 		if how != "" {
@@ -133,7 +136,22 @@ func (r *run) send(id int, service, name, items, how string) error {
 			ids, err = r.sent(service, name, data, d)
 		}
 		return completed(id, service, ids, err)
-	}
+	})
+}
+
+// ask begins a call of a service that the table lists.
+func (r *run) ask(id int, service, method, args string) error {
+	return r.begin(func() completion {
+		answer, err := picloud.Ask(r, service, method, []byte(args))
+		if err != nil {
+			return completed(id, "", nil, err)
+		}
+		return completion{id, 1, string(answer)}
+	})
+}
+
+// begin makes a call of the host beside the script, or has it wait for its turn.
+func (r *run) begin(call func() completion) error {
 	if r.open == openCalls {
 		r.queued = append(r.queued, call)
 	} else {

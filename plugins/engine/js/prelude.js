@@ -6,7 +6,7 @@
 
 const host = globalThis.$host; // (op, ...texts and numbers)
 delete globalThis.$host;
-const op = { log: 0, call: 1, timer: 2, clear: 3, settle: 4, text: 5, bytes: 6, random: 7, encode: 8, decode: 9, uuid: 10 };
+const op = { log: 0, call: 1, timer: 2, clear: 3, settle: 4, text: 5, bytes: 6, random: 7, encode: 8, decode: 9, uuid: 10, ask: 11 };
 const { stringify, parse } = JSON;
 const { apply } = Reflect;
 const { fromBase64 } = Uint8Array;
@@ -195,9 +195,9 @@ const item = (data) => {
   }
 };
 
-const call = async (mine, service, name, items, delivery) => {
+// asked begins a call of the host and resolves to its answer.
+const asked = async (mine, kind, ...parts) => {
   if (!mine.live || mine !== run) throw new PicloudError("cancelled", "the run is over");
-  const d = delivery === undefined || delivery === null ? "" : json(delivery);
   const { promise, resolve, reject } = Promise.withResolvers();
   const id = ++ids;
   pending.set(id, (ok, text) => {
@@ -207,8 +207,86 @@ const call = async (mine, service, name, items, delivery) => {
     if (v.ids) e.ids = v.ids;
     reject(e);
   });
-  host(op.call, id, service, String(name), stringify(items), d);
+  host(kind, id, ...parts);
   return promise;
+};
+
+const call = async (mine, service, name, items, delivery) => {
+  const d = delivery === undefined || delivery === null ? "" : json(delivery);
+  return asked(mine, op.call, service, String(name), stringify(items), d);
+};
+
+// The services of sdk/service, made once for an interpreter.
+
+const invalid = (text) => new PicloudError("invalid_argument", text);
+const types = { text: "string", number: "number", bool: "boolean", duration: "number" };
+const named = { text: "a text", number: "a number", bool: "true or false", duration: "a number of milliseconds" };
+
+const checked = (p, v) => {
+  if (p.kind === "value") {
+    if (v === undefined) throw invalid(`${p.name}: undefined has no form in JSON`);
+    return v;
+  }
+  if (p.kind === "texts" ? !Array.isArray(v) || v.some((x) => typeof x !== "string") : typeof v !== types[p.kind]) {
+    throw invalid(`${p.name} must be ${named[p.kind] ?? "a list of texts"}`);
+  }
+  return p.kind === "duration" ? Math.ceil(v) : v;
+};
+
+// spelt has the names of an answer as scripts spell them. What a script gave stays as it was.
+const spelt = (v) => {
+  if (Array.isArray(v)) return v.map(spelt);
+  if (typeof v !== "object" || v === null) return v;
+  const o = {};
+  for (const name of Object.keys(v)) {
+    o[name.replace(/_([a-z])/g, (_, c) => c.toUpperCase())] = name === "value" || name === "data" ? v[name] : spelt(v[name]);
+  }
+  return o;
+};
+
+const newMethod = (s, m) => {
+  const needed = m.params.filter((p) => !p.option), options = m.params.filter((p) => p.option);
+  return async (mine, handle, args) => {
+    const fields = {}, given = args[needed.length] ?? {};
+    if (s.handle) fields[s.handle] = handle;
+    if (args.length > needed.length + (options.length > 0 ? 1 : 0) || typeof given !== "object") {
+      throw invalid(`${m.name} takes ${[...needed.map((p) => p.name), ...(options.length > 0 ? ["{options}"] : [])].join(", ")}`);
+    }
+    needed.forEach((p, i) => { fields[p.field] = checked(p, args[i]); });
+    for (const name of Object.keys(given)) {
+      const p = options.find((o) => o.name === name);
+      if (p === undefined) throw invalid(`${m.name} has no option ${name}, only ${options.map((o) => o.name).join(", ")}`);
+      if (given[name] !== undefined) fields[p.field] = checked(p, given[name]);
+    }
+    let text;
+    try {
+      text = json(fields);
+    } catch (e) {
+      throw invalid(`the value cannot be sent: ${e.message}`);
+    }
+    const answer = await asked(mine, op.ask, s.name, m.call, text);
+    return m.result ? answer[m.result] : spelt(answer);
+  };
+};
+
+let services = [];
+const newServices = (table) => {
+  services = table.map((s) => ({ name: s.name, handle: s.handle, methods: s.methods.map((m) => [m.name, newMethod(s, m)]) }));
+};
+
+// addServices gives the context of a run what the table lists.
+const addServices = (ctx, mine) => {
+  for (const s of services) {
+    const open = (handle) => {
+      const o = {};
+      for (const [name, f] of s.methods) o[name] = async (...args) => f(mine, handle, args);
+      return o;
+    };
+    ctx[s.name] = s.handle ? (name) => {
+      if (typeof name !== "string") throw invalid(`${s.name} takes the name of a ${s.handle}`);
+      return open(name);
+    } : open();
+  }
 };
 
 const newQueue = (mine, name) => ({
@@ -255,6 +333,7 @@ const newContext = (m, mine) => {
   m.sleep = sleep;
   m.invoke = async (script, data, delivery) => call(mine, "invoke.send", script, [item(data)], delivery);
   m.queue = (name) => newQueue(mine, name);
+  addServices(m, mine);
   return m;
 };
 
@@ -361,8 +440,9 @@ const module = { Response, BatchResult, RetryAfter, Fatal, PicloudError, VERSION
 
 const turns = {
   // load runs what stands outside of functions. The script calls back with what its main file exports.
-  load: (version, script) => {
+  load: (version, table, script) => {
     module.VERSION = version;
+    newServices(parse(table));
     define({ ...module });
     run = { live: false };
     pending = new Map();

@@ -19,12 +19,14 @@ func object(d starlark.StringDict) starlark.Value {
 // newContext is what handle is called with.
 func newContext(r *run) starlark.Value {
 	c := r.picloud
-	return object(starlark.StringDict{
+	ctx := starlark.StringDict{
 		"execution_id": starlark.String(c.ExecutionID), "attempt": starlark.MakeInt(c.Attempt),
 		"sdk_version": starlark.String(c.SDKVersion), "event": newEvent(&c.Event), "request": newRequest(&c.Request),
 		"batch": newBatch(c.Batch()), "log": newLog(c.Log), "sleep": builtin("sleep", r.sleep),
 		"invoke": builtin("invoke", r.invoke), "queue": builtin("queue", r.queue),
-	})
+	}
+	r.addServices(ctx)
+	return object(ctx)
 }
 
 func newEvent(e *picloud.Event) starlark.Value {

@@ -1,6 +1,6 @@
 // Code generated from sdk/scripttest by make generate. DO NOT EDIT.
 //
-// What scripts of PiCloud see, version 1.2. A script exports a function, which is called once for each request or event:
+// What scripts of PiCloud see, version 1.3. A script exports a function, which is called once for each request or event:
 //
 //   import type { Context } from "picloud";
 //
@@ -34,6 +34,8 @@ declare module "picloud" {
     invoke(script: string, data?: unknown, delivery?: Delivery): Promise<string>;
     /** Names a queue of the app. */
     queue(name: string): Queue;
+    /** Values by key, in a collection of the app. A collection needs no making. */
+    kv(collection: string): KV;
   }
 
   /** The envelope of an event. Text that there is none of is empty. */
@@ -176,11 +178,35 @@ declare module "picloud" {
     readonly retryAfterMs?: number;
   }
 
+  /** Values by key, in a collection of the app. A collection needs no making. */
+  export interface KV {
+    /** The value of a key; nothing if there is none. */
+    get<T = unknown>(key: string): Promise<T | undefined>;
+    /** The value of a key with its version and when it expires. Without a value its version is 0. */
+    entry<T = unknown>(key: string): Promise<Item<T>>;
+    /** Whether there is a value. */
+    has(key: string): Promise<boolean>;
+    /** Sets the value of a key, and returns its version. With a time to live it is gone after that; with the version that it has to have, 0 for none, the call fails with conflict if it has another. */
+    set(key: string, value: unknown, options?: { ttlMs?: number; ifVersion?: number }): Promise<number>;
+    /** Deletes a key, and says whether there was a value. */
+    delete(key: string, options?: { ifVersion?: number }): Promise<boolean>;
+    /** Adds to a number, 1 where nothing is said, and returns the sum. A key without a value counts from 0, and lives as long as is said then. */
+    increment(key: string, options?: { by?: number; ttlMs?: number }): Promise<number>;
+    /** Keys with their values, in order: up to 100, at most 1,000, and the cursor of the next page. */
+    list<T = unknown>(options?: { prefix?: string; limit?: number; cursor?: string }): Promise<Page<Item<T>>>;
+  }
+
   /** Fails the run and asks to be tried again then, instead of when the back-off says. */
   export class RetryAfter extends Error { constructor(message: string, ms: number) }
 
   /** Fails the run for good: an event becomes a dead letter at once. */
   export class Fatal extends Error { constructor(message: string) }
+
+  /** A page of a list, and the cursor of the next; empty: there is none. */
+  export interface Page<T> { items: T[]; nextCursor: string }
+
+  /** A value by key, with its version, 0 for none, and when it expires. */
+  export interface Item<T> { key: string; value?: T; version: number; expiresAt?: string }
 }
 
 /** Lines of the run's log: what is printed joins its values by spaces. */

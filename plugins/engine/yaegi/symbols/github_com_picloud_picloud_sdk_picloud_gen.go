@@ -13,15 +13,17 @@ func symbols_github_com_picloud_picloud_sdk_picloud() Table {
 	return Table{
 		// function, constant and variable definitions
 		"Code":            reflect.ValueOf(picloud.Code),
+		"Conflict":        reflect.ValueOf(constant.MakeFromLiteral("\"conflict\"", token.STRING, 0)),
 		"Fatal":           reflect.ValueOf(picloud.Fatal),
 		"InvalidArgument": reflect.ValueOf(constant.MakeFromLiteral("\"invalid_argument\"", token.STRING, 0)),
 		"LoopBudget":      reflect.ValueOf(constant.MakeFromLiteral("\"loop_budget\"", token.STRING, 0)),
 		"LoopDepth":       reflect.ValueOf(constant.MakeFromLiteral("\"loop_depth\"", token.STRING, 0)),
+		"NoValue":         reflect.ValueOf(constant.MakeFromLiteral("-1", token.INT, 0)),
 		"NotFound":        reflect.ValueOf(constant.MakeFromLiteral("\"not_found\"", token.STRING, 0)),
 		"Overloaded":      reflect.ValueOf(constant.MakeFromLiteral("\"overloaded\"", token.STRING, 0)),
 		"RetryAfter":      reflect.ValueOf(picloud.RetryAfter),
 		"Unavailable":     reflect.ValueOf(constant.MakeFromLiteral("\"unavailable\"", token.STRING, 0)),
-		"Version":         reflect.ValueOf(constant.MakeFromLiteral("\"1.2\"", token.STRING, 0)),
+		"Version":         reflect.ValueOf(constant.MakeFromLiteral("\"1.3\"", token.STRING, 0)),
 
 		// type definitions
 		"BatchResult":  reflect.ValueOf((*picloud.BatchResult)(nil)),
@@ -34,11 +36,15 @@ func symbols_github_com_picloud_picloud_sdk_picloud() Table {
 		"HTTPRequest":  reflect.ValueOf((*picloud.HTTPRequest)(nil)),
 		"HTTPResponse": reflect.ValueOf((*picloud.HTTPResponse)(nil)),
 		"Headers":      reflect.ValueOf((*picloud.Headers)(nil)),
+		"Item":         reflect.ValueOf((*picloud.Item)(nil)),
+		"KV":           reflect.ValueOf((*picloud.KV)(nil)),
+		"ListOptions":  reflect.ValueOf((*picloud.ListOptions)(nil)),
 		"Logger":       reflect.ValueOf((*picloud.Logger)(nil)),
 		"Message":      reflect.ValueOf((*picloud.Message)(nil)),
 		"Queue":        reflect.ValueOf((*picloud.Queue)(nil)),
 		"Request":      reflect.ValueOf((*picloud.Request)(nil)),
 		"Response":     reflect.ValueOf((*picloud.Response)(nil)),
 		"Secrets":      reflect.ValueOf((*picloud.Secrets)(nil)),
+		"SetOptions":   reflect.ValueOf((*picloud.SetOptions)(nil)),
 	}
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/picloud/picloud/sdk/picloud"
 	"github.com/picloud/picloud/sdk/scripttest"
+	"github.com/picloud/picloud/sdk/service"
 )
 
 func main() {
@@ -129,6 +130,11 @@ declare module "picloud" {
 		}
 		if t.TS != "" {
 			out.WriteString("  }\n\n")
+		}
+	}
+	for _, s := range service.Services() {
+		if s.Declares != "" {
+			fmt.Fprintf(&out, "  %s\n\n", s.Declares)
 		}
 	}
 	out.Truncate(out.Len() - 1)

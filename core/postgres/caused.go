@@ -1,0 +1,68 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/picloud/picloud/core/outbox"
+	"github.com/picloud/picloud/sdk/fault"
+)
+
+// insertCaused writes entries in the transaction of a change of data, which commits them with it, and returns those that were
+// written. The transaction has locked what it changes already, and locks nothing more afterwards. What would make a chain of events
+// too long is not written but recorded as stopped: the change stands.
+func insertCaused(ctx context.Context, tx pgx.Tx, owner int64, entries []*outbox.Entry) (written []*outbox.Entry, err error) {
+	var near []*outbox.Entry
+	for _, e := range entries {
+		if e.Depth <= outbox.MaxDepth {
+			near = append(near, e)
+		} else if err := stopped(ctx, tx, e, outbox.ErrTooDeep, noEvent); err != nil {
+			return nil, err
+		}
+	}
+	if len(near) == 0 {
+		return nil, nil
+	}
+	w := &keyedWrite{tx: tx, entries: near, refused: make([]error, len(near)), seqs: make([]*int64, len(near))}
+	if err := w.run(ctx, owner, false); err != nil {
+		return nil, rejected(err)
+	}
+	for i, refused := range w.refused {
+		switch {
+		case refused == nil:
+			written = append(written, near[i])
+		case errors.Is(refused, outbox.ErrBudget):
+			if err := stopped(ctx, tx, near[i], refused, noEvent); err != nil {
+				return nil, err
+			}
+		default:
+			return nil, refused
+		}
+	}
+	return written, nil
+}
+
+const noEvent = "no event for the change of data"
+
+// sqlCausedStopped records an entry that was not made, since its chain of events must not grow.
+const sqlCausedStopped = `
+INSERT INTO executions (id, attempt, finished_at, app, script, trigger, kind, outcome, reason, depth, event_id, root_id,
+    accepted_at, started_at, duration_us, node, error, fault)
+VALUES ($1, 0, clock_timestamp(), $2, $3, $4, $5, $6, $7, $8, $9, $10, clock_timestamp(), clock_timestamp(), 0, 0, $11, 'script')`
+
+// stopped records that e was not written. what begins the reason that people read.
+func stopped(ctx context.Context, tx pgx.Tx, e *outbox.Entry, why error, what string) error {
+	reason := fault.LoopBudget
+	if errors.Is(why, outbox.ErrTooDeep) {
+		reason = fault.LoopDepth
+	}
+	_, err := tx.Exec(ctx, sqlCausedStopped, e.ID, e.App, e.Target, e.Trigger, e.Kind, outbox.Stopped, string(reason), e.Depth,
+		e.EventID, e.RootID, what+": "+why.Error())
+	if err != nil {
+		return fmt.Errorf("record stopped entry: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,167 @@
+package tenant
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/google/uuid"
+)
+
+// The kinds of a trigger.
+const (
+	TriggerHTTP       = "http"        // how the requests of a route are delivered that nobody waits for
+	TriggerDeadLetter = "dead_letter" // a dead letter goes to a script
+	TriggerKV         = "kv"          // a change of a key
+	TriggerDocs       = "docs"        // a change of a document
+	TriggerFiles      = "files"       // a change of a file
+	TriggerPubSub     = "pubsub"      // a message that was published
+	TriggerCron       = "cron"        // a time that has come
+)
+
+// The operations that change data.
+const (
+	OpCreate = "create"
+	OpUpdate = "update"
+	OpDelete = "delete"
+)
+
+// Trigger says that events like these go to that script.
+type Trigger struct {
+	ID           uuid.UUID
+	App          uuid.UUID
+	Name         string
+	Kind         string
+	Script       uuid.UUID
+	Route        uuid.UUID // of kind http
+	Filter       TriggerFilter
+	Policy       Policy
+	Enabled      bool
+	RegisteredBy uuid.UUID
+
+	Lane *Lane // of those that a Snapshot returns; nil: its script is not there
+}
+
+// TriggerFilter says which events a trigger takes. Empty fields take everything, but for those that a kind must have.
+type TriggerFilter struct {
+	Scripts []string `json:"scripts,omitempty"` // dead_letter: names of the scripts that failed
+	Reasons []string `json:"reasons,omitempty"` // dead_letter: why they were given up
+
+	Collection string   `json:"collection,omitempty"` // kv, docs, files: a name, "prefix*" or "*"
+	Ops        []string `json:"ops,omitempty"`        // kv, docs, files: OpCreate and so on
+
+	Topic string `json:"topic,omitempty"` // pubsub: a topic, "prefix.*" or "*"
+
+	Schedule string `json:"schedule,omitempty"`  // cron: five or six fields, see core/cron
+	TimeZone string `json:"time_zone,omitempty"` // cron: of the IANA database; empty: UTC
+
+	// When is an expression over the event in CEL, see core/trigger. Not of http, dead_letter and cron.
+	When string `json:"when,omitempty"`
+}
+
+// Bounds of names and patterns.
+const (
+	MaxCollection = 255 // bytes
+	MaxTopic      = 255 // bytes
+)
+
+// Validate says what is wrong with the filter of a trigger of that kind, as an *Invalid whose field is within the filter.
+// Expressions and schedules are not looked into.
+func (f *TriggerFilter) Validate(kind string) error {
+	data := kind == TriggerKV || kind == TriggerDocs || kind == TriggerFiles
+	for _, field := range []struct {
+		name string
+		set  bool
+		has  bool
+		of   string
+	}{
+		{"scripts", len(f.Scripts) > 0, kind == TriggerDeadLetter, "dead_letter"},
+		{"reasons", len(f.Reasons) > 0, kind == TriggerDeadLetter, "dead_letter"},
+		{"collection", f.Collection != "", data, "kv, docs and files"},
+		{"ops", len(f.Ops) > 0, data, "kv, docs and files"},
+		{"topic", f.Topic != "", kind == TriggerPubSub, "pubsub"},
+		{"schedule", f.Schedule != "", kind == TriggerCron, "cron"},
+		{"time_zone", f.TimeZone != "", kind == TriggerCron, "cron"},
+		{"when", f.When != "", data || kind == TriggerPubSub, "kv, docs, files and pubsub"},
+	} {
+		if field.set && !field.has {
+			return &Invalid{Field: field.name, Message: "is for triggers of kind " + field.of}
+		}
+	}
+	for _, op := range f.Ops {
+		if !slices.Contains([]string{OpCreate, OpUpdate, OpDelete}, op) {
+			return &Invalid{Field: "ops", Message: fmt.Sprintf("%q is none of create, update and delete", op)}
+		}
+	}
+	switch {
+	case data:
+		return checkCollectionPattern(f.Collection)
+	case kind == TriggerPubSub:
+		return checkTopicPattern(f.Topic)
+	case kind == TriggerCron && f.Schedule == "":
+		return &Invalid{Field: "schedule", Message: `is missing: give one such as "0 9 * * *"`}
+	}
+	return nil
+}
+
+func checkCollectionPattern(p string) error {
+	name, _ := strings.CutSuffix(p, "*")
+	switch {
+	case p == "":
+		return &Invalid{Field: "collection", Message: `is missing: name one, or "prefix*", or "*" for all`}
+	case strings.Contains(name, "*"):
+		return &Invalid{Field: "collection", Message: fmt.Sprintf(`%q has a star elsewhere than at its end: name one collection, or "prefix*", or "*"`, p)}
+	case len(p) > MaxCollection:
+		return &Invalid{Field: "collection", Message: fmt.Sprintf("is longer than %d bytes", MaxCollection)}
+	}
+	return nil
+}
+
+func checkTopicPattern(p string) error {
+	name, _ := strings.CutSuffix(p, ".*")
+	switch {
+	case p == "":
+		return &Invalid{Field: "topic", Message: `is missing: name one, or "prefix.*", or "*" for all`}
+	case p == "*":
+		return nil
+	case strings.Contains(name, "*"):
+		return &Invalid{Field: "topic", Message: fmt.Sprintf(`%q is not a pattern: a star stands alone, or for all that follows a dot, as in "user.*"`, p)}
+	case len(p) > MaxTopic:
+		return &Invalid{Field: "topic", Message: fmt.Sprintf("is longer than %d bytes", MaxTopic)}
+	}
+	return CheckTopic(name)
+}
+
+// CheckTopic says what is wrong with the topic of a message, as an *Invalid of the field topic. A topic is words divided by
+// dots; a word is any text but stars, spaces and control characters.
+func CheckTopic(topic string) error {
+	odd := func(r rune) bool { return r == '*' || unicode.IsSpace(r) || unicode.IsControl(r) }
+	switch {
+	case topic == "":
+		return &Invalid{Field: "topic", Message: "is empty"}
+	case len(topic) > MaxTopic:
+		return &Invalid{Field: "topic", Message: fmt.Sprintf("is longer than %d bytes", MaxTopic)}
+	case !utf8.ValidString(topic) || strings.ContainsFunc(topic, odd):
+		return &Invalid{Field: "topic", Message: fmt.Sprintf("%q holds a star, a space or a control character", topic)}
+	case slices.Contains(strings.Split(topic, "."), ""):
+		return &Invalid{Field: "topic", Message: fmt.Sprintf("%q has a dot at its end or two in a row", topic)}
+	}
+	return nil
+}
+
+// TakesCollection reports whether the filter takes changes of a collection by op.
+func (f *TriggerFilter) TakesCollection(collection, op string) bool {
+	if len(f.Ops) > 0 && !slices.Contains(f.Ops, op) {
+		return false
+	}
+	prefix, open := strings.CutSuffix(f.Collection, "*")
+	return open && strings.HasPrefix(collection, prefix) || f.Collection == collection
+}
+
+// TakesTopic reports whether the filter takes messages of a topic. "user.*" takes all that begins with "user.".
+func (f *TriggerFilter) TakesTopic(topic string) bool {
+	prefix, open := strings.CutSuffix(f.Topic, "*")
+	return open && strings.HasPrefix(topic, prefix) || f.Topic == topic
+}

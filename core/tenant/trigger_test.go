@@ -1,0 +1,76 @@
+package tenant
+
+import (
+	"errors"
+	"strings"
+	"testing"
+)
+
+func TestTriggerFilter(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("x", MaxCollection)
+	for _, c := range []struct {
+		kind  string
+		f     TriggerFilter
+		field string // what is wrong; empty: nothing
+	}{
+		{TriggerKV, TriggerFilter{Collection: "users"}, ""},
+		{TriggerDocs, TriggerFilter{Collection: "users*", Ops: []string{"create", "update", "delete"}}, ""},
+		{TriggerFiles, TriggerFilter{Collection: "*", When: "true"}, ""},
+		{TriggerKV, TriggerFilter{Collection: long}, ""},
+		{TriggerKV, TriggerFilter{Collection: long + "x"}, "collection"},
+		{TriggerKV, TriggerFilter{}, "collection"},
+		{TriggerKV, TriggerFilter{Collection: "a*b"}, "collection"},
+		{TriggerKV, TriggerFilter{Collection: "**"}, "collection"},
+		{TriggerKV, TriggerFilter{Collection: "*a"}, "collection"},
+		{TriggerKV, TriggerFilter{Collection: "a", Ops: []string{"insert"}}, "ops"},
+		{TriggerKV, TriggerFilter{Collection: "a", Topic: "x"}, "topic"},
+		{TriggerKV, TriggerFilter{Collection: "a", Scripts: []string{"x"}}, "scripts"},
+		{TriggerPubSub, TriggerFilter{Topic: "user.created"}, ""},
+		{TriggerPubSub, TriggerFilter{Topic: "user.*"}, ""},
+		{TriggerPubSub, TriggerFilter{Topic: "a.b.c.*"}, ""},
+		{TriggerPubSub, TriggerFilter{Topic: "*"}, ""},
+		{TriggerPubSub, TriggerFilter{Topic: long}, ""},
+		{TriggerPubSub, TriggerFilter{Topic: long + "x"}, "topic"},
+		{TriggerPubSub, TriggerFilter{Topic: "*.created"}, "topic"},
+		{TriggerPubSub, TriggerFilter{Topic: "**"}, "topic"},
+		{TriggerPubSub, TriggerFilter{Topic: "a.*.b"}, "topic"},
+		{TriggerPubSub, TriggerFilter{Topic: "user.*x"}, "topic"},
+		{TriggerPubSub, TriggerFilter{Topic: "user*"}, "topic"},
+		{TriggerPubSub, TriggerFilter{Topic: "*user"}, "topic"},
+		{TriggerPubSub, TriggerFilter{Topic: ".*"}, "topic"},
+		{TriggerPubSub, TriggerFilter{Topic: "*.*"}, "topic"},
+		{TriggerPubSub, TriggerFilter{Topic: "a..*"}, "topic"},
+		{TriggerPubSub, TriggerFilter{Topic: "a b"}, "topic"},
+		{TriggerPubSub, TriggerFilter{}, "topic"},
+		{TriggerPubSub, TriggerFilter{Topic: "a", Ops: []string{"create"}}, "ops"},
+		{TriggerCron, TriggerFilter{Schedule: "* * * * *", TimeZone: "UTC"}, ""},
+		{TriggerCron, TriggerFilter{TimeZone: "UTC"}, "schedule"},
+		{TriggerCron, TriggerFilter{Schedule: "* * * * *", When: "true"}, "when"},
+		{TriggerHTTP, TriggerFilter{}, ""},
+		{TriggerHTTP, TriggerFilter{When: "true"}, "when"},
+		{TriggerHTTP, TriggerFilter{Schedule: "* * * * *"}, "schedule"},
+		{TriggerDeadLetter, TriggerFilter{Scripts: []string{"x"}, Reasons: []string{"fatal"}}, ""},
+		{TriggerDeadLetter, TriggerFilter{Collection: "x"}, "collection"},
+	} {
+		err := c.f.Validate(c.kind)
+		var wrong *Invalid
+		if errors.As(err, &wrong) != (c.field != "") || wrong != nil && wrong.Field != c.field {
+			t.Errorf("%s %+v: %v, want %q", c.kind, c.f, err, c.field)
+		}
+	}
+}
+
+func TestCheckTopic(t *testing.T) {
+	t.Parallel()
+	for _, good := range []string{"a", "user.created", "größe.neu", "a-b_c:d/e", strings.Repeat("x", MaxTopic)} {
+		if err := CheckTopic(good); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, bad := range []string{"", ".", "a.", ".a", "a..b", "a.*", "*", "a b", "a\n", "a\x00", "\xff", strings.Repeat("x", MaxTopic+1)} {
+		if CheckTopic(bad) == nil {
+			t.Errorf("%q passes", bad)
+		}
+	}
+}

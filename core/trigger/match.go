@@ -1,0 +1,159 @@
+package trigger
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/google/uuid"
+
+	"github.com/picloud/picloud/core/outbox"
+	"github.com/picloud/picloud/core/tenant"
+	"github.com/picloud/picloud/sdk/event"
+)
+
+// Change is something that has happened, which triggers may take: a change of data, a message that was published, or a
+// time that has come. Not safe for concurrent use: what is read of it is read once.
+type Change struct {
+	Kind outbox.Kind // KindKV, KindDocs, KindFiles, KindPubSub or KindCron
+
+	// Of kv, docs and files.
+	Op         string // tenant.OpCreate, OpUpdate or OpDelete
+	Collection string
+	Key        string // of a document or file: its id
+
+	Topic string // of pubsub
+
+	// Data is JSON: the value as it is now, nil when it was deleted; the message of pubsub; what a cron script is given.
+	Data json.RawMessage
+	// Previous is the value before, as JSON: of kv, docs and files; nil: there was none.
+	Previous json.RawMessage
+
+	Options *Options // what the sender asks for beyond the policies of triggers; nil: nothing
+
+	payload   []byte
+	variables map[string]any // of expressions; nil: not made yet
+}
+
+// MaxData is how many bytes of JSON describe a change. Where the values before and after are longer together, the one
+// before is left out, and the script told so.
+const MaxData = 1 << 20
+
+// changed is what a script is given of a change of data.
+type changed struct {
+	Collection string          `json:"collection"`
+	Key        string          `json:"key"`
+	Op         string          `json:"op"`
+	Value      json.RawMessage `json:"value,omitempty"`
+	Previous   json.RawMessage `json:"previous,omitempty"`
+	Omitted    []string        `json:"omitted,omitempty"`
+}
+
+// Type is that of the event: "kv.update", "pubsub.message", "cron.tick".
+func (c *Change) Type() string {
+	switch c.Kind {
+	case outbox.KindPubSub:
+		return "pubsub.message"
+	case outbox.KindCron:
+		return "cron.tick"
+	}
+	return c.Kind.String() + "." + c.Op
+}
+
+// Subject says what the event is about: "collection/key", or a topic; of cron nothing.
+func (c *Change) Subject() string {
+	switch c.Kind {
+	case outbox.KindPubSub:
+		return c.Topic
+	case outbox.KindCron:
+		return ""
+	}
+	return c.Collection + "/" + c.Key
+}
+
+// Payload is the data of the event, as JSON. It is made once.
+func (c *Change) Payload() ([]byte, error) {
+	switch {
+	case c.payload != nil:
+	case c.Kind == outbox.KindPubSub || c.Kind == outbox.KindCron:
+		c.payload = c.Data
+	default:
+		v := changed{Collection: c.Collection, Key: c.Key, Op: c.Op, Value: c.Data, Previous: c.Previous}
+		if len(c.Data)+len(c.Previous) > MaxData && c.Previous != nil {
+			v.Previous, v.Omitted = nil, []string{"previous"}
+		}
+		var err error
+		if c.payload, err = json.Marshal(&v); err != nil {
+			return nil, fmt.Errorf("describe a change: %w", err)
+		}
+	}
+	return c.payload, nil
+}
+
+// Match returns the triggers of app that take a change, or nil. A trigger whose expression fails for it, such as for want of
+// a field, does not take it.
+func Match(s *tenant.Snapshot, app uuid.UUID, c *Change) (found []*tenant.Trigger) {
+	for _, t := range s.Triggers(app, c.Kind.String()) {
+		if !c.fits(&t.Filter) {
+			continue
+		}
+		if is, _ := c.meets(t.Filter.When); is {
+			found = append(found, t)
+		}
+	}
+	return found
+}
+
+func (c *Change) fits(f *tenant.TriggerFilter) bool {
+	switch c.Kind {
+	case outbox.KindPubSub:
+		return f.TakesTopic(c.Topic)
+	case outbox.KindKV, outbox.KindDocs, outbox.KindFiles:
+		return f.TakesCollection(c.Collection, c.Op)
+	}
+	return true // of cron: a time comes for one trigger
+}
+
+// Caused makes the entry that brings a change to the script of a trigger of a snapshot. cause is the entry of the run that
+// has made the change, whose chain it lengthens; nil: the change is a first cause. Errors are outbox.ErrTooDeep, where the
+// chain may not be longer, and *tenant.Invalid, where the trigger's policy cannot be applied to this change.
+func Caused(t *tenant.Trigger, c *Change, cause *outbox.Entry) (*outbox.Entry, error) {
+	if cause != nil && cause.Depth >= outbox.MaxDepth {
+		return nil, outbox.ErrTooDeep
+	}
+	data, err := c.Payload()
+	if err != nil {
+		return nil, err
+	}
+	env := event.Envelope{Type: c.Type(), Subject: c.Subject(), ContentType: "application/json"}
+	if c.Kind == outbox.KindCron {
+		env.Subject = t.Name
+	}
+	if cause != nil {
+		env.TraceParent = trace(cause)
+	}
+	e, err := NewEntry(t.Lane, c.Kind, env, data, c.Options)
+	if err != nil {
+		return nil, err
+	}
+	e.Trigger, e.Principal = t.ID, t.RegisteredBy
+	if cause == nil {
+		return e, nil
+	}
+	e.RootID, e.Depth = cause.RootID, cause.Depth+1
+	if e.RootID == uuid.Nil {
+		e.RootID = cause.ID
+	}
+	if e.Principal == uuid.Nil {
+		e.Principal = cause.Principal
+	}
+	return e, nil
+}
+
+// trace is the trace that an entry belongs to, or nothing.
+func trace(e *outbox.Entry) string {
+	env, err := event.Unmarshal(e.Envelope)
+	if err != nil {
+		return "" // the engine could not read it either
+	}
+	return env.TraceParent
+}

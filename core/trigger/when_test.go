@@ -1,0 +1,140 @@
+package trigger
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/picloud/picloud/core/outbox"
+	"github.com/picloud/picloud/core/tenant"
+)
+
+func order() *Change {
+	return &Change{
+		Kind: outbox.KindKV, Op: "update", Collection: "orders", Key: "o1",
+		Data:     json.RawMessage(`{"total": 120.5, "n": 3, "paid": true, "tags": ["a", "b"], "customer": {"name": "Ada"}}`),
+		Previous: json.RawMessage(`{"total": 7, "paid": false}`),
+	}
+}
+
+func TestWhen(t *testing.T) {
+	t.Parallel()
+	for source, want := range map[string]bool{
+		"":                     true,
+		"true":                 true,
+		"event.op == 'update'": true,
+		"event.op != 'update'": false,
+		"event.type == 'kv.update' && event.subject == 'orders/o1'":   true,
+		"event.key == event.id && event.collection.startsWith('ord')": true,
+		"event.topic == ''":                                          true,
+		"data.value.total > 100":                                     true,
+		"data.value.n == 3":                                          true,
+		"data.value.paid && !data.previous.paid":                     true,
+		"data.value.paid":                                            true,
+		"'b' in data.value.tags":                                     true,
+		"data.value.customer.name.matches('^A')":                     true,
+		"has(data.value.refund)":                                     false,
+		"data.value.refund > 1":                                      false, // there is none
+		"!(data.value.refund > 1)":                                   false,
+		"data.value.total":                                           false, // no bool
+		"data.value.tags.exists(t, t == 'z') || data.op == 'update'": true,
+	} {
+		if err := CheckWhen(source); source != "" && err != nil {
+			t.Errorf("%s: %v", source, err)
+		}
+		trigger := &tenant.Trigger{Filter: tenant.TriggerFilter{Collection: "orders", When: source}}
+		if err := Takes(trigger, order()); (err == nil) != want {
+			t.Errorf("%s: %v, want %t", source, err, want)
+		}
+	}
+}
+
+func TestCheckWhen(t *testing.T) {
+	t.Parallel()
+	pad := func(n int) string { return "true" + strings.Repeat(" ", n-4) }
+	if err := CheckWhen(pad(maxWhen)); err != nil {
+		t.Error(err)
+	}
+	for source, words := range map[string]string{
+		"event.colection == 'x'":   "line 1, column 6: undeclared reference to",
+		"dta.value":                "undeclared reference to 'dta'",
+		"event.op == 1":            "no matching overload",
+		"event.op":                 "is of type string, not bool",
+		"true &&":                  "Syntax error",
+		"data.value.matches('a(')": "error parsing regexp",
+		pad(maxWhen + 1):           "longer than 2000 bytes",
+		strings.Repeat("(", 500):   "recursion",
+		"data.x(":                  "line 1",
+	} {
+		err := CheckWhen(source)
+		var wrong *tenant.Invalid
+		if !errors.As(err, &wrong) || wrong.Field != "when" || !strings.Contains(wrong.Message, words) || strings.Contains(wrong.Message, "\n") {
+			t.Errorf("%.40s: %v, want %q", source, err, words)
+		}
+	}
+}
+
+// An expression that would take for ever ends, and takes nothing.
+func TestWhenIsBounded(t *testing.T) {
+	t.Parallel()
+	numbers, err := json.Marshal(make([]int, 3000))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, source := range []string{
+		"data.all(a, data.all(b, a == b))",
+		"data.map(a, data).size() > 0 && data.map(a, data.map(b, string(b) + 'x')).size() > 1",
+	} {
+		c := &Change{Kind: outbox.KindPubSub, Topic: "t", Data: numbers}
+		is, err := c.meets(source)
+		if is || err == nil || !strings.Contains(err.Error(), "cost limit") {
+			t.Errorf("%s: %t, %v", source, is, err)
+		}
+	}
+}
+
+// However many expressions there are, those that are kept are not more than maxCache.
+func TestProgramsAreBounded(t *testing.T) {
+	for i := range maxCache + 1 {
+		if _, err := program(fmt.Sprint("data == ", i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	programs.RLock()
+	defer programs.RUnlock()
+	if len(programs.bySource) != maxCache {
+		t.Errorf("%d programs", len(programs.bySource))
+	}
+}
+
+func BenchmarkMatch(b *testing.B) {
+	for name, when := range map[string]string{"pattern": "", "expression": "event.op == 'update' && data.value.total > 100"} {
+		s, app := configured(tenant.Trigger{Kind: "kv", Enabled: true, Filter: tenant.TriggerFilter{Collection: "orders", When: when}})
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if len(Match(s, app.ID, order())) != 1 {
+					b.Fatal("not taken")
+				}
+			}
+		})
+	}
+	s, app := configured()
+	b.Run("none", func(b *testing.B) {
+		c := order()
+		for b.Loop() {
+			Match(s, app.ID, c)
+		}
+	})
+	b.Run("too much", func(b *testing.B) {
+		numbers, _ := json.Marshal(make([]int, 3000))
+		c := &Change{Kind: outbox.KindPubSub, Topic: "t", Data: numbers}
+		for b.Loop() {
+			if _, err := c.meets("data.all(a, data.all(b, a == b))"); err == nil {
+				b.Fatal("it ended")
+			}
+		}
+	})
+}
