@@ -31,7 +31,7 @@ argument: every user of the machine can read those, and shells keep them.`,
 			if err != nil {
 				return err
 			}
-			s, err := call[api.Secret](cmd.Context(), c, http.MethodPut, c.secrets(args[0]), api.SecretValue{Value: value})
+			s, err := call[api.Secret](cmd.Context(), c, http.MethodPost, c.secrets(), api.SecretValue{Name: args[0], Value: value})
 			if err != nil {
 				return absentApp(err, c.app)
 			}

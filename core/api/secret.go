@@ -22,6 +22,7 @@ func viewSecret(i *secret.Info) Secret { return Secret{Name: i.Name, UpdatedAt: 
 
 // SecretValue is what a secret is set to.
 type SecretValue struct {
+	Name  string          `json:"name" minLength:"1" maxLength:"63" example:"STRIPE_KEY" doc:"Letters, digits, underscores, dots and dashes, with a letter or underscore first"`
 	Value json.RawMessage `json:"value" doc:"Any JSON value, up to 64 KiB with at most 100 texts and numbers"`
 }
 
@@ -55,17 +56,14 @@ func (a *api) registerSecrets(doc huma.API) {
 		return listed(list, next, viewSecret), err
 	})
 	register(a, doc, operation{
-		id: "set-secret", method: http.MethodPut, path: secretPath, tag: "secrets", capability: auth.AppWriteScript,
-		summary: "Set a secret", text: "It is what scripts read from then on. The name has letters, digits, underscores, dots and dashes.",
+		id: "set-secret", method: http.MethodPost, path: secretsPath, tag: "secrets", capability: auth.AppWriteScript,
+		summary: "Set a secret", text: "It is what scripts read from then on, in place of what had that name.",
 	}, func(ctx context.Context, in *struct {
-		SecretPath
+		AppPath
 		Body SecretValue
 	},
 	) (*body[Secret], error) {
-		if err := secret.CheckName(in.Secret); err != nil {
-			return nil, wrong("path.secret", err.Error())
-		}
-		set, err := a.Secrets.Set(ctx, by(ctx), app(ctx), in.Secret, in.Body.Value)
+		set, err := a.Secrets.Set(ctx, by(ctx), app(ctx), in.Body.Name, in.Body.Value)
 		return answer(viewSecret(&set)), err
 	})
 	register(a, doc, operation{

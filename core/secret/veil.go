@@ -215,5 +215,8 @@ func (v *Veil) Fault(f *fault.Fault) *fault.Fault {
 	}
 	covered := *f
 	covered.Message, covered.Detail = v.Text(f.Message), v.Text(f.Detail)
+	if covered == *f {
+		return f // who knows it by its identity still does
+	}
 	return &covered
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/picloud/picloud/core/outbox"
 	"github.com/picloud/picloud/core/retry"
+	"github.com/picloud/picloud/core/secret"
 	"github.com/picloud/picloud/core/service"
 	"github.com/picloud/picloud/core/tenant"
 	"github.com/picloud/picloud/sdk/event"
@@ -69,10 +70,11 @@ func (s *store) Hold(_ context.Context, epoch int64) error {
 // bundle is an app with a running script, and one of another.
 type bundle struct {
 	*store
-	web  *web
-	host *service.Host
-	run  service.Run
-	app  *tenant.App
+	web     *web
+	secrets *secrets
+	host    *service.Host
+	run     service.Run
+	app     *tenant.App
 }
 
 func setup(t *testing.T) *bundle {
@@ -101,11 +103,12 @@ func setup(t *testing.T) *bundle {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &bundle{store: &store{}, web: &web{}, app: app}
+	b := &bundle{store: &store{}, web: &web{}, secrets: &secrets{app: app.ID, values: map[string]json.RawMessage{}}, app: app}
 	b.host = service.New(service.Config{
-		Outbox: b.store, Snapshot: func() *tenant.Snapshot { return snapshot }, Web: b.web, Log: hclog.NewNullLogger(),
+		Outbox: b.store, Snapshot: func() *tenant.Snapshot { return snapshot }, Web: b.web, Secrets: b.secrets,
+		Log: hclog.NewNullLogger(),
 	})
-	b.run = service.Run{Script: &app.Scripts[0], Entry: &outbox.Entry{
+	b.run = service.Run{Script: &app.Scripts[0], Veil: &secret.Veil{}, Entry: &outbox.Entry{
 		ID: uuid.New(), App: app.ID, RootID: uuid.New(), Principal: uuid.New(), Depth: 2, Owner: 7, Envelope: env,
 	}}
 	return b
