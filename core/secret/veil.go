@@ -108,18 +108,15 @@ func partsOf(value json.RawMessage) (parts []string, err error) {
 
 // formsOf are the ways in which a part may be written.
 func formsOf(p string) []string {
-	plain, _ := json.Marshal(p) // a string always encodes
-	var bare bytes.Buffer
-	e := json.NewEncoder(&bare)
-	e.SetEscapeHTML(false)
-	_ = e.Encode(p)
-	escaped := strings.TrimSuffix(bare.String(), "\n")
-	twice, _ := json.Marshal(escaped[1 : len(escaped)-1]) // JSON in a text in JSON
-	component := strings.NewReplacer("%21", "!", "%27", "'", "%28", "(", "%29", ")", "%2A", "*", "+", "%20").Replace(url.QueryEscape(p))
-	forms := []string{
-		p, string(plain[1 : len(plain)-1]), escaped[1 : len(escaped)-1], string(twice[1 : len(twice)-1]),
-		url.QueryEscape(p), url.PathEscape(p), component, hex.EncodeToString([]byte(p)), strings.ToUpper(hex.EncodeToString([]byte(p))),
+	query := url.QueryEscape(p)
+	component := strings.NewReplacer("%21", "!", "%27", "'", "%28", "(", "%29", ")", "%2A", "*", "+", "%20").Replace(query)
+	var forms []string
+	for _, text := range []string{p, query, url.PathEscape(p), component} {
+		once := quoted(text, false)
+		forms = append(forms, text, once, quoted(text, true), quoted(once, false), quoted(once, true)) // also JSON in JSON
 	}
+	sum := hex.EncodeToString([]byte(p))
+	forms = append(forms, sum, strings.ToUpper(sum))
 	// As base64 a text looks in one of three ways within a longer one; of each, what does not hang on its neighbours.
 	for before := range 3 {
 		padded := append(make([]byte, before), p...)
@@ -131,6 +128,15 @@ func formsOf(p string) []string {
 		}
 	}
 	return forms
+}
+
+// quoted is a text as it stands between quotes in JSON, of those who write angle brackets for browsers or not.
+func quoted(text string, html bool) string {
+	var b strings.Builder
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(html)
+	_ = e.Encode(text) // a text always encodes
+	return b.String()[1 : b.Len()-2]
 }
 
 // make prepares what is known for hiding. v.mu is held.
