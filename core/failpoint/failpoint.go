@@ -29,6 +29,9 @@ const (
 	EnginePicked     = "engine.picked"     // a process is about to be given the run
 	HostCallBefore   = "host.call.before"  // a script has called a host service
 	HostCallAfter    = "host.call.after"   // the call is done, the script does not know
+	DataChanged      = "data.changed"      // data has changed in a transaction, what that leads to is not written
+	DataCaused       = "data.caused"       // that is written, too, nothing is committed
+	DataCommitted    = "data.committed"    // it is committed, the script does not know
 	RunReturned      = "run.returned"      // the script has returned
 	ReplyDelivered   = "reply.delivered"   // the waiting caller has been given the answer
 	FinishBuffered   = "finish.buffered"   // the end waits for its flush
@@ -47,7 +50,7 @@ const (
 // Names are all points.
 var Names = []string{
 	HTTPAccepted, OutboxInserted, OutboxCommitted, OutboxClaimed, RunStarted, EnginePicked, HostCallBefore, HostCallAfter,
-	RunReturned, ReplyDelivered, FinishBuffered, FinishCommitted, RetryScheduled, DeadCommitted, GateLocked, GateFilled,
+	DataChanged, DataCaused, DataCommitted, RunReturned, ReplyDelivered, FinishBuffered, FinishCommitted, RetryScheduled, DeadCommitted, GateLocked, GateFilled,
 	DetachCommitted, HeartbeatWritten, SweepSelected, SweepUpdated, ShutdownDraining,
 }
 

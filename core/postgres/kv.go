@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/picloud/picloud/core/data"
+	"github.com/picloud/picloud/core/failpoint"
 	"github.com/picloud/picloud/core/outbox"
 	"github.com/picloud/picloud/core/tenant"
 )
@@ -294,12 +295,15 @@ func (s *KVStore) change(
 		if err := do(tx, &c); err != nil || c.Op == "" {
 			return err
 		}
+		failpoint.Hit(failpoint.DataChanged)
 		if entries, err = caused(c); err != nil {
 			return err
 		}
 		entries, err = insertCaused(ctx, tx, owner, entries)
+		failpoint.Hit(failpoint.DataCaused)
 		return err
 	})
+	failpoint.Hit(failpoint.DataCommitted)
 	return entries, err
 }
 

@@ -6,4 +6,4 @@ import (
 	"github.com/picloud/picloud/core/coretest"
 )
 
-func TestMain(m *testing.M) { coretest.Main(m) }
+func TestMain(m *testing.M) { coretest.Main(m, coretest.Child("change", change)) }

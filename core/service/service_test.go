@@ -70,11 +70,23 @@ func (s *store) Hold(_ context.Context, epoch int64) error {
 // bundle is an app with a running script, and one of another.
 type bundle struct {
 	*store
-	web     *web
-	secrets *secrets
 	host    *service.Host
 	run     service.Run
 	app     *tenant.App
+	kv      service.KV // nil where a test has no database
+	web     *web
+	secrets *secrets
+
+	foreign *tenant.App
+}
+
+// reload has the host see the apps as they are now.
+func (b *bundle) reload() {
+	snapshot := tenant.NewSnapshot(1, []*tenant.App{b.app, b.foreign})
+	b.host = service.New(service.Config{
+		Outbox: b.store, Snapshot: func() *tenant.Snapshot { return snapshot }, KV: b.kv, Web: b.web, Secrets: b.secrets,
+		Log: hclog.NewNullLogger(),
+	})
 }
 
 func setup(t *testing.T) *bundle {
@@ -97,17 +109,14 @@ func setup(t *testing.T) *bundle {
 	foreign := &tenant.App{ID: uuid.New(), Slug: "theirs"}
 	foreign.Scripts = []tenant.Script{script(foreign.ID, "secret", tenant.KindEndpoint, 1)}
 	foreign.Queues = []tenant.Queue{{ID: uuid.New(), App: foreign.ID, Name: "vault", Script: foreign.Scripts[0].ID}}
-	snapshot := tenant.NewSnapshot(1, []*tenant.App{app, foreign})
-
 	env, err := (&event.Envelope{ID: "e", TraceParent: "00-trace"}).Marshal()
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &bundle{store: &store{}, web: &web{}, secrets: &secrets{app: app.ID, values: map[string]json.RawMessage{}}, app: app}
-	b.host = service.New(service.Config{
-		Outbox: b.store, Snapshot: func() *tenant.Snapshot { return snapshot }, Web: b.web, Secrets: b.secrets,
-		Log: hclog.NewNullLogger(),
-	})
+	b := &bundle{
+		store: &store{}, web: &web{}, secrets: &secrets{app: app.ID, values: map[string]json.RawMessage{}}, app: app, foreign: foreign,
+	}
+	b.reload()
 	b.run = service.Run{Script: &app.Scripts[0], Veil: &secret.Veil{}, Entry: &outbox.Entry{
 		ID: uuid.New(), App: app.ID, RootID: uuid.New(), Principal: uuid.New(), Depth: 2, Owner: 7, Envelope: env,
 	}}

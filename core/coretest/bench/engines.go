@@ -60,6 +60,7 @@ func (b *bench) enginesLoaded(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, stopAll()) }()
+	targets = only(targets, "hello", "orders")
 	for _, l := range languages {
 		for _, handler := range []target{{as: "hello"}, {as: "orders", body: order}} {
 			method, path := http.MethodGet, "/"+handler.as+l.suffix

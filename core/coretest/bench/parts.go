@@ -41,6 +41,7 @@ func (b *bench) throughput(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, stopAll()) }()
+	targets = only(targets, "hello", "orders")
 	for file, route := range map[string]string{"hello.go": "GET /hello", "orders.go": "POST /orders"} {
 		if err := b.deploy(ctx, file, route); err != nil {
 			return err
@@ -170,7 +171,10 @@ func report(w io.Writer, targets []target, connections []int, samples map[string
 				}))
 			}
 			bare := samples[fmt.Sprint("net/http, "+t.as, n)]
-			ratio := fmt.Sprintf("%.3f", rate/median(bare, sample.rate))
+			ratio := ""
+			if len(bare) > 0 {
+				ratio = fmt.Sprintf("%.3f", rate/median(bare, sample.rate))
+			}
 			failed := 0
 			for _, s := range runs {
 				failed += s.Failed

@@ -172,6 +172,8 @@ func (p *peers) serve(ctx context.Context) (targets []target, stopAll func() err
 	return []target{
 		{name: "PocketBase, hello", url: "http://" + base + "/hello", as: "hello", pid: baseServer},
 		{name: "PocketBase, orders", url: "http://" + base + "/orders", body: order, as: "orders", pid: baseServer},
+		{name: "PocketBase, read", url: "http://" + base + "/values", as: "values", pid: baseServer},
+		{name: "PocketBase, write", url: "http://" + base + "/values", body: write, as: "values", pid: baseServer},
 		{name: "workerd, hello", url: "http://" + workers + "/hello", as: "hello", pid: workerServer},
 		{name: "workerd, orders", url: "http://" + workers + "/orders", body: order, as: "orders", pid: workerServer},
 	}, stopAll, nil

@@ -10,8 +10,8 @@ import (
 	"github.com/picloud/picloud/core/failpoint"
 )
 
-// unreached are failpoints to which the load does not come.
-var unreached = []string{failpoint.DetachCommitted}
+// unreached are failpoints to which the load does not come. Those of data have a test of their own: TestKVKilled.
+var unreached = []string{failpoint.DetachCommitted, failpoint.DataChanged, failpoint.DataCaused, failpoint.DataCommitted}
 
 // reachLimit is how long the load may take to come to a failpoint.
 const reachLimit = 20 * time.Second

@@ -1,0 +1,9 @@
+package service_test
+
+import (
+	"testing"
+
+	"github.com/picloud/picloud/core/coretest"
+)
+
+func TestMain(m *testing.M) { coretest.Main(m) }
