@@ -3,7 +3,6 @@ package picloud
 import (
 	"encoding/json"
 	"fmt"
-	"net/http"
 	"time"
 	"unicode/utf8"
 )
@@ -50,34 +49,49 @@ func (h *HTTP) Do(r *HTTPRequest) (*HTTPResponse, error) {
 	if r == nil {
 		return nil, &Error{Code: InvalidArgument, Message: "there is no request"}
 	}
-	args := struct {
-		Method     string  `json:"method,omitempty"`
-		URL        string  `json:"url"`
-		Headers    Headers `json:"headers,omitempty"`
-		Body       any     `json:"body,omitempty"`
-		BodyBase64 []byte  `json:"body_base64,omitempty"`
-		TimeoutMS  int64   `json:"timeout_ms,omitempty"`
-	}{Method: r.Method, URL: r.URL, Headers: r.Headers, TimeoutMS: milliseconds(r.Timeout)}
-	switch body := r.Body.(type) {
-	case nil:
-	case []byte:
-		args.BodyBase64 = body
-	case string:
-		if args.Body = body; !utf8.ValidString(body) {
-			args.Body, args.BodyBase64 = nil, []byte(body)
-		}
-	default:
-		b, err := h.runtime.JSON(body)
-		if err != nil {
-			return nil, &Error{Code: InvalidArgument, Message: "the body cannot be sent: " + err.Error()}
-		}
-		args.Body = string(b)
-		if args.Headers = r.Headers.Clone(); args.Headers == nil {
-			args.Headers = Headers{}
-		}
-		if args.Headers.Get("Content-Type") == "" {
-			args.Headers.Set("Content-Type", "application/json")
-		}
+	return h.ask("request", r)
+}
+
+// Get fetches a URL.
+func (h *HTTP) Get(url string) (*HTTPResponse, error) { return h.ask("get", &HTTPRequest{URL: url}) }
+
+// Head asks for the headers of a URL.
+func (h *HTTP) Head(url string) (*HTTPResponse, error) { return h.ask("head", &HTTPRequest{URL: url}) }
+
+// Delete asks to delete what a URL names.
+func (h *HTTP) Delete(url string) (*HTTPResponse, error) {
+	return h.ask("delete", &HTTPRequest{URL: url})
+}
+
+// Post sends a body, see HTTPRequest.Body.
+func (h *HTTP) Post(url string, body any) (*HTTPResponse, error) {
+	return h.ask("post", &HTTPRequest{URL: url, Body: body})
+}
+
+// Put sends a body, see HTTPRequest.Body.
+func (h *HTTP) Put(url string, body any) (*HTTPResponse, error) {
+	return h.ask("put", &HTTPRequest{URL: url, Body: body})
+}
+
+// Patch sends a body, see HTTPRequest.Body.
+func (h *HTTP) Patch(url string, body any) (*HTTPResponse, error) {
+	return h.ask("patch", &HTTPRequest{URL: url, Body: body})
+}
+
+// httpArgs is a request as the service takes it. A body that is a text is sent as it is, any other as JSON.
+type httpArgs struct {
+	Method     string          `json:"method,omitempty"`
+	URL        string          `json:"url"`
+	Headers    Headers         `json:"headers,omitempty"`
+	Body       json.RawMessage `json:"body,omitempty"`
+	BodyBase64 []byte          `json:"body_base64,omitempty"`
+	TimeoutMS  int64           `json:"timeout_ms,omitempty"`
+}
+
+func (h *HTTP) ask(method string, r *HTTPRequest) (*HTTPResponse, error) {
+	args := httpArgs{Method: r.Method, URL: r.URL, Headers: r.Headers, TimeoutMS: milliseconds(r.Timeout)}
+	if err := args.setBody(h.runtime, r.Body); err != nil {
+		return nil, &Error{Code: InvalidArgument, Message: "the body cannot be sent: " + err.Error()}
 	}
 	var answer struct {
 		Status     int     `json:"status"`
@@ -85,7 +99,7 @@ func (h *HTTP) Do(r *HTTPRequest) (*HTTPResponse, error) {
 		Body       string  `json:"body"`
 		BodyBase64 []byte  `json:"body_base64"`
 	}
-	if err := call(h.runtime, "http", "request", args, &answer); err != nil {
+	if err := call(h.runtime, "http", method, args, &answer); err != nil {
 		return nil, err
 	}
 	out := &HTTPResponse{Status: answer.Status, Headers: answer.Headers, Body: answer.BodyBase64}
@@ -95,32 +109,31 @@ func (h *HTTP) Do(r *HTTPRequest) (*HTTPResponse, error) {
 	return out, nil
 }
 
-// Get fetches a URL.
-func (h *HTTP) Get(url string) (*HTTPResponse, error) {
-	return h.Do(&HTTPRequest{URL: url})
-}
-
-// Head asks for the headers of a URL.
-func (h *HTTP) Head(url string) (*HTTPResponse, error) {
-	return h.Do(&HTTPRequest{Method: http.MethodHead, URL: url})
-}
-
-// Delete asks to delete what a URL names.
-func (h *HTTP) Delete(url string) (*HTTPResponse, error) {
-	return h.Do(&HTTPRequest{Method: http.MethodDelete, URL: url})
-}
-
-// Post sends a body, see HTTPRequest.Body.
-func (h *HTTP) Post(url string, body any) (*HTTPResponse, error) {
-	return h.Do(&HTTPRequest{Method: http.MethodPost, URL: url, Body: body})
-}
-
-// Put sends a body, see HTTPRequest.Body.
-func (h *HTTP) Put(url string, body any) (*HTTPResponse, error) {
-	return h.Do(&HTTPRequest{Method: http.MethodPut, URL: url, Body: body})
-}
-
-// Patch sends a body, see HTTPRequest.Body.
-func (h *HTTP) Patch(url string, body any) (*HTTPResponse, error) {
-	return h.Do(&HTTPRequest{Method: http.MethodPatch, URL: url, Body: body})
+func (a *httpArgs) setBody(r Runtime, body any) (err error) {
+	switch body := body.(type) {
+	case nil:
+		return nil
+	case []byte:
+		a.BodyBase64 = body
+		return nil
+	case string:
+		if utf8.ValidString(body) {
+			a.Body, err = json.Marshal(body)
+			return err
+		}
+		a.BodyBase64 = []byte(body)
+		return nil
+	}
+	if a.Body, err = r.JSON(body); err != nil || a.Body[0] != '"' && a.Body[0] != 'n' {
+		return err
+	}
+	// A text or null in JSON would travel as a text that is sent without quotes, or as nothing.
+	if a.Headers = a.Headers.Clone(); a.Headers == nil {
+		a.Headers = Headers{}
+	}
+	if a.Headers.Get("Content-Type") == "" {
+		a.Headers.Set("Content-Type", "application/json")
+	}
+	a.Body, err = json.Marshal(string(a.Body))
+	return err
 }

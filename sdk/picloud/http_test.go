@@ -1,6 +1,7 @@
 package picloud_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"testing"
 	"time"
@@ -16,28 +17,35 @@ func TestHTTP(t *testing.T) {
 	headers := picloud.Headers{"X-B": {"3"}}
 	for _, x := range []struct {
 		do   func() (*picloud.HTTPResponse, error)
-		want string
+		want string // the method and its arguments
 	}{
-		{func() (*picloud.HTTPResponse, error) { return web.Get("u") }, `map[url:u]`},
-		{func() (*picloud.HTTPResponse, error) { return web.Head("u") }, `map[method:HEAD url:u]`},
-		{func() (*picloud.HTTPResponse, error) { return web.Delete("u") }, `map[method:DELETE url:u]`},
-		{func() (*picloud.HTTPResponse, error) { return web.Post("u", "text") }, `map[body:text method:POST url:u]`},
-		{func() (*picloud.HTTPResponse, error) { return web.Put("u", []byte("\xff")) }, `map[body_base64:/w== method:PUT url:u]`},
-		{func() (*picloud.HTTPResponse, error) { return web.Patch("u", "\xff") }, `map[body_base64:/w== method:PATCH url:u]`},
+		{func() (*picloud.HTTPResponse, error) { return web.Get("u") }, `get map[url:u]`},
+		{func() (*picloud.HTTPResponse, error) { return web.Head("u") }, `head map[url:u]`},
+		{func() (*picloud.HTTPResponse, error) { return web.Delete("u") }, `delete map[url:u]`},
+		{func() (*picloud.HTTPResponse, error) { return web.Post("u", "text") }, `post map[body:text url:u]`},
+		{func() (*picloud.HTTPResponse, error) { return web.Put("u", []byte("\xff")) }, `put map[body_base64:/w== url:u]`},
+		{func() (*picloud.HTTPResponse, error) { return web.Patch("u", "\xff") }, `patch map[body_base64:/w== url:u]`},
 		{
 			func() (*picloud.HTTPResponse, error) { return web.Post("u", map[string]int{"n": 1}) },
-			`map[body:{"n":1} headers:map[Content-Type:[application/json]] method:POST url:u]`,
+			`post map[body:map[n:1] url:u]`,
 		},
 		{
 			func() (*picloud.HTTPResponse, error) {
 				return web.Do(&picloud.HTTPRequest{Method: "PUT", URL: "u", Headers: headers, Body: []int{1}, Timeout: time.Microsecond})
 			},
-			`map[body:[1] headers:map[Content-Type:[application/json] X-B:[3]] method:PUT timeout_ms:1 url:u]`,
+			`request map[body:[1] headers:map[X-B:[3]] method:PUT timeout_ms:1 url:u]`,
 		},
+		{
+			func() (*picloud.HTTPResponse, error) {
+				return web.Do(&picloud.HTTPRequest{URL: "u", Headers: headers, Body: json.RawMessage(`"quoted"`)})
+			},
+			`request map[body:"quoted" headers:map[Content-Type:[application/json] X-B:[3]] url:u]`,
+		},
+		{func() (*picloud.HTTPResponse, error) { return web.Post("u", (*int)(nil)) }, `post map[body:null headers:map[Content-Type:[application/json]] url:u]`},
 	} {
 		answer, err := x.do()
-		if got := fmt.Sprint(h.args); err != nil || got != x.want || h.called != "http.request" {
-			t.Errorf("%s %s, %v\nwant %s", h.called, got, err, x.want)
+		if got := fmt.Sprint(h.called, " ", h.args); err != nil || got != "http."+x.want {
+			t.Errorf("%s, %v\nwant http.%s", got, err, x.want)
 			continue
 		}
 		var body struct{ A int }

@@ -239,7 +239,7 @@ const spelt = (v) => {
   if (typeof v !== "object" || v === null) return v;
   const o = {};
   for (const name of Object.keys(v)) {
-    o[name.replace(/_([a-z])/g, (_, c) => c.toUpperCase())] = name === "value" || name === "data" ? v[name] : spelt(v[name]);
+    o[name.replace(/_([a-z])/g, (_, c) => c.toUpperCase())] = name === "value" || name === "data" || name === "headers" ? v[name] : spelt(v[name]);
   }
   return o;
 };

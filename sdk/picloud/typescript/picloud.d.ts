@@ -1,6 +1,6 @@
 // Code generated from sdk/scripttest by make generate. DO NOT EDIT.
 //
-// What scripts of PiCloud see, version 1.3. A script exports a function, which is called once for each request or event:
+// What scripts of PiCloud see, version 1.4. A script exports a function, which is called once for each request or event:
 //
 //   import type { Context } from "picloud";
 //
@@ -36,6 +36,10 @@ declare module "picloud" {
     queue(name: string): Queue;
     /** Values by key, in a collection of the app. A collection needs no making. */
     kv(collection: string): KV;
+    /** Requests to the world outside: to public addresses at the ports 80 and 443, and what the instance allows. An answer of any status is no error. Headers are texts or lists of them; a body that is a text is sent as it is, any other value as JSON. */
+    readonly http: HTTP;
+    /** Values that only scripts of the app read. What a run has read or set is masked in its logs and errors, from four bytes on. */
+    readonly secrets: Secrets;
   }
 
   /** The envelope of an event. Text that there is none of is empty. */
@@ -196,6 +200,36 @@ declare module "picloud" {
     list<T = unknown>(options?: { prefix?: string; limit?: number; cursor?: string }): Promise<Page<Item<T>>>;
   }
 
+  /** Requests to the world outside: to public addresses at the ports 80 and 443, and what the instance allows. An answer of any status is no error. Headers are texts or lists of them; a body that is a text is sent as it is, any other value as JSON. */
+  export interface HTTP {
+    /** Fetches a URL. Up to 5 redirects are followed, within 30 seconds or the time that is said. */
+    get(url: string, options?: { headers?: unknown; timeoutMs?: number }): Promise<HTTPResponse>;
+    /** Asks for the headers of a URL. */
+    head(url: string, options?: { headers?: unknown; timeoutMs?: number }): Promise<HTTPResponse>;
+    /** Asks to delete what a URL names. */
+    delete(url: string, options?: { headers?: unknown; timeoutMs?: number }): Promise<HTTPResponse>;
+    /** Sends a body to a URL. */
+    post(url: string, body: unknown, options?: { headers?: unknown; timeoutMs?: number }): Promise<HTTPResponse>;
+    /** Sends a body to a URL. */
+    put(url: string, body: unknown, options?: { headers?: unknown; timeoutMs?: number }): Promise<HTTPResponse>;
+    /** Sends a body to a URL. */
+    patch(url: string, body: unknown, options?: { headers?: unknown; timeoutMs?: number }): Promise<HTTPResponse>;
+    /** Makes a request of any method; GET where none is said. */
+    request(url: string, options?: { method?: string; headers?: unknown; body?: unknown; bodyBase64?: string; timeoutMs?: number }): Promise<HTTPResponse>;
+  }
+
+  /** Values that only scripts of the app read. What a run has read or set is masked in its logs and errors, from four bytes on. */
+  export interface Secrets {
+    /** The value of a secret; nothing if there is none. */
+    get<T = string>(name: string): Promise<T | undefined>;
+    /** Sets a secret: up to 64 KiB of JSON. */
+    set(name: string, value: unknown): Promise<void>;
+    /** Deletes a secret, and says whether there was one. */
+    delete(name: string): Promise<boolean>;
+    /** The names of all secrets. */
+    list(): Promise<string[]>;
+  }
+
   /** Fails the run and asks to be tried again then, instead of when the back-off says. */
   export class RetryAfter extends Error { constructor(message: string, ms: number) }
 
@@ -207,6 +241,9 @@ declare module "picloud" {
 
   /** A value by key, with its version, 0 for none, and when it expires. */
   export interface Item<T> { key: string; value?: T; version: number; expiresAt?: string }
+
+  /** What came back, whatever its status. The body is text, or where it is none bytes in base64. Names of headers are canonical. */
+  export interface HTTPResponse { status: number; headers: Record<string, string[]>; body?: string; bodyBase64?: string }
 }
 
 /** Lines of the run's log: what is printed joins its values by spaces. */

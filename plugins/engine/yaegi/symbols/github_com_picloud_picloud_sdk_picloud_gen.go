@@ -23,7 +23,7 @@ func symbols_github_com_picloud_picloud_sdk_picloud() Table {
 		"Overloaded":      reflect.ValueOf(constant.MakeFromLiteral("\"overloaded\"", token.STRING, 0)),
 		"RetryAfter":      reflect.ValueOf(picloud.RetryAfter),
 		"Unavailable":     reflect.ValueOf(constant.MakeFromLiteral("\"unavailable\"", token.STRING, 0)),
-		"Version":         reflect.ValueOf(constant.MakeFromLiteral("\"1.3\"", token.STRING, 0)),
+		"Version":         reflect.ValueOf(constant.MakeFromLiteral("\"1.4\"", token.STRING, 0)),
 
 		// type definitions
 		"BatchResult":  reflect.ValueOf((*picloud.BatchResult)(nil)),
