@@ -63,14 +63,14 @@ func (a *api) registerSecrets(doc huma.API) {
 		Body SecretValue
 	},
 	) (*body[Secret], error) {
-		set, err := a.Secrets.Set(ctx, by(ctx), app(ctx), in.Body.Name, in.Body.Value)
+		set, err := a.Secrets.Set(ctx, secret.Author{User: by(ctx)}, app(ctx), in.Body.Name, in.Body.Value)
 		return answer(viewSecret(&set)), err
 	})
 	register(a, doc, operation{
 		id: "delete-secret", method: http.MethodDelete, path: secretPath, tag: "secrets", capability: auth.AppWriteScript,
 		summary: "Delete a secret",
 	}, func(ctx context.Context, in *SecretPath) (*struct{}, error) {
-		return nil, a.Secrets.Delete(ctx, by(ctx), app(ctx), in.Secret)
+		return nil, a.Secrets.Delete(ctx, secret.Author{User: by(ctx)}, app(ctx), in.Secret)
 	})
 	register(a, doc, operation{
 		id: "rotate-secrets", method: http.MethodPost, path: "/api/v1/secrets/rotate", tag: "secrets", capability: auth.InstanceManageKeys,

@@ -157,8 +157,8 @@ type DeadLetterStore interface {
 // SecretStore keeps values that only scripts read. Its errors may be *fault.Fault, where the node has no key.
 type SecretStore interface {
 	List(ctx context.Context, app uuid.UUID, cursor string, limit int) ([]secret.Info, string, error)
-	Set(ctx context.Context, by, app uuid.UUID, name string, value json.RawMessage) (secret.Info, error)
-	Delete(ctx context.Context, by, app uuid.UUID, name string) error
+	Set(ctx context.Context, by secret.Author, app uuid.UUID, name string, value json.RawMessage) (secret.Info, error)
+	Delete(ctx context.Context, by secret.Author, app uuid.UUID, name string) error
 	// Rotate seals some secrets with a new key, and says how many, and how many are left for another call.
 	Rotate(ctx context.Context, by uuid.UUID) (done, left int, err error)
 }

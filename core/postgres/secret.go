@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/picloud/picloud/core/outbox"
 	"github.com/picloud/picloud/core/secret"
 	"github.com/picloud/picloud/core/tenant"
 )
@@ -77,12 +78,33 @@ SELECT a.id, $2, $3, $4 FROM apps a WHERE a.id = $1 AND a.deleted_at IS NULL
 ON CONFLICT (app, name) DO UPDATE SET key = excluded.key, sealed = excluded.sealed, updated_at = now()
 RETURNING s.updated_at`
 
+// The epoch that a script runs under stays while the change is made: a beat of its node passes this lock, its end does not.
+const sqlSecretOwner = `SELECT 1 FROM nodes WHERE epoch = $1 FOR KEY SHARE`
+
+// author says whether a change may be made.
+func author(ctx context.Context, tx pgx.Tx, by secret.Author) error {
+	if by.User != uuid.Nil {
+		return nil
+	}
+	tag, err := tx.Exec(ctx, sqlSecretOwner, by.Owner)
+	switch {
+	case err != nil:
+		return fmt.Errorf("look for the node: %w", err)
+	case tag.RowsAffected() == 0:
+		return outbox.ErrFenced
+	}
+	return nil
+}
+
 // Set stores a value.
 func (s *SecretStore) Set(
-	ctx context.Context, by, app uuid.UUID, name string, seal func(ring []byte) (secret.Sealed, error),
+	ctx context.Context, by secret.Author, app uuid.UUID, name string, seal func(ring []byte) (secret.Sealed, error),
 ) (secret.Info, error) {
 	info := secret.Info{Name: name}
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		if err := author(ctx, tx, by); err != nil {
+			return err
+		}
 		ring, err := readRing(ctx, tx, sqlSecretRingShare)
 		if err != nil {
 			return err
@@ -97,10 +119,10 @@ func (s *SecretStore) Set(
 			return &tenant.Conflict{Message: fmt.Sprintf("the app has %d secrets, which is the most: delete some first", secret.MaxPerApp)}
 		case err != nil:
 			return fmt.Errorf("write secret: %w", err)
-		case by == uuid.Nil:
+		case by.User == uuid.Nil:
 			return nil
 		}
-		return audit(ctx, tx, &change{by: by, app: app, action: "secret.set", object: name})
+		return audit(ctx, tx, &change{by: by.User, app: app, action: "secret.set", object: name})
 	})
 	return info, err
 }
@@ -118,12 +140,15 @@ func (s *SecretStore) Get(ctx context.Context, app uuid.UUID, name string) (seal
 const sqlSecretDelete = `DELETE FROM secrets WHERE app = $1 AND name = $2`
 
 // Delete removes a secret, or is tenant.ErrNotFound.
-func (s *SecretStore) Delete(ctx context.Context, by, app uuid.UUID, name string) error {
+func (s *SecretStore) Delete(ctx context.Context, by secret.Author, app uuid.UUID, name string) error {
 	return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		if err := execOne(ctx, tx, "delete secret", sqlSecretDelete, app, name); err != nil || by == uuid.Nil {
+		if err := author(ctx, tx, by); err != nil {
 			return err
 		}
-		return audit(ctx, tx, &change{by: by, app: app, action: "secret.delete", object: name})
+		if err := execOne(ctx, tx, "delete secret", sqlSecretDelete, app, name); err != nil || by.User == uuid.Nil {
+			return err
+		}
+		return audit(ctx, tx, &change{by: by.User, app: app, action: "secret.delete", object: name})
 	})
 }
 

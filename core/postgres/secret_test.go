@@ -16,7 +16,9 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/picloud/picloud/core/auth"
 	"github.com/picloud/picloud/core/coretest"
+	"github.com/picloud/picloud/core/outbox"
 	"github.com/picloud/picloud/core/postgres"
 	"github.com/picloud/picloud/core/secret"
 	"github.com/picloud/picloud/core/tenant"
@@ -30,6 +32,7 @@ type safe struct {
 	key          string
 	ours, theirs uuid.UUID
 	vault        *secret.Vault
+	user         secret.Author
 }
 
 func newKey() string {
@@ -41,6 +44,13 @@ func newKey() string {
 func newSafe(t *testing.T) *safe {
 	t.Helper()
 	s := &safe{T: t, pool: coretest.DB(t), key: newKey()}
+	token, _, err := auth.Bootstrap(t.Context(), postgres.NewUserStore(s.pool))
+	if err != nil || token == "" {
+		t.Fatal(err)
+	}
+	if err := s.pool.QueryRow(t.Context(), `SELECT id FROM users`).Scan(&s.user.User); err != nil {
+		t.Fatal(err)
+	}
 	for slug, id := range map[string]*uuid.UUID{"ours": &s.ours, "theirs": &s.theirs} {
 		app, err := postgres.NewAppStore(s.pool).Create(t.Context(), uuid.Nil, tenant.AppRecord{Slug: slug})
 		if err != nil {
@@ -68,7 +78,7 @@ func (s *safe) open(keys string) *secret.Vault {
 
 func (s *safe) set(app uuid.UUID, name, value string) {
 	s.Helper()
-	if _, err := s.vault.Set(s.Context(), uuid.Nil, app, name, json.RawMessage(value)); err != nil {
+	if _, err := s.vault.Set(s.Context(), s.user, app, name, json.RawMessage(value)); err != nil {
 		s.Fatal(err)
 	}
 }
@@ -111,10 +121,10 @@ func TestSecrets(t *testing.T) {
 	if list, next, err = s.vault.List(t.Context(), s.ours, next, 1); err != nil || len(list) != 1 || list[0].Name != "B" || next != "" {
 		t.Errorf("%v, %q, %v", list, next, err)
 	}
-	if err := s.vault.Delete(t.Context(), uuid.Nil, s.theirs, "B"); !errors.Is(err, tenant.ErrNotFound) {
+	if err := s.vault.Delete(t.Context(), s.user, s.theirs, "B"); !errors.Is(err, tenant.ErrNotFound) {
 		t.Errorf("another app's: %v", err)
 	}
-	if err := s.vault.Delete(t.Context(), uuid.Nil, s.ours, "B"); err != nil {
+	if err := s.vault.Delete(t.Context(), s.user, s.ours, "B"); err != nil {
 		t.Error(err)
 	}
 	// Whoever has the database has neither values nor keys.
@@ -135,7 +145,7 @@ func TestSecrets(t *testing.T) {
 	if err := s.pool.QueryRow(t.Context(), `SELECT count(*) FROM secrets WHERE app = $1`, s.ours).Scan(&n); err != nil || n != 0 {
 		t.Errorf("%d are left of a deleted app, %v", n, err)
 	}
-	if _, err := s.vault.Set(t.Context(), uuid.Nil, s.ours, "A", json.RawMessage(`1`)); err == nil {
+	if _, err := s.vault.Set(t.Context(), s.user, s.ours, "A", json.RawMessage(`1`)); err == nil {
 		t.Error("a deleted app has a secret")
 	}
 }
@@ -154,7 +164,7 @@ func TestSecretLimits(t *testing.T) {
 	s.set(s.ours, "B", "["+many(secret.MaxParts-1)+"]") // and the list itself
 	for _, value := range []string{`"` + strings.Repeat("x", secret.MaxValue-1) + `"`, "[" + many(secret.MaxParts) + "]", `{`, ``} {
 		wrong := (*tenant.Invalid)(nil)
-		if _, err := s.vault.Set(t.Context(), uuid.Nil, s.ours, "C", json.RawMessage(value)); !errors.As(err, &wrong) || wrong.Field != "value" {
+		if _, err := s.vault.Set(t.Context(), s.user, s.ours, "C", json.RawMessage(value)); !errors.As(err, &wrong) || wrong.Field != "value" {
 			t.Errorf("%.20s: %v", value, err)
 		}
 	}
@@ -164,7 +174,7 @@ func TestSecretLimits(t *testing.T) {
 	}
 	s.set(s.ours, "last", `1`)
 	full := (*tenant.Conflict)(nil)
-	if _, err := s.vault.Set(t.Context(), uuid.Nil, s.ours, "more", json.RawMessage(`1`)); !errors.As(err, &full) {
+	if _, err := s.vault.Set(t.Context(), s.user, s.ours, "more", json.RawMessage(`1`)); !errors.As(err, &full) {
 		t.Errorf("one more: %v", err)
 	}
 	s.set(s.ours, "last", `2`)
@@ -205,7 +215,7 @@ func TestSecretsWithoutAKey(t *testing.T) {
 		v := s.open(keys)
 		_, err := v.Get(t.Context(), s.ours, "A")
 		s.fails(err, fault.Unavailable, words)
-		_, err = v.Set(t.Context(), uuid.Nil, s.ours, "A", json.RawMessage(`2`))
+		_, err = v.Set(t.Context(), s.user, s.ours, "A", json.RawMessage(`2`))
 		s.fails(err, fault.Unavailable, words)
 		_, _, err = v.Rotate(t.Context(), uuid.Nil)
 		s.fails(err, fault.Unavailable, words)
@@ -214,8 +224,34 @@ func TestSecretsWithoutAKey(t *testing.T) {
 		}
 	}
 	s.has(s.vault, s.ours, "A", `1`)
-	if err := s.open("").Delete(t.Context(), uuid.Nil, s.ours, "A"); err != nil {
+	if err := s.open("").Delete(t.Context(), s.user, s.ours, "A"); err != nil {
 		t.Error(err)
+	}
+}
+
+// A node whose epoch is over changes nothing for a script that it still runs; one whose beat goes on does.
+func TestSecretsAreFenced(t *testing.T) {
+	t.Parallel()
+	s := newSafe(t)
+	s.set(s.ours, "A", `1`)
+	zombie := secret.Author{Owner: 12345}
+	if _, err := s.vault.Set(t.Context(), zombie, s.ours, "A", json.RawMessage(`2`)); !errors.Is(err, outbox.ErrFenced) {
+		t.Errorf("set: %v", err)
+	}
+	if err := s.vault.Delete(t.Context(), zombie, s.ours, "A"); !errors.Is(err, outbox.ErrFenced) {
+		t.Errorf("deleted: %v", err)
+	}
+	s.has(s.vault, s.ours, "A", `1`)
+	if _, err := s.pool.Exec(t.Context(), `INSERT INTO nodes (epoch, name, address, version) VALUES ($1, 'n', 'a', 'v')`, zombie.Owner); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.vault.Set(t.Context(), zombie, s.ours, "A", json.RawMessage(`2`)); err != nil {
+		t.Error(err)
+	}
+	s.has(s.vault, s.ours, "A", `2`)
+	var audited int
+	if err := s.pool.QueryRow(t.Context(), `SELECT count(*) FROM audit_log WHERE action = 'secret.set'`).Scan(&audited); err != nil || audited != 1 {
+		t.Errorf("%d lines in the audit log, %v", audited, err)
 	}
 }
 
@@ -253,7 +289,7 @@ func TestSecretsRotate(t *testing.T) {
 	}
 	all(other)
 	all(s.vault)
-	if _, err := other.Set(t.Context(), uuid.Nil, s.ours, "S0", json.RawMessage(`0`)); err != nil { // sealed with the new key by whoever knew only the old
+	if _, err := other.Set(t.Context(), s.user, s.ours, "S0", json.RawMessage(`0`)); err != nil { // sealed with the new key by whoever knew only the old
 		t.Error(err)
 	}
 	ended, cancel := context.WithCancel(t.Context())
@@ -309,7 +345,7 @@ func TestSecretsInParallel(t *testing.T) {
 		all.Go(func() {
 			v := s.open(s.key)
 			for n := range 20 {
-				if _, err := v.Set(t.Context(), uuid.Nil, s.ours, fmt.Sprintf("S%d_%d", i, n), json.RawMessage(fmt.Sprint(n))); err != nil {
+				if _, err := v.Set(t.Context(), s.user, s.ours, fmt.Sprintf("S%d_%d", i, n), json.RawMessage(fmt.Sprint(n))); err != nil {
 					t.Error(err)
 				}
 				if n%7 == 0 {

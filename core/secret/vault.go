@@ -48,16 +48,22 @@ type Row struct {
 	Sealed
 }
 
+// Author is who changes a secret: a user, whom the audit log names, or a script, run by the node of an epoch.
+type Author struct {
+	User  uuid.UUID
+	Owner int64
+}
+
 // Store keeps what is sealed, and the keys of it, closed: the ring. Whatever an app does not have is tenant.ErrNotFound.
 type Store interface {
 	// Change replaces the ring by what next makes of it, alone: meanwhile nobody seals. nil is no ring, and leaves it. other
 	// counts the secrets that are not sealed with a key. by is for the audit log; nil: nobody asked for it.
 	Change(ctx context.Context, by uuid.UUID, next func(ring []byte, other func(key int64) (int, error)) ([]byte, error)) error
-	// Set stores what seal makes while the ring stays as it is. Beyond MaxPerApp it is a *tenant.Conflict. by is for the
-	// audit log; nil: a script, of which that says nothing.
-	Set(ctx context.Context, by, app uuid.UUID, name string, seal func(ring []byte) (Sealed, error)) (Info, error)
+	// Set stores what seal makes while the ring stays as it is. Beyond MaxPerApp it is a *tenant.Conflict. What a script does
+	// under an epoch that is over is outbox.ErrFenced.
+	Set(ctx context.Context, by Author, app uuid.UUID, name string, seal func(ring []byte) (Sealed, error)) (Info, error)
 	Get(ctx context.Context, app uuid.UUID, name string) (sealed Sealed, ring []byte, err error)
-	Delete(ctx context.Context, by, app uuid.UUID, name string) error
+	Delete(ctx context.Context, by Author, app uuid.UUID, name string) error
 	List(ctx context.Context, app uuid.UUID, cursor string, limit int) ([]Info, string, error)
 	// Reseal replaces up to limit secrets that are not sealed with the key which current names, by what again makes of them,
 	// while the ring stays as it is. It returns how many.
@@ -157,8 +163,8 @@ func (v *Vault) ring(closed []byte) (*ring, error) {
 	return opened, nil
 }
 
-// Set stores a value, which is JSON. by is for the audit log; nil: a script.
-func (v *Vault) Set(ctx context.Context, by, app uuid.UUID, name string, value json.RawMessage) (Info, error) {
+// Set stores a value, which is JSON.
+func (v *Vault) Set(ctx context.Context, by Author, app uuid.UUID, name string, value json.RawMessage) (Info, error) {
 	if err := CheckName(name); err != nil {
 		return Info{}, err
 	}
@@ -196,7 +202,7 @@ func (v *Vault) Get(ctx context.Context, app uuid.UUID, name string) (json.RawMe
 }
 
 // Delete forgets a secret.
-func (v *Vault) Delete(ctx context.Context, by, app uuid.UUID, name string) error {
+func (v *Vault) Delete(ctx context.Context, by Author, app uuid.UUID, name string) error {
 	return v.store.Delete(ctx, by, app, name)
 }
 

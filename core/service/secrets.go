@@ -16,8 +16,8 @@ import (
 // Secrets are the sealed values of apps. Errors are as those of core/secret's Vault.
 type Secrets interface {
 	Get(ctx context.Context, app uuid.UUID, name string) (json.RawMessage, error)
-	Set(ctx context.Context, by, app uuid.UUID, name string, value json.RawMessage) (secret.Info, error)
-	Delete(ctx context.Context, by, app uuid.UUID, name string) error
+	Set(ctx context.Context, by secret.Author, app uuid.UUID, name string, value json.RawMessage) (secret.Info, error)
+	Delete(ctx context.Context, by secret.Author, app uuid.UUID, name string) error
 	List(ctx context.Context, app uuid.UUID, cursor string, limit int) ([]secret.Info, string, error)
 }
 
@@ -60,7 +60,7 @@ func (c *call) secretsSet(ctx context.Context, args []byte) (any, error) {
 	if err := c.run.Veil.Add(in.Value); err != nil {
 		return nil, err
 	}
-	if _, err := c.secrets.Set(ctx, uuid.Nil, c.run.Entry.App, in.Name, in.Value); err != nil {
+	if _, err := c.secrets.Set(ctx, secret.Author{Owner: c.run.Entry.Owner}, c.run.Entry.App, in.Name, in.Value); err != nil {
 		return nil, c.secretRefused(ctx, err)
 	}
 	return struct{}{}, nil
@@ -72,7 +72,7 @@ func (c *call) secretsDelete(ctx context.Context, args []byte) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = c.secrets.Delete(ctx, uuid.Nil, c.run.Entry.App, name)
+	err = c.secrets.Delete(ctx, secret.Author{Owner: c.run.Entry.Owner}, c.run.Entry.App, name)
 	if err != nil && !errors.Is(err, tenant.ErrNotFound) {
 		return nil, c.secretRefused(ctx, err)
 	}

@@ -37,9 +37,9 @@ func (s *secrets) Get(_ context.Context, app uuid.UUID, name string) (json.RawMe
 	return nil, tenant.ErrNotFound
 }
 
-func (s *secrets) Set(_ context.Context, by, app uuid.UUID, name string, value json.RawMessage) (secret.Info, error) {
-	if by != uuid.Nil {
-		return secret.Info{}, errors.New("a script is nobody")
+func (s *secrets) Set(_ context.Context, by secret.Author, app uuid.UUID, name string, value json.RawMessage) (secret.Info, error) {
+	if by != (secret.Author{Owner: 7}) {
+		return secret.Info{}, errors.New("it is no script of this node")
 	}
 	if err := errors.Join(s.of(app), secret.CheckName(name)); err != nil {
 		return secret.Info{}, err
@@ -48,8 +48,8 @@ func (s *secrets) Set(_ context.Context, by, app uuid.UUID, name string, value j
 	return secret.Info{}, nil
 }
 
-func (s *secrets) Delete(_ context.Context, _, app uuid.UUID, name string) error {
-	if s.values[name] == nil || s.of(app) != nil {
+func (s *secrets) Delete(_ context.Context, by secret.Author, app uuid.UUID, name string) error {
+	if by.Owner != 7 || s.values[name] == nil || s.of(app) != nil {
 		return errors.Join(tenant.ErrNotFound, s.of(app))
 	}
 	delete(s.values, name)
