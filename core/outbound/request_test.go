@@ -145,8 +145,7 @@ func TestRedirects(t *testing.T) {
 		}
 	})
 	hidden := serve(t, func(http.ResponseWriter, *http.Request) { t.Error("a redirect led inside") })
-	var here string
-	here = serve(t, func(w http.ResponseWriter, r *http.Request) {
+	here := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		h := r.Header.Clone()
 		last.Store(&h)
 		n, to := len(r.URL.Query().Get("n")), r.URL.Query().Get("to")
