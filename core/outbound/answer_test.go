@@ -197,9 +197,12 @@ func TestCapacity(t *testing.T) {
 	var all sync.WaitGroup
 	for range outbound.PerApp {
 		all.Go(func() {
-			if _, err := get(t, c, "http://"+address+"/wait"); err != nil {
+			answer, err := get(t, c, "http://"+address+"/wait")
+			if err != nil {
 				t.Error(err)
+				return
 			}
+			answer.Close()
 		})
 	}
 	for range outbound.PerApp {
@@ -207,8 +210,10 @@ func TestCapacity(t *testing.T) {
 	}
 	_, err := c.Do(t.Context(), app, &outbound.Request{Method: "GET", URL: "http://" + address, Timeout: 20 * time.Millisecond})
 	refused(t, "one more of the app", err, fault.Deadline, "")
-	if _, err := c.Do(t.Context(), uuid.New(), &outbound.Request{Method: "GET", URL: "http://" + address}); err != nil {
+	if answer, err := c.Do(t.Context(), uuid.New(), &outbound.Request{Method: "GET", URL: "http://" + address}); err != nil {
 		t.Errorf("another app: %v", err)
+	} else {
+		answer.Close()
 	}
 	close(release)
 	all.Wait()
@@ -218,12 +223,19 @@ func TestCapacity(t *testing.T) {
 	if !c.Hold(outbound.HeldBytes - 10) {
 		t.Fatal("no room in an idle client")
 	}
-	if _, err := get(t, c, "http://"+address); err != nil {
-		t.Errorf("at the limit: %v", err)
+	answer, err := get(t, c, "http://"+address)
+	if err != nil {
+		t.Fatalf("at the limit: %v", err)
 	}
+	_, err = get(t, c, "http://"+address)
+	refused(t, "past the limit", err, fault.Overloaded, "too many")
+	answer.Close()
 	if !c.Hold(1) {
 		t.Error("what was held is not given back")
 	}
 	_, err = get(t, c, "http://"+address)
 	refused(t, "past the limit", err, fault.Overloaded, "too many")
+	if !c.Hold(9) {
+		t.Error("what failed keeps something")
+	}
 }

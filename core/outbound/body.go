@@ -17,24 +17,29 @@ const (
 	denseBody = 1 << 20
 )
 
-// read takes the body of an answer, and decompresses it if mine: the compression was not the script's wish.
-func (c *Client) read(answer *http.Response, mine bool) ([]byte, error) {
+// read takes the body of an answer, and decompresses it if mine: the compression was not the script's wish. release gives
+// the room of the body back; after an error there is none.
+func (c *Client) read(answer *http.Response, mine bool) (_ []byte, release func(), err error) {
 	if answer.Body == http.NoBody { // its length is then that of a body which another request would have had
-		return nil, nil
+		return nil, nil, nil
 	}
 	if answer.ContentLength > MaxBody {
-		return nil, errLarge
+		return nil, nil, errLarge
 	}
 	raw := &counter{r: answer.Body}
 	body := &limited{from: raw, c: c.capacity}
-	defer body.release()
+	defer func() {
+		if err != nil {
+			body.release()
+		}
+	}()
 	if mine && strings.EqualFold(strings.TrimSpace(answer.Header.Get("Content-Encoding")), ownEncoding) {
 		plain, err := gzip.NewReader(raw)
 		if errors.Is(err, io.EOF) && raw.n == 0 {
-			return nil, nil
+			return nil, nil, nil
 		}
 		if err != nil {
-			return nil, errGzip
+			return nil, nil, errGzip
 		}
 		body.from, body.packed = plain, raw
 		answer.Header.Del("Content-Encoding")
@@ -43,11 +48,11 @@ func (c *Client) read(answer *http.Response, mine bool) ([]byte, error) {
 	var out bytes.Buffer
 	if _, err := out.ReadFrom(body); err != nil {
 		if errors.Is(err, gzip.ErrChecksum) || errors.Is(err, gzip.ErrHeader) {
-			return nil, errGzip
+			return nil, nil, errGzip
 		}
-		return nil, err
+		return nil, nil, err
 	}
-	return out.Bytes(), nil
+	return out.Bytes(), body.release, nil
 }
 
 var (

@@ -16,7 +16,7 @@ import (
 const (
 	perApp    = 16
 	perNode   = 128
-	heldBytes = 256 << 20 // of bodies that are being read, by all
+	heldBytes = 64 << 20 // of bodies until they have been handed on, by all; that takes several times as much
 )
 
 // capacity shares a node among the requests of apps.

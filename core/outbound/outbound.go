@@ -73,14 +73,23 @@ type Request struct {
 	Timeout time.Duration // of everything together; zero: DefaultTimeout
 }
 
-// Response is what came back, whatever its status.
+// Response is what came back, whatever its status. It takes room of the node until it is closed.
 type Response struct {
 	Status  int
 	Headers http.Header
 	Body    []byte // decompressed, where the request did not ask for a compression of its own
+
+	held func()
 }
 
-// Do makes a request for app. Errors are faults, or the cause of ctx's end. They name a category and never an address, and
+// Close gives the room of the body back.
+func (r *Response) Close() {
+	if r.held != nil {
+		r.held()
+	}
+}
+
+// Do makes a request for app, whose answer has to be closed. Errors are faults, or the cause of ctx's end. They name a category and never an address, and
 // are the same for every host that scripts may not reach and for one that does not exist or answer.
 func (c *Client) Do(ctx context.Context, app uuid.UUID, in *Request) (*Response, error) {
 	r, err := in.check()
@@ -120,7 +129,7 @@ func (c *Client) do(r *http.Request) (*Response, error) {
 		return nil, errBroken
 	}
 	out := &Response{Status: answer.StatusCode, Headers: answer.Header}
-	out.Body, err = c.read(answer, r.Header.Get("Accept-Encoding") == ownEncoding)
+	out.Body, out.held, err = c.read(answer, r.Header.Get("Accept-Encoding") == ownEncoding)
 	return out, err
 }
 

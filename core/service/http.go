@@ -14,7 +14,7 @@ import (
 
 // Web makes requests of scripts to the world outside.
 type Web interface {
-	// Do makes a request for app. Its errors are faults, or the cause of ctx's end.
+	// Do makes a request for app, whose answer has to be closed. Its errors are faults, or the cause of ctx's end.
 	Do(ctx context.Context, app uuid.UUID, r *outbound.Request) (*outbound.Response, error)
 }
 
@@ -65,6 +65,7 @@ func (c *call) httpRequest(ctx context.Context, method string, args []byte) (any
 	if err != nil {
 		return nil, err
 	}
+	defer out.Close()
 	answer := struct {
 		Status     int         `json:"status"`
 		Headers    http.Header `json:"headers"`
@@ -76,7 +77,8 @@ func (c *call) httpRequest(ctx context.Context, method string, args []byte) (any
 	} else {
 		answer.BodyBase64 = out.Body
 	}
-	return answer, nil
+	b, err := encode(answer)
+	return json.RawMessage(b), err
 }
 
 // texts reads a text or a list of them.
