@@ -94,6 +94,43 @@ func TestSecretsLeak(t *testing.T) {
 	n.command("deploy", script(t, "later", body, "errors", "encoding/base64", "encoding/hex", "fmt", "net/url"),
 		"--route", "POST /later", "--async")
 
+	for name, source := range map[string]string{
+		"leak.ts": `import { type Context, Fatal } from "picloud";
+export default async function handle(ctx: Context) {
+	const key = await ctx.secrets.get("KEY");
+	const made = "m4" + "de+by/a=script&\"";
+	await ctx.secrets.set("MADE", { key: made });
+	const answer = await ctx.http.get("OUTSIDE", { headers: { Authorization: key }, timeoutMs: 5000 });
+	if (answer.status !== 418 || answer.body !== key) throw new Error("the answer is another");
+	for (const s of [key, made]) {
+		const all = [s, encodeURIComponent(s!), btoa(s!), JSON.stringify({ s })].join(" ");
+		ctx.log.info(all, { [s!]: all });
+		console.log(all, [s]);
+	}
+	throw new Fatal("no luck with " + key + " " + btoa("user:" + made), { cause: new Error(key) });
+}
+`,
+		"leak.star": `def handle(ctx):
+    key = ctx.secrets.get("KEY")
+    made = "m4" + "de+by/a=script&\""
+    ctx.secrets.set("MADE", {"key": made})
+    answer = ctx.http.get("OUTSIDE", headers = {"Authorization": [key]}, timeout = 5)
+    if answer["status"] != 418 or answer["body"] != key:
+        fail("the answer is another")
+    for s in [key, made]:
+        ctx.log.info(s, {s: json.encode([s])})
+        print(s, [s])
+    fail("no luck with", key, json.encode(made))
+`,
+	} {
+		path := filepath.Join(t.TempDir(), name)
+		if err := os.WriteFile(path, []byte(strings.Replace(source, "OUTSIDE", outside.URL, 1)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		of := strings.TrimPrefix(filepath.Ext(name), ".")
+		n.command("deploy", path, "--name", of, "--route", "GET /"+of)
+	}
+
 	clean := func(what, text string) {
 		t.Helper()
 		for _, s := range []string{canary, made} {
@@ -110,9 +147,12 @@ func TestSecretsLeak(t *testing.T) {
 		}
 	}
 	n.expect("/good", 200, canary) // what a script answers is its own to say
-	for _, path := range []string{"/bad", "/panic", "/invalid", "/service"} {
+	for _, path := range []string{"/bad", "/panic", "/invalid", "/service", "/ts", "/star"} {
 		r := n.must("GET", path, nil)
 		if r.status != 502 {
+			t.Errorf("%s: %s", path, r)
+		}
+		if strings.Contains(string(r.body), "the answer is another") {
 			t.Errorf("%s: %s", path, r)
 		}
 		clean("the answer to "+path, fmt.Sprint(r.header)+string(r.body))
@@ -125,11 +165,13 @@ func TestSecretsLeak(t *testing.T) {
 		return len(letters) == 1
 	})
 	clean("the dead letter", n.command("dead-letters", "ls")+n.command("dead-letters", "show", letters[0].ID)+n.command("dead-letters", "groups"))
-	logs := n.command("logs", "leak") + n.command("logs", "later")
-	if !strings.Contains(logs, "[secret]") {
-		t.Errorf("nothing was logged: %s", logs)
+	for _, name := range []string{"leak", "later", "ts", "star"} {
+		logs := n.command("logs", name)
+		if !strings.Contains(logs, "[secret]") {
+			t.Errorf("nothing was logged: %s", logs)
+		}
+		clean("the log of "+name, logs)
 	}
-	clean("the log", logs)
 	for _, e := range n.executions("later") {
 		clean("the record", n.command("executions", "show", e.ID))
 	}
