@@ -108,6 +108,10 @@ func (c *call) dataRefusal(ctx context.Context, err error) error {
 		return fault.New(fault.Conflict, fault.Script, "%s", conflict.Message)
 	case errors.Is(err, tenant.ErrNotFound):
 		return fault.New(fault.NotFound, fault.Script, "there is no document of this id in the collection")
+	case errors.Is(err, data.ErrNone):
+		return fault.New(fault.NotFound, fault.Script, "%v", err)
+	case errors.Is(err, data.ErrQuota):
+		return fault.New(fault.Limit, fault.Script, "%v: %d bytes; delete some", err, int64(filesQuota))
 	case errors.Is(err, tenant.ErrCursor):
 		return invalid("cursor: is none that a list has returned")
 	case errors.As(err, &overloaded):

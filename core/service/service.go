@@ -18,6 +18,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/picloud/picloud/core/failpoint"
+	"github.com/picloud/picloud/core/files"
 	"github.com/picloud/picloud/core/outbox"
 	"github.com/picloud/picloud/core/tenant"
 	"github.com/picloud/picloud/sdk/fault"
@@ -34,6 +35,10 @@ var methods = map[string]func(c *call, ctx context.Context, args []byte) (any, e
 	"docs.create": (*call).docsCreate, "docs.get": (*call).docsGet, "docs.update": (*call).docsUpdate,
 	"docs.delete": (*call).docsDelete, "docs.find": (*call).docsFind, "docs.find_one": (*call).docsFindOne,
 	"docs.list": (*call).docsList, "docs.index": (*call).docsIndex,
+
+	"files.create": (*call).filesCreate, "files.get": (*call).filesGet,
+	"files.begin": (*call).filesBegin, "files.write": (*call).filesWrite, "files.finish": (*call).filesFinish,
+	"files.head": (*call).filesHead, "files.read": (*call).filesRead, "files.delete": (*call).filesDelete, "files.list": (*call).filesList,
 }
 
 // Outbox takes events, and knows whether this node may act.
@@ -62,6 +67,8 @@ type Host struct {
 	snapshot func() *tenant.Snapshot
 	kv       KV
 	docs     Docs
+	files    Files
+	contents *files.Store
 	log      hclog.Logger
 }
 
@@ -71,12 +78,14 @@ type Config struct {
 	Snapshot func() *tenant.Snapshot // the configuration as it is now
 	KV       KV
 	Docs     Docs
+	Files    Files
+	Contents *files.Store
 	Log      hclog.Logger
 }
 
 // New makes a host.
 func New(c Config) *Host {
-	return &Host{outbox: c.Outbox, snapshot: c.Snapshot, kv: c.KV, docs: c.Docs, log: c.Log.Named("service")}
+	return &Host{outbox: c.Outbox, snapshot: c.Snapshot, kv: c.KV, docs: c.Docs, files: c.Files, contents: c.Contents, log: c.Log.Named("service")}
 }
 
 // call is one call under way.

@@ -13,6 +13,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/picloud/picloud/core/files"
 	"github.com/picloud/picloud/core/outbox"
 	"github.com/picloud/picloud/core/retry"
 	"github.com/picloud/picloud/core/service"
@@ -75,6 +76,9 @@ type bundle struct {
 	kv   service.KV // nil where a test has no database
 	docs service.Docs
 
+	files    service.Files
+	contents *files.Store
+
 	foreign *tenant.App
 }
 
@@ -82,7 +86,8 @@ type bundle struct {
 func (b *bundle) reload() {
 	snapshot := tenant.NewSnapshot(1, []*tenant.App{b.app, b.foreign})
 	b.host = service.New(service.Config{
-		Outbox: b.store, Snapshot: func() *tenant.Snapshot { return snapshot }, KV: b.kv, Docs: b.docs, Log: hclog.NewNullLogger(),
+		Outbox: b.store, Snapshot: func() *tenant.Snapshot { return snapshot }, KV: b.kv, Docs: b.docs,
+		Files: b.files, Contents: b.contents, Log: hclog.NewNullLogger(),
 	})
 }
 

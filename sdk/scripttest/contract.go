@@ -93,6 +93,8 @@ const batchBody = `{"items":[` +
 	`{"id":"m2","attempt":3,"event":{"id":"v2","source":"queue","type":"queue.message","time":"2020-01-02T03:04:05Z"},"body":"{\"ok\":false}"},` +
 	`{"id":"m3","attempt":1,"event":{"id":"v3","source":"queue","type":"queue.message","time":"2020-01-02T03:04:05Z"},"body":"none"}]}`
 
+const fileA = `{"id":"f1","name":"a.txt","content_type":"text/plain","size":2,"sha256":"06","created_at":"2020-01-02T03:04:05Z","updated_at":"2020-01-02T03:04:05Z"}`
+
 // orders is an order list of some 100 KB.
 func orders() string {
 	var b strings.Builder
@@ -205,6 +207,22 @@ func Cases() []Case {
 		{Name: "docs_missing", Group: "Documents", Says: "What is not there cannot be changed.", Calls: []Call{
 			{Name: "docs.update", Args: `{"collection":"orders","id":"0190","data":{"total":1}}`, Fault: fault.New(fault.NotFound, fault.Script, "there is no document of this id in the collection")},
 		}, Fault: failed("not_found: there is no document of this id in the collection")},
+		{Name: "files", Group: "Files", Says: "Text and bytes are kept as files, and come back as bytes.", Calls: []Call{
+			{Name: "files.create", Args: `{"collection":"notes","name":"a.txt","content_type":"text/plain","data_base64":"AP8="}`, Result: fileA},
+			{Name: "files.head", Args: `{"collection":"notes","id":"f1"}`, Result: `{"file":` + fileA + `}`},
+			{Name: "files.get", Args: `{"collection":"notes","id":"f1"}`, Result: `{"data_base64":"AP8="}`},
+			{Name: "files.get", Args: `{"collection":"notes","id":"f2"}`, Result: `{}`},
+			{Name: "files.list", Args: `{"collection":"notes","limit":5}`, Result: `{"items":[` + fileA + `],"next_cursor":""}`},
+			{Name: "files.delete", Args: `{"collection":"notes","id":"f1"}`, Result: `{"deleted":true}`},
+		}, Status: 200, Answer: `["f1","text/plain",2,[0,255],true,"a.txt",true]`},
+		{Name: "files_large", Group: "Files", Says: "A large file is written part by part, and read block by block.", Calls: []Call{
+			{Name: "files.begin", Args: `{"collection":"notes"}`, Result: `{"upload":"u1"}`},
+			{Name: "files.write", Args: `{"collection":"notes","upload":"u1","offset":0,"data_base64":"AP8="}`, Result: `{"size":2}`},
+			{Name: "files.write", Args: `{"collection":"notes","upload":"u1","offset":2,"data_base64":"YQ=="}`, Result: `{"size":3}`},
+			{Name: "files.finish", Args: `{"collection":"notes","upload":"u1","name":"a.txt","content_type":"text/plain"}`, Result: fileA},
+			{Name: "files.read", Args: `{"collection":"notes","id":"f1","block":0}`, Result: `{"data_base64":"AP8=","more":true,"content":"c1"}`},
+			{Name: "files.read", Args: `{"collection":"notes","id":"f1","block":1}`, Result: `{"data_base64":"YQ==","more":false,"content":"c1"}`},
+		}, Status: 200, Answer: `["f1",3]`},
 
 		{Name: "module", Group: "Modules", Says: "A script imports modules of its app by their names, and modules import others.", Modules: []string{"greet", "words"}, Status: 200, Answer: `"hello, Ada"`},
 

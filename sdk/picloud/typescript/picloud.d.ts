@@ -38,6 +38,8 @@ declare module "picloud" {
     kv(collection: string): KV;
     /** Documents: JSON objects with an id, in a collection of the app, which are found by what is in them. A collection needs no making. */
     docs(collection: string): Docs;
+    /** Files with a name and a media type, in a collection of the app. A collection needs no making. */
+    files(collection: string): Files;
   }
 
   /** The envelope of an event. Text that there is none of is empty. */
@@ -218,6 +220,28 @@ declare module "picloud" {
     index(path: string, type: string): Promise<string>;
   }
 
+  /** Files with a name and a media type, in a collection of the app. A collection needs no making. */
+  export interface Files {
+    /** Makes a file of up to 8 MiB, or with the id of one that is there gives it another name and content. */
+    create(name: string, data: string | Uint8Array, options?: { contentType?: string; id?: string }): Promise<File>;
+    /** The content of a file of up to 8 MiB, checked; nothing if there is none. */
+    get(id: string): Promise<Uint8Array | undefined>;
+    /** What is known of a file; nothing if there is none. */
+    head(id: string): Promise<File | undefined>;
+    /** Deletes a file, and says whether there was one. */
+    delete(id: string): Promise<boolean>;
+    /** Files, the oldest first: up to 100, at most 1,000, and the cursor of the next page. */
+    list(options?: { limit?: number; cursor?: string }): Promise<Page<File>>;
+    /** Begins to write a large file, up to 1 GiB, and returns what names it until it is finished. */
+    begin(): Promise<string>;
+    /** Writes the next part of it, up to 8 MiB, behind as many bytes as are there, and returns how many there are then. */
+    write(upload: string, offset: number, data: string | Uint8Array): Promise<number>;
+    /** Makes the file. */
+    finish(upload: string, name: string, options?: { contentType?: string; id?: string }): Promise<File>;
+    /** Reads a block of 1 MiB, counted from 0, checked, and says whether there is more. The content's name changes when the file is written. */
+    read(id: string, block: number): Promise<{ data: Uint8Array; more: boolean; content: string }>;
+  }
+
   /** Fails the run and asks to be tried again then, instead of when the back-off says. */
   export class RetryAfter extends Error { constructor(message: string, ms: number) }
 
@@ -235,6 +259,9 @@ declare module "picloud" {
 
   /** What is asked of documents: what is at each path, such as "address.city", or an object of operators: $eq $ne $gt $gte $lt $lte $in $exists $regex; around filters $and and $or. */
   export type Filter = { [path: string]: unknown }
+
+  /** What a file is called and what is known of its content: its size in bytes, and its SHA-256 in hexadecimal. */
+  export interface File { id: string; name: string; contentType: string; size: number; sha256: string; createdAt: string; updatedAt: string }
 }
 
 /** Lines of the run's log: what is printed joins its values by spaces. */
