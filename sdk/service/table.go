@@ -52,6 +52,74 @@ func Services() []Service {
 			},
 		},
 		{
+			Name: "files", Handle: "collection", Type: "Files", Go: "ctx.Files(collection)",
+			Declares: `/** What a file is called and what is known of its content: its size in bytes, and its SHA-256 in hexadecimal. */
+  export interface File { id: string; name: string; contentType: string; size: number; sha256: string; createdAt: string; updatedAt: string }`,
+			Says: "Files with a name and a media type, in a collection of the app. A collection needs no making.",
+			Methods: []Method{
+				{
+					Name: "create", Go: "Create(name, contentType, data)", Params: []Param{
+						{Field: "name"}, {Field: "data", Kind: Data}, {Field: "content_type", Option: true}, {Field: "id", Option: true},
+					}, TS: ": File",
+					Says: "Makes a file of up to 8 MiB, or with the id of one that is there gives it another name and content.",
+				},
+				{
+					Name: "get", Go: "Get(id)", Params: []Param{{Field: "id"}}, Result: "data_base64", TS: ": Uint8Array | undefined",
+					Says: "The content of a file of up to 8 MiB, checked; nothing if there is none.",
+				},
+				{
+					Name: "head", Go: "Head(id)", Params: []Param{{Field: "id"}}, Result: "file", TS: ": File | undefined",
+					Says: "What is known of a file; nothing if there is none.",
+				},
+				{
+					Name: "delete", Go: "Delete(id)", Params: []Param{{Field: "id"}}, Result: "deleted", TS: ": boolean",
+					Says: "Deletes a file, and says whether there was one.",
+				},
+				{
+					Name: "list", Go: "List(options)", Params: []Param{{Field: "limit", Kind: Number, Option: true}, {Field: "cursor", Option: true}},
+					TS: ": Page<File>", Says: "Files, the oldest first: up to 100, at most 1,000, and the cursor of the next page.",
+				},
+				{
+					Name: "begin", Go: "Writer(name, contentType)", Result: "upload", TS: ": string",
+					Says: "Begins to write a large file, up to 1 GiB, and returns what names it until it is finished.",
+				},
+				{
+					Name: "write", Params: []Param{{Field: "upload"}, {Field: "offset", Kind: Number}, {Field: "data", Kind: Data}}, Result: "size", TS: ": number",
+					Says: "Writes the next part of it, up to 8 MiB, behind as many bytes as are there, and returns how many there are then.",
+				},
+				{
+					Name: "finish", Params: []Param{
+						{Field: "upload"}, {Field: "name"}, {Field: "content_type", Option: true}, {Field: "id", Option: true},
+					}, TS: ": File", Says: "Makes the file.",
+				},
+				{
+					Name: "read", Go: "Reader(id)", Params: []Param{{Field: "id"}, {Field: "block", Kind: Number}},
+					TS:   ": { data: Uint8Array; more: boolean; content: string }",
+					Says: "Reads a block of 1 MiB, counted from 0, checked, and says whether there is more. The content's name changes when the file is written.",
+				},
+			},
+		},
+		{
+			Name: "pubsub", Type: "PubSub",
+			Says: "Messages under topics, which are words divided by dots: user.created. Triggers of kind pubsub take them.",
+			Methods: []Method{
+				{
+					Name: "publish", Go: "ctx.Publish(topic, message, delivery)", Params: []Param{
+						{Field: "topic"},
+						{Field: "message", Kind: Value},
+						{Field: "delay_ms", Kind: Duration, Option: true},
+						{Field: "expires_in_ms", Kind: Duration, Option: true},
+						{Field: "priority", Kind: Number, Option: true},
+						{Field: "max_attempts", Kind: Number, Option: true},
+						{Field: "ordering_key", Option: true},
+						{Field: "debounce_key", Option: true},
+						{Field: "idempotency_key", Option: true},
+					}, Result: "deliveries", TS: ": number",
+					Says: "Brings a message to every trigger of the app that takes its topic, all or none, and returns how many there are. The options are those of a delivery.",
+				},
+			},
+		},
+		{
 			Name: "docs", Handle: "collection", Type: "Docs", Go: "ctx.Docs(collection)",
 			Declares: `/** A document, with its id, its version and when it was made and changed. */
   export interface Doc<T> { id: string; data: T; version: number; createdAt: string; updatedAt: string }
@@ -97,54 +165,6 @@ func Services() []Service {
 				{
 					Name: "index", Go: "Index(path, type)", Params: []Param{{Field: "path"}, {Field: "type"}}, Result: "state", TS: ": string",
 					Says: `Makes an index of what is at a path, "text", "number", "bool" or "time", for filters and orders by it. It is ready afterwards; where there is one nothing happens.`,
-				},
-			},
-		},
-		{
-			Name: "files", Handle: "collection", Type: "Files", Go: "ctx.Files(collection)",
-			Declares: `/** What a file is called and what is known of its content: its size in bytes, and its SHA-256 in hexadecimal. */
-  export interface File { id: string; name: string; contentType: string; size: number; sha256: string; createdAt: string; updatedAt: string }`,
-			Says: "Files with a name and a media type, in a collection of the app. A collection needs no making.",
-			Methods: []Method{
-				{
-					Name: "create", Go: "Create(name, contentType, data)", Params: []Param{
-						{Field: "name"}, {Field: "data", Kind: Data}, {Field: "content_type", Option: true}, {Field: "id", Option: true},
-					}, TS: ": File",
-					Says: "Makes a file of up to 8 MiB, or with the id of one that is there gives it another name and content.",
-				},
-				{
-					Name: "get", Go: "Get(id)", Params: []Param{{Field: "id"}}, Result: "data_base64", TS: ": Uint8Array | undefined",
-					Says: "The content of a file of up to 8 MiB, checked; nothing if there is none.",
-				},
-				{
-					Name: "head", Go: "Head(id)", Params: []Param{{Field: "id"}}, Result: "file", TS: ": File | undefined",
-					Says: "What is known of a file; nothing if there is none.",
-				},
-				{
-					Name: "delete", Go: "Delete(id)", Params: []Param{{Field: "id"}}, Result: "deleted", TS: ": boolean",
-					Says: "Deletes a file, and says whether there was one.",
-				},
-				{
-					Name: "list", Go: "List(options)", Params: []Param{{Field: "limit", Kind: Number, Option: true}, {Field: "cursor", Option: true}},
-					TS: ": Page<File>", Says: "Files, the oldest first: up to 100, at most 1,000, and the cursor of the next page.",
-				},
-				{
-					Name: "begin", Go: "Writer(name, contentType)", Result: "upload", TS: ": string",
-					Says: "Begins to write a large file, up to 1 GiB, and returns what names it until it is finished.",
-				},
-				{
-					Name: "write", Params: []Param{{Field: "upload"}, {Field: "offset", Kind: Number}, {Field: "data", Kind: Data}}, Result: "size", TS: ": number",
-					Says: "Writes the next part of it, up to 8 MiB, behind as many bytes as are there, and returns how many there are then.",
-				},
-				{
-					Name: "finish", Params: []Param{
-						{Field: "upload"}, {Field: "name"}, {Field: "content_type", Option: true}, {Field: "id", Option: true},
-					}, TS: ": File", Says: "Makes the file.",
-				},
-				{
-					Name: "read", Go: "Reader(id)", Params: []Param{{Field: "id"}, {Field: "block", Kind: Number}},
-					TS:   ": { data: Uint8Array; more: boolean; content: string }",
-					Says: "Reads a block of 1 MiB, counted from 0, checked, and says whether there is more. The content's name changes when the file is written.",
 				},
 			},
 		},

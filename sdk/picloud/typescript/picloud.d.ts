@@ -36,10 +36,12 @@ declare module "picloud" {
     queue(name: string): Queue;
     /** Values by key, in a collection of the app. A collection needs no making. */
     kv(collection: string): KV;
-    /** Documents: JSON objects with an id, in a collection of the app, which are found by what is in them. A collection needs no making. */
-    docs(collection: string): Docs;
     /** Files with a name and a media type, in a collection of the app. A collection needs no making. */
     files(collection: string): Files;
+    /** Messages under topics, which are words divided by dots: user.created. Triggers of kind pubsub take them. */
+    readonly pubsub: PubSub;
+    /** Documents: JSON objects with an id, in a collection of the app, which are found by what is in them. A collection needs no making. */
+    docs(collection: string): Docs;
   }
 
   /** The envelope of an event. Text that there is none of is empty. */
@@ -200,26 +202,6 @@ declare module "picloud" {
     list<T = unknown>(options?: { prefix?: string; limit?: number; cursor?: string }): Promise<Page<Item<T>>>;
   }
 
-  /** Documents: JSON objects with an id, in a collection of the app, which are found by what is in them. A collection needs no making. */
-  export interface Docs {
-    /** Stores an object under a new id, or one that is given: a UUID that no document has yet. */
-    create<T = unknown>(data: unknown, options?: { id?: string }): Promise<Doc<T>>;
-    /** The document of an id; nothing if there is none. */
-    get<T = unknown>(id: string): Promise<Doc<T> | undefined>;
-    /** Replaces what a document holds. With a version, the call fails with conflict if the document has another by now. */
-    update<T = unknown>(id: string, data: unknown, options?: { ifVersion?: number }): Promise<Doc<T>>;
-    /** Deletes a document, and says whether there was one. */
-    delete(id: string, options?: { ifVersion?: number }): Promise<boolean>;
-    /** The documents that a filter takes, up to 100, at most 200, and the cursor of the next page. They are sorted by paths, with - before those that go down. A find that no index serves looks at no more than 10,000 documents; beyond that it fails, and says which index would help. */
-    find<T = unknown>(filter: unknown, options?: { sort?: string[]; limit?: number; cursor?: string }): Promise<Page<Doc<T>>>;
-    /** The first document that a filter takes; nothing if there is none. */
-    findOne<T = unknown>(filter: unknown, options?: { sort?: string[] }): Promise<Doc<T> | undefined>;
-    /** All documents, page by page. */
-    list<T = unknown>(options?: { limit?: number; cursor?: string }): Promise<Page<Doc<T>>>;
-    /** Makes an index of what is at a path, "text", "number", "bool" or "time", for filters and orders by it. It is ready afterwards; where there is one nothing happens. */
-    index(path: string, type: string): Promise<string>;
-  }
-
   /** Files with a name and a media type, in a collection of the app. A collection needs no making. */
   export interface Files {
     /** Makes a file of up to 8 MiB, or with the id of one that is there gives it another name and content. */
@@ -242,6 +224,32 @@ declare module "picloud" {
     read(id: string, block: number): Promise<{ data: Uint8Array; more: boolean; content: string }>;
   }
 
+  /** Messages under topics, which are words divided by dots: user.created. Triggers of kind pubsub take them. */
+  export interface PubSub {
+    /** Brings a message to every trigger of the app that takes its topic, all or none, and returns how many there are. The options are those of a delivery. */
+    publish(topic: string, message: unknown, options?: { delayMs?: number; expiresInMs?: number; priority?: number; maxAttempts?: number; orderingKey?: string; debounceKey?: string; idempotencyKey?: string }): Promise<number>;
+  }
+
+  /** Documents: JSON objects with an id, in a collection of the app, which are found by what is in them. A collection needs no making. */
+  export interface Docs {
+    /** Stores an object under a new id, or one that is given: a UUID that no document has yet. */
+    create<T = unknown>(data: unknown, options?: { id?: string }): Promise<Doc<T>>;
+    /** The document of an id; nothing if there is none. */
+    get<T = unknown>(id: string): Promise<Doc<T> | undefined>;
+    /** Replaces what a document holds. With a version, the call fails with conflict if the document has another by now. */
+    update<T = unknown>(id: string, data: unknown, options?: { ifVersion?: number }): Promise<Doc<T>>;
+    /** Deletes a document, and says whether there was one. */
+    delete(id: string, options?: { ifVersion?: number }): Promise<boolean>;
+    /** The documents that a filter takes, up to 100, at most 200, and the cursor of the next page. They are sorted by paths, with - before those that go down. A find that no index serves looks at no more than 10,000 documents; beyond that it fails, and says which index would help. */
+    find<T = unknown>(filter: unknown, options?: { sort?: string[]; limit?: number; cursor?: string }): Promise<Page<Doc<T>>>;
+    /** The first document that a filter takes; nothing if there is none. */
+    findOne<T = unknown>(filter: unknown, options?: { sort?: string[] }): Promise<Doc<T> | undefined>;
+    /** All documents, page by page. */
+    list<T = unknown>(options?: { limit?: number; cursor?: string }): Promise<Page<Doc<T>>>;
+    /** Makes an index of what is at a path, "text", "number", "bool" or "time", for filters and orders by it. It is ready afterwards; where there is one nothing happens. */
+    index(path: string, type: string): Promise<string>;
+  }
+
   /** Fails the run and asks to be tried again then, instead of when the back-off says. */
   export class RetryAfter extends Error { constructor(message: string, ms: number) }
 
@@ -254,14 +262,14 @@ declare module "picloud" {
   /** A value by key, with its version, 0 for none, and when it expires. */
   export interface Item<T> { key: string; value?: T; version: number; expiresAt?: string }
 
+  /** What a file is called and what is known of its content: its size in bytes, and its SHA-256 in hexadecimal. */
+  export interface File { id: string; name: string; contentType: string; size: number; sha256: string; createdAt: string; updatedAt: string }
+
   /** A document, with its id, its version and when it was made and changed. */
   export interface Doc<T> { id: string; data: T; version: number; createdAt: string; updatedAt: string }
 
   /** What is asked of documents: what is at each path, such as "address.city", or an object of operators: $eq $ne $gt $gte $lt $lte $in $exists $regex; around filters $and and $or. */
   export type Filter = { [path: string]: unknown }
-
-  /** What a file is called and what is known of its content: its size in bytes, and its SHA-256 in hexadecimal. */
-  export interface File { id: string; name: string; contentType: string; size: number; sha256: string; createdAt: string; updatedAt: string }
 }
 
 /** Lines of the run's log: what is printed joins its values by spaces. */
