@@ -229,7 +229,7 @@ func TestRefusals(t *testing.T) {
 		kind       fault.Kind
 		words      string
 	}{
-		{"files.read", `{}`, fault.NotFound, "files.read"},
+		{"fax.send", `{}`, fault.NotFound, "fax.send"},
 		{"invoke.sendx", `{}`, fault.NotFound, "invoke.sendx"},
 		{"invoke.send", `{"script":"absent"}`, fault.NotFound, `no script "absent"`},
 		{"invoke.send", `{"script":"secret"}`, fault.NotFound, `no script "secret"`},
