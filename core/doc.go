@@ -18,7 +18,8 @@
 //
 // In its slot, [execution] runs it: one attempt, with a deadline, a log and a result. It asks [engine] for the process
 // that has the app's scripts loaded, and passes what the script asks of the platform to [service], which sends further
-// events: they know their first cause, so that a circle of scripts comes to an end. Such a process is a plugin: [pluginhost]
+// events: they know their first cause, so that a circle of scripts comes to an end. What a script asks of the world outside
+// goes through [outbound], which lets nothing inside. Such a process is a plugin: [pluginhost]
 // has started it, with nothing in its environment, and talks to it through an interface of the sdk. Processes are never
 // shared between apps, and their death is an error like any other.
 //
@@ -59,6 +60,7 @@
 // [ingress]: https://pkg.go.dev/github.com/picloud/picloud/core/ingress
 // [metrics]: https://pkg.go.dev/github.com/picloud/picloud/core/metrics
 // [node]: https://pkg.go.dev/github.com/picloud/picloud/core/node
+// [outbound]: https://pkg.go.dev/github.com/picloud/picloud/core/outbound
 // [outbox]: https://pkg.go.dev/github.com/picloud/picloud/core/outbox
 // [pluginhost]: https://pkg.go.dev/github.com/picloud/picloud/core/pluginhost
 // [postgres]: https://pkg.go.dev/github.com/picloud/picloud/core/postgres

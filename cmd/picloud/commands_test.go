@@ -89,6 +89,10 @@ func TestCommandsSendTheirRequest(t *testing.T) {
 		{"deploy " + file + " --route /x --timeout 10s --name n", "POST /api/v1/apps/default/deploy", `"timeout_ms":10000`},
 		{"deploy " + file + " " + more + " --module", "POST /api/v1/apps/default/deploy", `"name":"lib/more.go"`},
 		{"invoke hello --path /a?b=c -H X:y", "POST /api/v1/apps/default/scripts/hello/invoke", `"query":"b=c"`},
+		{"secrets ls --app shop", "GET /api/v1/apps/shop/secrets?limit=200", ""},
+		{"secrets set KEY", "POST /api/v1/apps/default/secrets", `{"name":"KEY","value":""}`},
+		{"secrets rm KEY", "DELETE /api/v1/apps/default/secrets/KEY", ""},
+		{"secrets rotate", "POST /api/v1/secrets/rotate", ""},
 		{"whoami", "GET /api/v1/whoami", ""},
 	} {
 		t.Run(test.want, func(t *testing.T) {

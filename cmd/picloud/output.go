@@ -56,8 +56,8 @@ func printList[T any](c *cli, list []T, head []string, row func(*T) []string) er
 	})
 }
 
-func terminal(w io.Writer) bool {
-	file, ok := w.(*os.File)
+func terminal(stream any) bool {
+	file, ok := stream.(*os.File)
 	return ok && isatty.IsTerminal(file.Fd())
 }
 

@@ -35,6 +35,7 @@ type Config struct {
 	Entries     EntryStore
 	Lanes       Lanes
 	DeadLetters DeadLetterStore
+	Secrets     SecretStore
 	Auth        Authenticator
 	Checker     Checker
 	Trials      Trials
@@ -149,6 +150,7 @@ func build(c Config, mux *http.ServeMux) huma.API {
 	a.registerDeadLetters(doc)
 	a.registerReplays(doc)
 	a.registerEntries(doc)
+	a.registerSecrets(doc)
 	return doc
 }
 
@@ -172,6 +174,7 @@ var tags = []*huma.Tag{
 	{Name: "releases", Description: "The states an app went through, and going back"},
 	{Name: "executions", Description: "What ran, how it ended, and what waits"},
 	{Name: "dead-letters", Description: "Events whose script failed for good"},
+	{Name: "secrets", Description: "Values that only the scripts of an app see"},
 	{Name: "system", Description: "This server"},
 }
 

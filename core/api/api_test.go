@@ -3,6 +3,7 @@ package api_test
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"io"
@@ -25,6 +26,7 @@ import (
 	"github.com/picloud/picloud/core/explain"
 	"github.com/picloud/picloud/core/outbox"
 	"github.com/picloud/picloud/core/postgres"
+	"github.com/picloud/picloud/core/secret"
 	"github.com/picloud/picloud/core/tenant"
 	"github.com/picloud/picloud/core/trigger"
 	"github.com/picloud/picloud/sdk/engine"
@@ -38,6 +40,7 @@ func TestMain(m *testing.M) { coretest.Main(m) }
 type server struct {
 	*httptest.Server
 	pool    *pgxpool.Pool
+	vault   *secret.Vault
 	token   string
 	changes atomic.Int64
 	checked atomic.Int64 // bundles
@@ -53,6 +56,14 @@ func newServer(t *testing.T) *server {
 	t.Helper()
 	s := &server{pool: coretest.DB(t), invoked: make(chan api.Invocation, 10), sent: make(chan api.Message, 10), fired: make(chan fired, 10)}
 	users := postgres.NewUserStore(s.pool)
+	masters, err := secret.ParseMasters(base64.StdEncoding.EncodeToString(make([]byte, 32)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.vault = secret.New(masters, postgres.NewSecretStore(s.pool), hclog.NewNullLogger())
+	if err := s.vault.Begin(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	token, _, err := auth.Bootstrap(t.Context(), users)
 	if err != nil {
 		t.Fatal(err)
@@ -75,6 +86,7 @@ func newServer(t *testing.T) *server {
 		Executions:  postgres.NewExecutionStore(s.pool),
 		Usage:       postgres.NewHistoryStore(s.pool),
 		DeadLetters: postgres.NewDeadLetterStore(s.pool),
+		Secrets:     s.vault,
 		Auth:        auth.New(users),
 		Checker:     s,
 		Trials:      s,

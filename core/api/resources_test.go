@@ -13,6 +13,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/picloud/picloud/core/api"
+	"github.com/picloud/picloud/core/auth"
 	coreengine "github.com/picloud/picloud/core/engine"
 	"github.com/picloud/picloud/core/postgres"
 	"github.com/picloud/picloud/core/tenant"
@@ -641,5 +642,61 @@ func TestQuarantine(t *testing.T) {
 	want := api.Quarantine{Version: 1, Since: since, Until: since.Add(time.Minute), Losses: 3, How: "it exited with status 2"}
 	if script.Quarantine == nil || *script.Quarantine != want {
 		t.Errorf("%+v", script.Quarantine)
+	}
+}
+
+func TestSecrets(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	s.app(t, "a")
+	const canary = "a-canary-that-nobody-finds"
+	var set api.Secret
+	s.want(t, 200, "POST", "/api/v1/apps/a/secrets", object{"name": "KEY", "value": object{"k": canary}}, &set)
+	if set.Name != "KEY" || set.UpdatedAt.IsZero() {
+		t.Errorf("%+v", set)
+	}
+	s.want(t, 200, "POST", "/api/v1/apps/a/secrets", object{"name": "KEY", "value": canary}, nil)
+	s.want(t, 200, "POST", "/api/v1/apps/a/secrets", object{"name": "EMPTY", "value": nil}, nil)
+	var page api.Page[api.Secret]
+	s.want(t, 200, "GET", "/api/v1/apps/a/secrets?limit=1", nil, &page)
+	if len(page.Items) != 1 || page.Items[0].Name != "EMPTY" || page.NextCursor == "" {
+		t.Errorf("%+v", page)
+	}
+	s.want(t, 200, "GET", "/api/v1/apps/a/secrets?cursor="+page.NextCursor, nil, &page)
+	if len(page.Items) != 1 || page.Items[0].Name != "KEY" {
+		t.Errorf("%+v", page)
+	}
+	id := s.snapshot(t).AppBySlug("a").ID
+	if value, err := s.vault.Get(t.Context(), id, "KEY"); err != nil || string(value) != `"`+canary+`"` {
+		t.Errorf("%s, %v", value, err)
+	}
+	for field, body := range map[string]object{
+		"body.name":  {"name": "1 a", "value": 1},
+		"body.value": {"name": "KEY", "value": strings.Repeat("x", 64<<10)},
+	} {
+		if p := s.problem(t, 422, "POST", "/api/v1/apps/a/secrets", body); len(p.Errors) != 1 || p.Errors[0].Location != field {
+			t.Errorf("%s: %+v", field, p)
+		}
+	}
+	for _, path := range []string{"/api/v1/apps/a/secrets", "/api/v1/apps/a", "/api/v1/apps/a/releases"} {
+		if r := s.do(t, "GET", path, nil); strings.Contains(string(r.body), canary) {
+			t.Errorf("%s shows it: %s", path, r.body)
+		}
+	}
+	if n := s.count(t, "SELECT count(*) FROM audit_log WHERE action = 'secret.set' AND object IN ('KEY', 'EMPTY')"); n != 3 {
+		t.Errorf("%d lines in the audit log", n)
+	}
+	if n := s.count(t, "SELECT count(*) FROM audit_log WHERE detail::text LIKE '%canary%'"); n != 0 {
+		t.Error("the audit log knows it")
+	}
+	var r api.Rotation
+	s.want(t, 200, "POST", "/api/v1/secrets/rotate", nil, &r)
+	if r.Done != 2 || r.Left != 0 {
+		t.Errorf("%+v", r)
+	}
+	s.want(t, 204, "DELETE", "/api/v1/apps/a/secrets/KEY", nil, nil)
+	s.problem(t, 404, "DELETE", "/api/v1/apps/a/secrets/KEY", nil)
+	if bound := s.key(t, id, auth.Scopes); s.do(t, "POST", "/api/v1/secrets/rotate", nil, "Authorization", "Bearer "+bound).status != 403 {
+		t.Error("the key of an app rotates those of all")
 	}
 }

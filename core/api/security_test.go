@@ -34,6 +34,7 @@ var bodies = map[string]any{
 	"create-queue":         object{"name": "new", "script": "hello"},
 	"update-queue":         object{"policy": object{}},
 	"send-message":         object{"text": "x"},
+	"set-secret":           object{"name": "NEW", "value": 1},
 	"create-trigger":       object{"name": "new", "kind": "dead_letter", "script": "hello"},
 	"update-trigger":       object{"enabled": false},
 	"fire-trigger":         object{},
@@ -95,10 +96,11 @@ func TestForeignIsMissing(t *testing.T) {
 	s.bury(t, mine, id)
 	s.want(t, 201, "POST", "/api/v1/apps/mine/queues", object{"name": "q", "script": "hello"}, nil)
 	s.want(t, 201, "POST", "/api/v1/apps/mine/triggers", object{"name": "t", "kind": "dead_letter", "script": "hello"}, nil)
+	s.want(t, 200, "POST", "/api/v1/apps/mine/secrets", object{"name": "KEY", "value": "x"}, nil)
 	var replay api.Replay
 	s.want(t, 202, "POST", "/api/v1/apps/mine/replays", object{"filter": object{"cause": "nothing"}}, &replay)
 	foreign := map[string]string{
-		"queue": "q", "trigger": "t", "replay": replay.ID,
+		"secret": "KEY", "queue": "q", "trigger": "t", "replay": replay.ID,
 		"script": script.ID, "number": "1", "route": route.ID, "host": "mine.example.com",
 		"execution": id.String(), "entry": id.String(), "dead_letter": id.String(),
 	}
@@ -172,7 +174,7 @@ func TestCapabilities(t *testing.T) {
 	id := uuid.NewString()
 	nothing := map[string]string{
 		"script": "nobody", "number": "99", "route": id, "host": "nobody.example.com", "execution": id, "entry": id, "dead_letter": id,
-		"queue": "nobody", "trigger": "nobody", "replay": id,
+		"secret": "NOBODY", "queue": "nobody", "trigger": "nobody", "replay": id,
 	}
 	for _, scope := range auth.Scopes {
 		token := s.key(t, uuid.Nil, []auth.Scope{scope})

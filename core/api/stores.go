@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"encoding/json"
 	"time"
 
 	"github.com/google/uuid"
@@ -11,6 +12,7 @@ import (
 	"github.com/picloud/picloud/core/history"
 	"github.com/picloud/picloud/core/outbox"
 	"github.com/picloud/picloud/core/record"
+	"github.com/picloud/picloud/core/secret"
 	"github.com/picloud/picloud/core/tenant"
 	"github.com/picloud/picloud/core/trigger"
 	"github.com/picloud/picloud/sdk/engine"
@@ -150,6 +152,15 @@ type DeadLetterStore interface {
 	ListReplays(ctx context.Context, app uuid.UUID, cursor string, limit int) ([]record.Replay, string, error)
 	GetReplay(ctx context.Context, app, id uuid.UUID) (record.Replay, error)
 	CancelReplay(ctx context.Context, by, app, id uuid.UUID) error
+}
+
+// SecretStore keeps values that only scripts read. Its errors may be *fault.Fault, where the node has no key.
+type SecretStore interface {
+	List(ctx context.Context, app uuid.UUID, cursor string, limit int) ([]secret.Info, string, error)
+	Set(ctx context.Context, by secret.Author, app uuid.UUID, name string, value json.RawMessage) (secret.Info, error)
+	Delete(ctx context.Context, by secret.Author, app uuid.UUID, name string) error
+	// Rotate seals some secrets with a new key, and says how many, and how many are left for another call.
+	Rotate(ctx context.Context, by uuid.UUID) (done, left int, err error)
 }
 
 // Authenticator turns a bearer token into a principal. auth.ErrInvalid says that it is not one.

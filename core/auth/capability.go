@@ -23,6 +23,7 @@ const (
 	InstanceRead        Capability = "instance:read" // who am I, which apps may I see
 	InstanceCreateApp   Capability = "instance:create_app"
 	InstanceManageUsers Capability = "instance:manage_users"
+	InstanceManageKeys  Capability = "instance:manage_keys"
 )
 
 // Scope is what a key may be narrowed to. Scopes are coarser than capabilities and never grow finer: a new capability
@@ -73,6 +74,7 @@ var rules = map[Capability]rule{
 	InstanceRead:        {},
 	InstanceCreateApp:   {scope: ScopeInstanceAdmin, admin: true, instance: true},
 	InstanceManageUsers: {scope: ScopeInstanceAdmin, instance: true},
+	InstanceManageKeys:  {scope: ScopeInstanceAdmin, instance: true},
 }
 
 // Known reports whether c is a capability.

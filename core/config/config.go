@@ -14,6 +14,9 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+
+	"github.com/picloud/picloud/core/outbound"
+	"github.com/picloud/picloud/core/secret"
 )
 
 // Config is what a node runs with. The tag is the name of the setting; fields without one are set by the program.
@@ -32,6 +35,11 @@ type Config struct {
 	// from a file named by the environment, or from the configuration file, but never from a flag: every user of the
 	// machine can read those. Empty: the node runs a server of its own in DataDir.
 	DatabaseURL string `koanf:"database_url"`
+
+	// SecretKey closes the keys that secrets of apps are sealed with: 32 bytes in base64. Several, separated by commas, are
+	// the one that closes them from the next rotation on, and those that may have closed them before. It comes from where
+	// DatabaseURL comes from. Empty: the node keeps no secrets; `picloud dev` makes one in DataDir.
+	SecretKey string `koanf:"secret_key"`
 
 	// PostgresBin is the folder that holds initdb and postgres, for the server that the node runs itself. Empty: the
 	// usual places are searched.
@@ -96,6 +104,11 @@ type Config struct {
 
 	// MaxScriptCalls is how many calls of services a run may be allowed. Default and most: 100000.
 	MaxScriptCalls int `koanf:"max_script_calls"`
+
+	// HTTPAllow is what scripts may reach beside public addresses at the ports 80 and 443: a list, separated by commas, of
+	// host:port, whatever address the host has, and of prefixes such as 10.1.0.0/16, with all their ports. What the node
+	// itself listens on is never reached. Default: nothing.
+	HTTPAllow string `koanf:"http_allow"`
 
 	// EngineSpares is how many blank processes are ready of each engine that an active script uses. Default 1; 0 to 64.
 	EngineSpares int `koanf:"engine_spares"`
@@ -197,6 +210,7 @@ func (c *Config) validate() error {
 		{"listen", checkAddress(c.Listen)},
 		{"admin_listen", checkAddress(c.AdminListen)},
 		{"node_name", checkName(c.NodeName)},
+		{"secret_key", checkSecretKey(c.SecretKey)},
 		{"slots", checkRange(int64(c.Slots), 1, 4096)},
 		{"sync_waiting", checkRange(int64(c.SyncWaiting), 0, 65536)},
 		{"max_backlog", checkRange(int64(c.MaxBacklog), 1, 100_000_000)},
@@ -212,6 +226,7 @@ func (c *Config) validate() error {
 		{"max_script_log_lines", checkRange(int64(c.MaxScriptLogLines), 1, 10_000)},
 		{"max_script_log_bytes", checkRange(int64(c.MaxScriptLogBytes), 1, 1<<20)},
 		{"max_script_calls", checkRange(int64(c.MaxScriptCalls), 1, 100_000)},
+		{"http_allow", checkAllowed(c.HTTPAllow)},
 		{"engine_spares", checkRange(int64(c.EngineSpares), 0, 64)},
 		{"engine_idle", checkDuration(c.EngineIdle, time.Second, 24*time.Hour)},
 		{"engine_runs", checkRange(c.EngineRuns, 100, 1<<50)},
@@ -260,6 +275,16 @@ func checkDuration(d, least, most time.Duration) error {
 		return fmt.Errorf("%s is not between %s and %s", d, least, most)
 	}
 	return nil
+}
+
+func checkAllowed(list string) error {
+	_, err := outbound.ParseAllowed(list)
+	return err
+}
+
+func checkSecretKey(keys string) error {
+	_, err := secret.ParseMasters(keys)
+	return err
 }
 
 func checkLevel(level string) error {

@@ -18,7 +18,7 @@ import (
 )
 
 // secrets may be given as the name of a file that holds them: PICLOUD_DATABASE_URL_FILE.
-var secrets = []string{"database_url"}
+var secrets = []string{"database_url", "secret_key"}
 
 // Flags adds a flag for each setting that may be one. The folder for data is not among them: every command has it.
 func Flags(flags *pflag.FlagSet) {
@@ -44,6 +44,7 @@ func Flags(flags *pflag.FlagSet) {
 	flags.Int("max-script-log-lines", d.MaxScriptLogLines, "how many lines a run of a script may be allowed to log")
 	flags.Int("max-script-log-bytes", d.MaxScriptLogBytes, "how many `bytes` a run of a script may be allowed to log")
 	flags.Int("max-script-calls", d.MaxScriptCalls, "how many calls of services a run of a script may be allowed")
+	flags.String("http-allow", d.HTTPAllow, "`hosts` at ports, and prefixes, that scripts may reach beside the public web")
 	flags.Int("engine-spares", d.EngineSpares, "how many blank engine processes are ready")
 	flags.Duration("engine-idle", d.EngineIdle, "how long an engine process without runs is kept")
 	flags.Int64("engine-runs", d.EngineRuns, "after how many runs an engine process is replaced")

@@ -10,6 +10,7 @@ import (
 
 	"github.com/picloud/picloud/core/failpoint"
 	"github.com/picloud/picloud/core/outbox"
+	"github.com/picloud/picloud/core/secret"
 	"github.com/picloud/picloud/core/tenant"
 	"github.com/picloud/picloud/sdk/engine"
 	"github.com/picloud/picloud/sdk/event"
@@ -57,22 +58,26 @@ func (r *Runner) runTogether(ctx context.Context, entries []*outbox.Entry) []Res
 		return share(res, entries, nil)
 	}
 	limits := script.Bounds.Over(tenant.DefaultLimits())
-	logs, answer := &logBook{limits: limits}, &batchAnswer{}
-	request.Log, request.Call = logs.add, r.calls(deepest(entries), script, limits.Calls)
+	veil := &secret.Veil{}
+	logs, answer := &logBook{limits: limits, veil: veil}, &batchAnswer{}
+	request.Log, request.Call = logs.add, r.calls(deepest(entries), script, veil, limits.Calls)
 	failpoint.Hit(failpoint.RunStarted)
 	err = r.engines.Invoke(ctx, script, hasLost(entries), request, answer)
 	failpoint.Hit(failpoint.RunReturned)
 	res.Duration = time.Since(res.Started)
 	res.Status, res.Logs = answer.head.Status, logs.encode()
 	if err != nil {
-		res.Fault = explain(ctx, err, first, script)
-		res.Response = answer.data
+		res.Fault = veil.Fault(explain(ctx, err, first, script))
+		res.Response = veil.Bytes(answer.data, answer.over)
 		return share(res, entries, nil)
 	}
 	failures, err := answer.failures()
 	if err != nil {
-		res.Fault = fault.New(fault.InvalidResponse, fault.Script, "%v", err)
-		res.Response = answer.data[:min(len(answer.data), collected)]
+		res.Fault = veil.Fault(fault.New(fault.InvalidResponse, fault.Script, "%v", err))
+		res.Response = veil.Bytes(answer.data[:min(len(answer.data), collected)], answer.over || len(answer.data) > collected)
+	}
+	for id, f := range failures {
+		failures[id] = veil.Fault(f)
 	}
 	return share(res, entries, failures)
 }

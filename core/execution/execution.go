@@ -13,6 +13,7 @@ import (
 	"github.com/picloud/picloud/core/failpoint"
 	"github.com/picloud/picloud/core/inbox"
 	"github.com/picloud/picloud/core/outbox"
+	"github.com/picloud/picloud/core/secret"
 	"github.com/picloud/picloud/core/service"
 	"github.com/picloud/picloud/core/tenant"
 	"github.com/picloud/picloud/sdk/engine"
@@ -97,11 +98,12 @@ func (r *Runner) Run(ctx context.Context, e *outbox.Entry) Result {
 	script := r.target(e)
 	if script == nil {
 		res.Gone, res.Fault = true, gone()
-		return finish(e, res, reply, kept)
+		return finish(e, res, reply, kept, nil)
 	}
 	res.Version = script.Version
 	limits := script.Bounds.Over(tenant.DefaultLimits())
-	logs := &logBook{limits: limits}
+	veil := &secret.Veil{}
+	logs := &logBook{limits: limits, veil: veil}
 	head := &headWatch{Reply: out, left: limits.AnswerBytes, limit: limits.AnswerBytes}
 	err := r.engines.Invoke(ctx, script, e.EngineLosses > 0, &engine.Request{
 		ExecutionID: e.ID.String(),
@@ -109,15 +111,15 @@ func (r *Runner) Run(ctx context.Context, e *outbox.Entry) Result {
 		Envelope:    e.Envelope,
 		Body:        e.Payload,
 		Log:         logs.add,
-		Call:        r.calls(e, script, limits.Calls),
+		Call:        r.calls(e, script, veil, limits.Calls),
 	}, head)
 	failpoint.Hit(failpoint.RunReturned)
 	res.Duration = time.Since(res.Started)
 	res.Status, res.Logs = head.status, logs.encode()
 	if err != nil {
-		res.Fault = explain(ctx, err, e, script)
+		res.Fault = veil.Fault(explain(ctx, err, e, script))
 	}
-	return finish(e, res, reply, kept)
+	return finish(e, res, reply, kept, veil)
 }
 
 // explain says what ended a run: the engine's fault, or the reason why the run was given up.
@@ -133,8 +135,9 @@ func explain(ctx context.Context, err error, e *outbox.Entry, script *tenant.Scr
 	return fault.From(err)
 }
 
-// finish answers the caller, if there is one, and keeps the answer where somebody may ask for it later.
-func finish(e *outbox.Entry, res Result, reply *inbox.Reply, kept *keeper) Result {
+// finish answers the caller, if there is one, and keeps the answer where somebody may ask for it later. What an answer
+// holds is for its caller, so it stays as it is; what a record shows of it is veiled.
+func finish(e *outbox.Entry, res Result, reply *inbox.Reply, kept *keeper, veil *secret.Veil) Result {
 	if reply != nil {
 		if err := reply.End(res.Fault); err != nil {
 			res.Absent = true
@@ -154,7 +157,7 @@ func finish(e *outbox.Entry, res Result, reply *inbox.Reply, kept *keeper) Resul
 		res.Answer = kept.answer(res.Fault)
 	}
 	if res.Fault != nil && !e.Sync() {
-		res.Response = kept.response()
+		res.Response = veil.Bytes(kept.response(), kept.over || len(kept.data) > collected)
 	}
 	return res
 }
@@ -174,9 +177,9 @@ func gone() *fault.Fault {
 	return f
 }
 
-// calls passes the calls of a run on, up to most. What they cause is a consequence of e.
-func (r *Runner) calls(e *outbox.Entry, script *tenant.Script, most int) func(context.Context, string, string, []byte) ([]byte, error) {
-	run := service.Run{Entry: e, Script: script}
+// calls passes the calls of a run on, up to most. What they cause is a consequence of e, and what they learn is behind veil.
+func (r *Runner) calls(e *outbox.Entry, script *tenant.Script, veil *secret.Veil, most int) func(context.Context, string, string, []byte) ([]byte, error) {
+	run := service.Run{Entry: e, Script: script, Veil: veil}
 	var made atomic.Int64
 	return func(ctx context.Context, name, method string, args []byte) ([]byte, error) {
 		if made.Add(1) > int64(most) {

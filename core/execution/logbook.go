@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/picloud/picloud/core/secret"
 	"github.com/picloud/picloud/core/tenant"
 	"github.com/picloud/picloud/sdk/engine"
 )
@@ -16,6 +17,7 @@ const logMessage = 10_000
 // logBook gathers the lines of one run, up to its limits. The engine keeps those too; a plugin is not trusted to.
 type logBook struct {
 	limits  tenant.Limits
+	veil    *secret.Veil // nil: there is nothing to hide
 	mu      sync.Mutex
 	lines   []logLine
 	bytes   int
@@ -34,6 +36,9 @@ func (b *logBook) add(lines []engine.Log) {
 	defer b.mu.Unlock()
 	for _, l := range lines {
 		message := l.Message
+		if len(message) > logMessage {
+			message = b.veil.Text(message) // before a part of something would be left
+		}
 		if len(message) > logMessage {
 			message = message[:logMessage] + "…"
 		}
@@ -63,6 +68,10 @@ func (b *logBook) encode() []byte {
 		b.lines = append(b.lines, logLine{
 			Time: time.Now(), Level: "warn", Message: "log lines were dropped: the run is over its limit", Data: data,
 		})
+	}
+	for i := range b.lines { // only now is it known what the run came to know
+		l := &b.lines[i]
+		l.Message, l.Data = b.veil.Text(l.Message), b.veil.JSON(l.Data)
 	}
 	out, err := json.Marshal(b.lines)
 	if err != nil { // every part was checked when it was added

@@ -44,6 +44,7 @@ func (n *Node) apiHandler(
 		Entries:     postgres.NewEntryStore(pool),
 		Lanes:       lanes{n},
 		DeadLetters: deadLetters,
+		Secrets:     n.vault,
 		Auth:        auth.New(users),
 		Checker:     n.engines,
 		Trials:      n.engines,

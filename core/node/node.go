@@ -31,10 +31,12 @@ import (
 	"github.com/picloud/picloud/core/history"
 	"github.com/picloud/picloud/core/inbox"
 	"github.com/picloud/picloud/core/ingress"
+	"github.com/picloud/picloud/core/outbound"
 	"github.com/picloud/picloud/core/outbox"
 	"github.com/picloud/picloud/core/pluginhost"
 	"github.com/picloud/picloud/core/postgres"
 	"github.com/picloud/picloud/core/postgres/embedded"
+	"github.com/picloud/picloud/core/secret"
 	"github.com/picloud/picloud/core/service"
 	"github.com/picloud/picloud/core/tenant"
 )
@@ -63,6 +65,7 @@ type Node struct {
 	admin      net.Listener
 	ownerToken string
 	contents   *files.Store
+	vault      *secret.Vault
 	failed     chan struct{}
 	err        atomic.Pointer[error]
 }
@@ -146,6 +149,9 @@ func (n *Node) Start(ctx context.Context) (err error) {
 		return fmt.Errorf("create owner: %w", err)
 	}
 	if err := n.seed(ctx, pools.General); err != nil {
+		return err
+	}
+	if err := n.openVault(ctx, pools.General); err != nil {
 		return err
 	}
 	n.snapshots = postgres.NewSnapshotStore(pools.General, n.limits())
@@ -283,6 +289,12 @@ func (n *Node) startDispatcher(ctx context.Context, url string, p *postgres.Pool
 	n.letters = deadletter.NewWorker(postgres.NewDeadLetterStore(p.General), n.snapshot.Load,
 		func() int64 { return n.dispatcher.Epoch() }, func() { n.dispatcher.Wake() }, n.log)
 	n.background(n.letters.Run)
+	allow, err := outbound.ParseAllowed(n.cfg.HTTPAllow)
+	if err != nil {
+		return fmt.Errorf("http_allow: %w", err)
+	}
+	web := outbound.New(outbound.Config{Allow: allow, Own: []string{n.PublicAddr(), n.AdminAddr()}})
+	n.onStop(func(context.Context) error { web.Close(); return nil })
 	d := dispatcher.New(dispatcher.Config{
 		Node:    dispatcher.Node{Name: n.cfg.NodeName, Address: n.PublicAddr(), Version: Version, Kinds: kinds},
 		Nodes:   nodes,
@@ -292,7 +304,7 @@ func (n *Node) startDispatcher(ctx context.Context, url string, p *postgres.Pool
 		Keyed:   postgres.NewKeyedStore(p.Durable),
 		Runner: execution.New(n.engines, current{n}, service.New(service.Config{
 			Outbox: late{n}, Snapshot: n.snapshot.Load, Entries: postgres.NewKeyedStore(p.Data), KV: postgres.NewKVStore(p.Data), Files: postgres.NewFileStore(p.Data),
-			Contents: n.contents, Docs: postgres.NewDocStore(p.Data), Log: n.log,
+			Contents: n.contents, Docs: postgres.NewDocStore(p.Data), Web: web, Secrets: n.vault, Log: n.log,
 		}), in),
 		Inbox: in,
 		Lane:  func(id uuid.UUID) *tenant.Lane { return n.snapshot.Load().Lane(id) },

@@ -155,6 +155,8 @@ const sqlAppDelete = `UPDATE apps SET deleted_at = now() WHERE id = $1`
 
 const sqlAppDeleteDomains = `DELETE FROM app_domains WHERE app = $1`
 
+const sqlAppDeleteSecrets = `DELETE FROM secrets WHERE app = $1`
+
 // Entries that run end by themselves; the others end here, each with its record.
 const sqlAppDeleteEntries = `
 WITH gone AS (
@@ -170,7 +172,7 @@ FROM gone`
 func (s *AppStore) Delete(ctx context.Context, by, id uuid.UUID) error {
 	c := &change{by: by, app: id, action: "app.delete", object: id.String()}
 	_, err := apply(ctx, s.pool, c, func(tx pgx.Tx) error {
-		for _, sql := range []string{sqlAppDelete, sqlAppDeleteDomains, sqlAppDeleteEntries} {
+		for _, sql := range []string{sqlAppDelete, sqlAppDeleteDomains, sqlAppDeleteSecrets, sqlAppDeleteEntries} {
 			if _, err := tx.Exec(ctx, sql, id); err != nil {
 				return fmt.Errorf("delete app: %w", err)
 			}

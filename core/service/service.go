@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 
 	"github.com/google/uuid"
 	"github.com/hashicorp/go-hclog"
@@ -20,12 +21,21 @@ import (
 	"github.com/picloud/picloud/core/failpoint"
 	"github.com/picloud/picloud/core/files"
 	"github.com/picloud/picloud/core/outbox"
+	"github.com/picloud/picloud/core/secret"
 	"github.com/picloud/picloud/core/tenant"
 	"github.com/picloud/picloud/sdk/fault"
 )
 
 // methods are all that scripts can call.
 var methods = map[string]func(c *call, ctx context.Context, args []byte) (any, error){
+	"http.delete":  httpMethod(http.MethodDelete),
+	"http.get":     httpMethod(http.MethodGet),
+	"http.head":    httpMethod(http.MethodHead),
+	"http.patch":   httpMethod(http.MethodPatch),
+	"http.post":    httpMethod(http.MethodPost),
+	"http.put":     httpMethod(http.MethodPut),
+	"http.request": httpMethod(""),
+
 	"invoke.send": (*call).invokeSend,
 	"queue.send":  (*call).queueSend,
 
@@ -41,6 +51,9 @@ var methods = map[string]func(c *call, ctx context.Context, args []byte) (any, e
 	"docs.create": (*call).docsCreate, "docs.get": (*call).docsGet, "docs.update": (*call).docsUpdate,
 	"docs.delete": (*call).docsDelete, "docs.find": (*call).docsFind, "docs.find_one": (*call).docsFindOne,
 	"docs.list": (*call).docsList, "docs.index": (*call).docsIndex,
+
+	"secrets.delete": (*call).secretsDelete, "secrets.get": (*call).secretsGet, "secrets.list": (*call).secretsList,
+	"secrets.set": (*call).secretsSet,
 }
 
 // Outbox takes events, and knows whether this node may act.
@@ -61,6 +74,8 @@ type Run struct {
 	// Entry is what runs: calls act for its app and its principal, and what they cause belongs to its chain.
 	Entry  *outbox.Entry
 	Script *tenant.Script
+	// Veil hides the secrets that the run comes to know.
+	Veil *secret.Veil
 }
 
 // Host answers the calls of all runs of a node. Its methods are safe for concurrent use.
@@ -72,6 +87,8 @@ type Host struct {
 	files    Files
 	contents *files.Store
 	docs     Docs
+	web      Web
+	secrets  Secrets
 	log      hclog.Logger
 }
 
@@ -84,12 +101,17 @@ type Config struct {
 	Files    Files
 	Contents *files.Store
 	Docs     Docs
+	Web      Web
+	Secrets  Secrets
 	Log      hclog.Logger
 }
 
 // New makes a host.
 func New(c Config) *Host {
-	return &Host{outbox: c.Outbox, snapshot: c.Snapshot, entries: c.Entries, kv: c.KV, docs: c.Docs, files: c.Files, contents: c.Contents, log: c.Log.Named("service")}
+	return &Host{
+		outbox: c.Outbox, snapshot: c.Snapshot, entries: c.Entries, kv: c.KV, docs: c.Docs, files: c.Files, contents: c.Contents,
+		web: c.Web, secrets: c.Secrets, log: c.Log.Named("service"),
+	}
 }
 
 // call is one call under way.
@@ -114,11 +136,25 @@ func (h *Host) Call(ctx context.Context, run Run, service, method string, args [
 	if err != nil {
 		return nil, err
 	}
-	b, err := json.Marshal(result)
+	if done, ok := result.(json.RawMessage); ok {
+		return done, nil
+	}
+	b, err := encode(result)
 	if err != nil {
-		return nil, fmt.Errorf("encode the result of %s.%s: %w", service, method, err)
+		return nil, fmt.Errorf("%s.%s: %w", service, method, err)
 	}
 	return b, nil
+}
+
+// encode writes an answer. Angle brackets stay as they are: each of them, in a page, would take five bytes more.
+func encode(answer any) ([]byte, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(answer); err != nil {
+		return nil, fmt.Errorf("encode the answer: %w", err)
+	}
+	return b.Bytes(), nil
 }
 
 // decode reads arguments strictly: a name that is misspelt would otherwise be an option without effect.

@@ -16,6 +16,7 @@ import (
 	"github.com/picloud/picloud/core/files"
 	"github.com/picloud/picloud/core/outbox"
 	"github.com/picloud/picloud/core/retry"
+	"github.com/picloud/picloud/core/secret"
 	"github.com/picloud/picloud/core/service"
 	"github.com/picloud/picloud/core/tenant"
 	"github.com/picloud/picloud/sdk/event"
@@ -95,6 +96,8 @@ type bundle struct {
 
 	files    service.Files
 	contents *files.Store
+	web      *web
+	secrets  *secrets
 
 	foreign *tenant.App
 }
@@ -103,7 +106,7 @@ type bundle struct {
 func (b *bundle) reload() {
 	snapshot := tenant.NewSnapshot(1, []*tenant.App{b.app, b.foreign})
 	b.host = service.New(service.Config{
-		Outbox: b.store, Entries: b.store, Snapshot: func() *tenant.Snapshot { return snapshot }, KV: b.kv, Docs: b.docs,
+		Outbox: b.store, Entries: b.store, Snapshot: func() *tenant.Snapshot { return snapshot }, KV: b.kv, Docs: b.docs, Web: b.web, Secrets: b.secrets,
 		Files: b.files, Contents: b.contents, Log: hclog.NewNullLogger(),
 	})
 }
@@ -132,9 +135,11 @@ func setup(t *testing.T) *bundle {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &bundle{store: &store{}, app: app, foreign: foreign}
+	b := &bundle{
+		store: &store{}, web: &web{}, secrets: &secrets{app: app.ID, values: map[string]json.RawMessage{}}, app: app, foreign: foreign,
+	}
 	b.reload()
-	b.run = service.Run{Script: &app.Scripts[0], Entry: &outbox.Entry{
+	b.run = service.Run{Script: &app.Scripts[0], Veil: &secret.Veil{}, Entry: &outbox.Entry{
 		ID: uuid.New(), App: app.ID, RootID: uuid.New(), Principal: uuid.New(), Depth: 2, Owner: 7, Envelope: env,
 	}}
 	return b
@@ -229,7 +234,7 @@ func TestRefusals(t *testing.T) {
 		kind       fault.Kind
 		words      string
 	}{
-		{"fax.send", `{}`, fault.NotFound, "fax.send"},
+		{"nothing.read", `{}`, fault.NotFound, "nothing.read"},
 		{"invoke.sendx", `{}`, fault.NotFound, "invoke.sendx"},
 		{"invoke.send", `{"script":"absent"}`, fault.NotFound, `no script "absent"`},
 		{"invoke.send", `{"script":"secret"}`, fault.NotFound, `no script "secret"`},

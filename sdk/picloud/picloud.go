@@ -39,7 +39,8 @@ import (
 )
 
 // Version of what scripts see, in whatever language. 1.1 brought Context.Invoke, Context.Queue, Context.Batch, Error, RetryAfter and
-// Fatal; 1.2 modules of the app, and limits that a script has for itself; 1.3 Context.KV, Context.Docs, Context.Files and Context.Publish.
+// Fatal; 1.2 modules of the app, and limits that a script has for itself; 1.3 Context.KV, Context.Docs, Context.Files,
+// Context.Secrets, Context.HTTP and Context.Publish.
 const Version = "1.3"
 
 // Context is one call of a script. It is valid until Handle returns.
@@ -57,6 +58,10 @@ type Context struct {
 	SDKVersion string
 	// Log writes to the record of this execution.
 	Log *Logger
+	// HTTP makes requests to the world outside.
+	HTTP *HTTP
+	// Secrets are values that only scripts of the app read.
+	Secrets *Secrets
 
 	runtime Runtime
 	batch   []Message

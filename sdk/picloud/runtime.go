@@ -29,7 +29,8 @@ func NewContext(r Runtime, executionID string, attempt int, e *event.Envelope, b
 		Event: Event{
 			ID: e.ID, Source: e.Source, Type: e.Type, Subject: e.Subject, Time: e.Time, ContentType: e.ContentType,
 		},
-		ExecutionID: executionID, Attempt: attempt, SDKVersion: Version, Log: &Logger{r}, runtime: r,
+		ExecutionID: executionID, Attempt: attempt, SDKVersion: Version, Log: &Logger{r}, HTTP: &HTTP{r}, Secrets: &Secrets{r},
+		runtime: r,
 	}
 	c.Request.Body = body
 	if e.Type == event.BatchType {

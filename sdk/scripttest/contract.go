@@ -233,6 +233,29 @@ func Cases() []Case {
 			{Name: "docs.update", Args: `{"collection":"orders","id":"0190","data":{"total":1}}`, Fault: fault.New(fault.NotFound, fault.Script, "there is no document of this id in the collection")},
 		}, Fault: failed("not_found: there is no document of this id in the collection")},
 
+		{Name: "http", Group: "The world outside", Says: "A script makes requests, and has what came back whatever its status.", Calls: []Call{
+			{Name: "http.get", Args: `{"url":"https://example.com/a"}`, Result: `{"status":404,"headers":{"X-B":["1","2"],"X_c":["3"]},"body":"none"}`},
+			{Name: "http.post", Args: `{"url":"https://example.com/b","body":{"n":1}}`, Result: `{"status":201,"headers":{},"body":"{\"id\":7}"}`},
+			{Name: "http.put", Args: `{"url":"https://example.com/b","body":"text"}`, Result: `{"status":204,"headers":{},"body":""}`},
+			{Name: "http.request", Args: `{"url":"https://example.com/c","method":"PROPFIND","headers":{"X-A":["1"]},"body_base64":"/w==","timeout_ms":1500}`, Result: `{"status":200,"headers":{},"body_base64":"AP8="}`},
+		}, Status: 200, Answer: `[404,"2","3","none",7,204,2]`},
+		{Name: "http_methods", Group: "The world outside", Says: "The methods of HTTP have functions of their own.", Calls: []Call{
+			{Name: "http.head", Args: `{"url":"https://example.com/"}`, Result: `{"status":200,"headers":{},"body":""}`},
+			{Name: "http.patch", Args: `{"url":"https://example.com/","body":[1]}`, Result: `{"status":202,"headers":{},"body":""}`},
+		}, Status: 200, Answer: `[200,202]`},
+		{Name: "http_error", Group: "The world outside", Says: "What cannot be reached is an error.", Calls: []Call{
+			{Name: "http.delete", Args: `{"url":"http://10.0.0.1/"}`, Fault: fault.New(fault.Unavailable, fault.Script, "the host cannot be reached")},
+		}, Fault: failed("unavailable: the host cannot be reached")},
+
+		{Name: "secrets", Group: "Secrets", Says: "Secrets are JSON, and text for the most part; one that is not there is nothing.", Calls: []Call{
+			{Name: "secrets.get", Args: `{"name":"KEY"}`, Result: `{"value":"s3cret"}`},
+			{Name: "secrets.get", Args: `{"name":"NONE"}`, Result: `{}`},
+			{Name: "secrets.set", Args: `{"name":"TOKEN","value":{"a_b":1}}`, Result: `{}`},
+			{Name: "secrets.get", Args: `{"name":"TOKEN"}`, Result: `{"value":{"a_b":1}}`},
+			{Name: "secrets.delete", Args: `{"name":"TOKEN"}`, Result: `{"deleted":true}`},
+			{Name: "secrets.list", Args: `{}`, Result: `{"names":["KEY"]}`},
+		}, Status: 200, Answer: `["s3cret",false,1,true,["KEY"]]`},
+
 		{Name: "module", Group: "Modules", Says: "A script imports modules of its app by their names, and modules import others.", Modules: []string{"greet", "words"}, Status: 200, Answer: `"hello, Ada"`},
 
 		{Name: "limit_time", Group: "Limits", Says: "A run ends at its time limit.", Timeout: 200 * time.Millisecond, Fault: &Fault{Kinds: []fault.Kind{fault.Deadline}}},

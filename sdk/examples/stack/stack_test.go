@@ -34,6 +34,7 @@ func TestContract(t *testing.T) {
 		"kv": messages, "kv_list": messages, "kv_conflict": messages, "files": messages, "files_large": messages,
 		"publish": messages, "publish_refused": messages,
 		"docs": messages, "docs_find": messages, "docs_missing": messages,
+		"http": messages, "http_error": messages, "http_methods": messages, "secrets": messages,
 	}})
 }
 

@@ -38,10 +38,14 @@ declare module "picloud" {
     kv(collection: string): KV;
     /** Files with a name and a media type, in a collection of the app. A collection needs no making. */
     files(collection: string): Files;
+    /** Requests to the world outside: to public addresses at the ports 80 and 443, and what the instance allows. An answer of any status is no error. Headers are texts or lists of them; a body that is a text is sent as it is, any other value as JSON. */
+    readonly http: HTTP;
     /** Messages under topics, which are words divided by dots: user.created. Triggers of kind pubsub take them. */
     readonly pubsub: PubSub;
     /** Documents: JSON objects with an id, in a collection of the app, which are found by what is in them. A collection needs no making. */
     docs(collection: string): Docs;
+    /** Values that only scripts of the app read. What a run has read or set is masked in its logs and errors, from four bytes on. */
+    readonly secrets: Secrets;
   }
 
   /** The envelope of an event. Text that there is none of is empty. */
@@ -224,6 +228,24 @@ declare module "picloud" {
     read(id: string, block: number): Promise<{ data: Uint8Array; more: boolean; content: string }>;
   }
 
+  /** Requests to the world outside: to public addresses at the ports 80 and 443, and what the instance allows. An answer of any status is no error. Headers are texts or lists of them; a body that is a text is sent as it is, any other value as JSON. */
+  export interface HTTP {
+    /** Fetches a URL. Up to 5 redirects are followed, within 30 seconds or the time that is said. */
+    get(url: string, options?: { headers?: unknown; timeoutMs?: number }): Promise<HTTPResponse>;
+    /** Asks for the headers of a URL. */
+    head(url: string, options?: { headers?: unknown; timeoutMs?: number }): Promise<HTTPResponse>;
+    /** Asks to delete what a URL names. */
+    delete(url: string, options?: { headers?: unknown; timeoutMs?: number }): Promise<HTTPResponse>;
+    /** Sends a body to a URL. */
+    post(url: string, body: unknown, options?: { headers?: unknown; timeoutMs?: number }): Promise<HTTPResponse>;
+    /** Sends a body to a URL. */
+    put(url: string, body: unknown, options?: { headers?: unknown; timeoutMs?: number }): Promise<HTTPResponse>;
+    /** Sends a body to a URL. */
+    patch(url: string, body: unknown, options?: { headers?: unknown; timeoutMs?: number }): Promise<HTTPResponse>;
+    /** Makes a request of any method; GET where none is said. */
+    request(url: string, options?: { method?: string; headers?: unknown; body?: unknown; bodyBase64?: string; timeoutMs?: number }): Promise<HTTPResponse>;
+  }
+
   /** Messages under topics, which are words divided by dots: user.created. Triggers of kind pubsub take them. */
   export interface PubSub {
     /** Brings a message to every trigger of the app that takes its topic, all or none, and returns how many there are. The options are those of a delivery. */
@@ -250,6 +272,18 @@ declare module "picloud" {
     index(path: string, type: string): Promise<string>;
   }
 
+  /** Values that only scripts of the app read. What a run has read or set is masked in its logs and errors, from four bytes on. */
+  export interface Secrets {
+    /** The value of a secret; nothing if there is none. */
+    get<T = string>(name: string): Promise<T | undefined>;
+    /** Sets a secret: up to 64 KiB of JSON. */
+    set(name: string, value: unknown): Promise<void>;
+    /** Deletes a secret, and says whether there was one. */
+    delete(name: string): Promise<boolean>;
+    /** The names of all secrets. */
+    list(): Promise<string[]>;
+  }
+
   /** Fails the run and asks to be tried again then, instead of when the back-off says. */
   export class RetryAfter extends Error { constructor(message: string, ms: number) }
 
@@ -264,6 +298,9 @@ declare module "picloud" {
 
   /** What a file is called and what is known of its content: its size in bytes, and its SHA-256 in hexadecimal. */
   export interface File { id: string; name: string; contentType: string; size: number; sha256: string; createdAt: string; updatedAt: string }
+
+  /** What came back, whatever its status. The body is text, or where it is none bytes in base64. Names of headers are canonical. */
+  export interface HTTPResponse { status: number; headers: Record<string, string[]>; body?: string; bodyBase64?: string }
 
   /** A document, with its id, its version and when it was made and changed. */
   export interface Doc<T> { id: string; data: T; version: number; createdAt: string; updatedAt: string }

@@ -1607,6 +1607,16 @@ func (x *Credit) GetBytes() int64 {
 //	             and the next accepted, but not one with the same ordering_key or debounce_key.
 //
 // A result means that the events are safe.
+//
+//	http.request    makes a request: {"url" (needed), "method" (GET), "headers": {name: text or list of texts}, "body": text, or any
+//	                other value, which is sent as JSON, or "body_base64", "timeout_ms" (30,000)}. Result: {"status", "headers":
+//	                {name: [texts]}, "body" or, where it is not UTF-8, "body_base64"}, whatever the status. "unavailable" says that
+//	                there is no answer, "deadline" that it takes too long, "limit_exceeded" that it is too large.
+//	http.get, head, delete, post, put, patch   are http.request without "method".
+//	secrets.get     {"name"}. Result: {"value"}, any JSON, or {} where there is none. The host masks it in logs and faults.
+//	secrets.set     {"name", "value"}. Result: {}.
+//	secrets.delete  {"name"}. Result: {"deleted"}.
+//	secrets.list    {}. Result: {"names"}.
 type Call struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Chosen by the engine; unique within the invocation.
