@@ -378,25 +378,28 @@ func (f *find) entries(s *statement, w walk, after *position, app, most string) 
 		} else {
 			part += fmt.Sprintf(" AND rank BETWEEN %s AND %s", s.arg(int64(span.From), "smallint"), s.arg(int64(span.To), "smallint"))
 		}
-		for _, bound := range []struct {
-			column, op, kind string
-			value            *string
-		}{
-			{"num", ">=", "numeric", span.NumFrom},
-			{"num", "<=", "numeric", span.NumTo},
-			{"text", ">=", "text", span.TextFrom},
-			{"text", "<=", "text", span.TextTo},
-		} {
-			if bound.value != nil {
-				part += fmt.Sprintf(" AND %s %s %s", bound.column, bound.op, s.arg(*bound.value, bound.kind))
-			}
-		}
+		part += s.between("num", "numeric", span.NumFrom, span.NumTo) + s.between("text", "text", span.TextFrom, span.TextTo)
 		parts = append(parts, "("+part+behind+" "+order+")")
 	}
 	if len(parts) == 1 {
 		return parts[0]
 	}
 	return "SELECT * FROM (" + strings.Join(parts, " UNION ALL ") + ") u " + order
+}
+
+// between is the condition that a column is within bounds. Where both are the same it says so: an index is not walked by what follows a
+// column that lies between two values, even if they are one.
+func (s *statement) between(column, kind string, from, to *string) (where string) {
+	if from != nil && to != nil && *from == *to {
+		return fmt.Sprintf(" AND %s = %s", column, s.arg(*from, kind))
+	}
+	if from != nil {
+		where = fmt.Sprintf(" AND %s >= %s", column, s.arg(*from, kind))
+	}
+	if to != nil {
+		where += fmt.Sprintf(" AND %s <= %s", column, s.arg(*to, kind))
+	}
+	return where
 }
 
 // behind is the condition that a row comes after a position.
