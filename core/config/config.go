@@ -45,6 +45,10 @@ type Config struct {
 	// usual places are searched.
 	PostgresBin string `koanf:"postgres_bin"`
 
+	// FilesDir is the folder of the contents of apps' files, which all nodes of a database must share. Empty: "files" in DataDir, which is
+	// right for one node.
+	FilesDir string `koanf:"files_dir"`
+
 	// NodeName is what people call this node, in logs and lists. Default: the machine's host name.
 	NodeName string `koanf:"node_name"`
 

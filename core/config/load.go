@@ -26,6 +26,7 @@ func Flags(flags *pflag.FlagSet) {
 	flags.String("listen", d.Listen, "`address` of the public listener, which serves the routes of scripts")
 	flags.String("admin-listen", d.AdminListen, "`address` of the admin listener, which serves the control API")
 	flags.String("postgres-bin", d.PostgresBin, "`folder` of initdb and postgres, for a database of its own")
+	flags.String("files-dir", d.FilesDir, "`folder` of the contents of files, which all nodes share; empty: files, in the folder for data")
 	flags.String("node-name", d.NodeName, "`name` of this node in logs and lists")
 	flags.Bool("catch-all", d.CatchAll, `have the app "default" answer for every host that no other app claims`)
 	flags.Int("slots", d.Slots, "how many runs of scripts may be in progress at a time")

@@ -1,4 +1,4 @@
-// Package data is what the data services keep for apps: values by key. It names what core/service asks for and
+// Package data is what the data services keep for apps: values by key, and files. It names what core/service asks for and
 // core/postgres does.
 package data
 
@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/picloud/picloud/core/files"
 	"github.com/picloud/picloud/core/outbox"
 )
 
@@ -25,6 +26,10 @@ var (
 	ErrConflict = errors.New("the value has another version by now")
 	// ErrNoNumber says that a value to be added to is no whole number, or would be too large.
 	ErrNoNumber = errors.New("the value is no whole number that can be added to")
+	// ErrQuota says that the files of the app would take more than they may.
+	ErrQuota = errors.New("the files of the app would take more than they may")
+	// ErrNone says that there is no such file.
+	ErrNone = errors.New("there is no such file")
 )
 
 // Place names a value.
@@ -59,6 +64,18 @@ type Change struct {
 	Op       string // tenant.OpCreate, OpUpdate, OpDelete
 	Value    []byte // JSON; nil after a delete
 	Previous []byte // JSON; nil before a create
+}
+
+// File is what a file is called and which content it has.
+type File struct {
+	App         uuid.UUID
+	Collection  string
+	ID          uuid.UUID
+	Name        string
+	ContentType string
+	CreatedAt   time.Time
+	UpdatedAt   time.Time
+	files.Content
 }
 
 // CheckName says what is wrong with the name of a collection. Names are compared byte by byte; letters of every script could look

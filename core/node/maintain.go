@@ -5,6 +5,8 @@ import (
 	"runtime/debug"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/picloud/picloud/core/postgres"
 )
 
@@ -33,6 +35,7 @@ type upkeep struct {
 	results    *postgres.ResultStore
 	tables     *postgres.TableStore
 	kv         *postgres.KVStore
+	files      *postgres.FileStore
 }
 
 // maintain keeps partitions ahead of time, removes what is old, and writes down what is stored of each app: now, since a
@@ -72,6 +75,9 @@ func (n *Node) maintain(ctx context.Context, u *upkeep) {
 	}
 }
 
+// leftAlone is how old a content is that no file names before it is removed: its row may not be written yet.
+const leftAlone = time.Hour
+
 // clean does what has to be done now and then.
 func (n *Node) clean(ctx context.Context, u *upkeep) {
 	warn := func(what string, err error) {
@@ -89,6 +95,11 @@ func (n *Node) clean(ctx context.Context, u *upkeep) {
 	warn("remove old results", err)
 	_, err = u.letters.Purge(ctx, n.cfg.KeepDeadLetters)
 	warn("remove old dead letters", err)
+	named := func(app uuid.UUID, blobs []uuid.UUID) (map[uuid.UUID]bool, error) {
+		return u.files.Named(ctx, app, blobs)
+	}
+	_, err = n.contents.Sweep(ctx, time.Now().Add(-leftAlone), named)
+	warn("remove contents that no file has", err)
 }
 
 // note writes down what this node has counted since the last time, if anything, and learns what others have stored.

@@ -26,6 +26,7 @@ import (
 	"github.com/picloud/picloud/core/dispatcher"
 	"github.com/picloud/picloud/core/engine"
 	"github.com/picloud/picloud/core/execution"
+	"github.com/picloud/picloud/core/files"
 	"github.com/picloud/picloud/core/history"
 	"github.com/picloud/picloud/core/inbox"
 	"github.com/picloud/picloud/core/ingress"
@@ -62,6 +63,7 @@ type Node struct {
 	admin      net.Listener
 	ownerToken string
 	vault      *secret.Vault
+	contents   *files.Store
 	failed     chan struct{}
 	err        atomic.Pointer[error]
 }
@@ -132,6 +134,14 @@ func (n *Node) Start(ctx context.Context) (err error) {
 		return err
 	}
 	n.onStop(func(context.Context) error { pools.Close(); return nil })
+	folder := n.cfg.FilesDir
+	if folder == "" {
+		folder = filepath.Join(n.cfg.DataDir, "files")
+	}
+	if n.contents, err = files.Open(folder); err != nil {
+		return err
+	}
+	n.onStop(func(context.Context) error { return n.contents.Close() })
 	users := postgres.NewUserStore(pools.General)
 	if n.ownerToken, _, err = auth.Bootstrap(ctx, users); err != nil {
 		return fmt.Errorf("create owner: %w", err)
@@ -167,6 +177,7 @@ func (n *Node) Start(ctx context.Context) (err error) {
 	letters, results := postgres.NewDeadLetterStore(pools.General), postgres.NewResultStore(pools.General)
 	upkeep := &upkeep{
 		executions, postgres.NewHistoryStore(pools.General), letters, results, postgres.NewTableStore(pools.General), postgres.NewKVStore(pools.Data),
+		postgres.NewFileStore(pools.Data),
 	}
 	n.records = history.New(n.cfg.MaxHistoryBytes / max(1, int64(n.cfg.KeepExecutions/(24*time.Hour))))
 	n.onStop(func(ctx context.Context) error { // after the last run
@@ -290,8 +301,8 @@ func (n *Node) startDispatcher(ctx context.Context, url string, p *postgres.Pool
 		Fast:    postgres.NewOutboxStore(p.Fast),
 		Keyed:   postgres.NewKeyedStore(p.Durable),
 		Runner: execution.New(n.engines, current{n}, service.New(service.Config{
-			Outbox: late{n}, Snapshot: n.snapshot.Load, KV: postgres.NewKVStore(p.Data), Web: web, Secrets: n.vault,
-			Log: n.log,
+			Outbox: late{n}, Snapshot: n.snapshot.Load, KV: postgres.NewKVStore(p.Data), Files: postgres.NewFileStore(p.Data),
+			Contents: n.contents, Web: web, Secrets: n.vault, Log: n.log,
 		}), in),
 		Inbox: in,
 		Lane:  func(id uuid.UUID) *tenant.Lane { return n.snapshot.Load().Lane(id) },

@@ -98,6 +98,10 @@ func (c *call) dataRefusal(ctx context.Context, err error) error {
 		return fault.New(fault.Conflict, fault.Script, "%v: read it again, then write", err)
 	case errors.Is(err, data.ErrNoNumber):
 		return invalid("%v", err)
+	case errors.Is(err, data.ErrNone):
+		return fault.New(fault.NotFound, fault.Script, "%v", err)
+	case errors.Is(err, data.ErrQuota):
+		return fault.New(fault.Limit, fault.Script, "%v: %d bytes; delete some", err, int64(filesQuota))
 	case errors.Is(err, tenant.ErrCursor):
 		return invalid("cursor: is none that a list has returned")
 	case errors.As(err, &overloaded):

@@ -19,6 +19,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/picloud/picloud/core/failpoint"
+	"github.com/picloud/picloud/core/files"
 	"github.com/picloud/picloud/core/outbox"
 	"github.com/picloud/picloud/core/secret"
 	"github.com/picloud/picloud/core/tenant"
@@ -40,6 +41,10 @@ var methods = map[string]func(c *call, ctx context.Context, args []byte) (any, e
 
 	"kv.get": (*call).kvGet, "kv.has": (*call).kvHas, "kv.set": (*call).kvSet, "kv.delete": (*call).kvDelete,
 	"kv.increment": (*call).kvIncrement, "kv.list": (*call).kvList,
+
+	"files.create": (*call).filesCreate, "files.get": (*call).filesGet,
+	"files.begin": (*call).filesBegin, "files.write": (*call).filesWrite, "files.finish": (*call).filesFinish,
+	"files.head": (*call).filesHead, "files.read": (*call).filesRead, "files.delete": (*call).filesDelete, "files.list": (*call).filesList,
 
 	"secrets.delete": (*call).secretsDelete, "secrets.get": (*call).secretsGet, "secrets.list": (*call).secretsList,
 	"secrets.set": (*call).secretsSet,
@@ -72,6 +77,8 @@ type Host struct {
 	outbox   Outbox
 	snapshot func() *tenant.Snapshot
 	kv       KV
+	files    Files
+	contents *files.Store
 	web      Web
 	secrets  Secrets
 	log      hclog.Logger
@@ -82,6 +89,8 @@ type Config struct {
 	Outbox   Outbox
 	Snapshot func() *tenant.Snapshot // the configuration as it is now
 	KV       KV
+	Files    Files
+	Contents *files.Store
 	Web      Web
 	Secrets  Secrets
 	Log      hclog.Logger
@@ -90,7 +99,8 @@ type Config struct {
 // New makes a host.
 func New(c Config) *Host {
 	return &Host{
-		outbox: c.Outbox, snapshot: c.Snapshot, kv: c.KV, web: c.Web, secrets: c.Secrets, log: c.Log.Named("service"),
+		outbox: c.Outbox, snapshot: c.Snapshot, kv: c.KV, files: c.Files, contents: c.Contents, web: c.Web, secrets: c.Secrets,
+		log: c.Log.Named("service"),
 	}
 }
 

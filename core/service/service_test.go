@@ -13,6 +13,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/picloud/picloud/core/files"
 	"github.com/picloud/picloud/core/outbox"
 	"github.com/picloud/picloud/core/retry"
 	"github.com/picloud/picloud/core/secret"
@@ -77,6 +78,9 @@ type bundle struct {
 	web     *web
 	secrets *secrets
 
+	files    service.Files
+	contents *files.Store
+
 	foreign *tenant.App
 }
 
@@ -84,8 +88,8 @@ type bundle struct {
 func (b *bundle) reload() {
 	snapshot := tenant.NewSnapshot(1, []*tenant.App{b.app, b.foreign})
 	b.host = service.New(service.Config{
-		Outbox: b.store, Snapshot: func() *tenant.Snapshot { return snapshot }, KV: b.kv, Web: b.web, Secrets: b.secrets,
-		Log: hclog.NewNullLogger(),
+		Outbox: b.store, Snapshot: func() *tenant.Snapshot { return snapshot }, KV: b.kv,
+		Files: b.files, Contents: b.contents, Web: b.web, Secrets: b.secrets, Log: hclog.NewNullLogger(),
 	})
 }
 

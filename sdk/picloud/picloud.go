@@ -39,9 +39,9 @@ import (
 )
 
 // Version of what scripts see, in whatever language. 1.1 brought Context.Invoke, Context.Queue, Context.Batch, Error, RetryAfter and
-// Fatal; 1.2 modules of the app, and limits that a script has for itself; 1.3 Context.KV; 1.4 Context.HTTP and
+// Fatal; 1.2 modules of the app, and limits that a script has for itself; 1.3 Context.KV, Context.Files, Context.HTTP and
 // Context.Secrets.
-const Version = "1.4"
+const Version = "1.3"
 
 // Context is one call of a script. It is valid until Handle returns.
 type Context struct {

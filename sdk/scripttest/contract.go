@@ -93,6 +93,8 @@ const batchBody = `{"items":[` +
 	`{"id":"m2","attempt":3,"event":{"id":"v2","source":"queue","type":"queue.message","time":"2020-01-02T03:04:05Z"},"body":"{\"ok\":false}"},` +
 	`{"id":"m3","attempt":1,"event":{"id":"v3","source":"queue","type":"queue.message","time":"2020-01-02T03:04:05Z"},"body":"none"}]}`
 
+const fileA = `{"id":"f1","name":"a.txt","content_type":"text/plain","size":2,"sha256":"06","created_at":"2020-01-02T03:04:05Z","updated_at":"2020-01-02T03:04:05Z"}`
+
 // orders is an order list of some 100 KB.
 func orders() string {
 	var b strings.Builder
@@ -188,6 +190,23 @@ func Cases() []Case {
 		{Name: "kv_conflict", Group: "Values by key", Says: "Whoever comes too late is told so.", Calls: []Call{
 			{Name: "kv.set", Args: `{"collection":"users","key":"ada","value":1,"if_version":7}`, Fault: fault.New(fault.Conflict, fault.Script, "the value has another version by now")},
 		}, Fault: failed("conflict: the value has another version by now")},
+
+		{Name: "files", Group: "Files", Says: "Text and bytes are kept as files, and come back as bytes.", Calls: []Call{
+			{Name: "files.create", Args: `{"collection":"notes","name":"a.txt","content_type":"text/plain","data_base64":"AP8="}`, Result: fileA},
+			{Name: "files.head", Args: `{"collection":"notes","id":"f1"}`, Result: `{"file":` + fileA + `}`},
+			{Name: "files.get", Args: `{"collection":"notes","id":"f1"}`, Result: `{"data_base64":"AP8="}`},
+			{Name: "files.get", Args: `{"collection":"notes","id":"f2"}`, Result: `{}`},
+			{Name: "files.list", Args: `{"collection":"notes","limit":5}`, Result: `{"items":[` + fileA + `],"next_cursor":""}`},
+			{Name: "files.delete", Args: `{"collection":"notes","id":"f1"}`, Result: `{"deleted":true}`},
+		}, Status: 200, Answer: `["f1","text/plain",2,[0,255],true,"a.txt",true]`},
+		{Name: "files_large", Group: "Files", Says: "A large file is written part by part, and read block by block.", Calls: []Call{
+			{Name: "files.begin", Args: `{"collection":"notes"}`, Result: `{"upload":"u1"}`},
+			{Name: "files.write", Args: `{"collection":"notes","upload":"u1","offset":0,"data_base64":"AP8="}`, Result: `{"size":2}`},
+			{Name: "files.write", Args: `{"collection":"notes","upload":"u1","offset":2,"data_base64":"YQ=="}`, Result: `{"size":3}`},
+			{Name: "files.finish", Args: `{"collection":"notes","upload":"u1","name":"a.txt","content_type":"text/plain"}`, Result: fileA},
+			{Name: "files.read", Args: `{"collection":"notes","id":"f1","block":0}`, Result: `{"data_base64":"AP8=","more":true,"content":"c1"}`},
+			{Name: "files.read", Args: `{"collection":"notes","id":"f1","block":1}`, Result: `{"data_base64":"YQ==","more":false,"content":"c1"}`},
+		}, Status: 200, Answer: `["f1",3]`},
 
 		{Name: "http", Group: "The world outside", Says: "A script makes requests, and has what came back whatever its status.", Calls: []Call{
 			{Name: "http.get", Args: `{"url":"https://example.com/a"}`, Result: `{"status":404,"headers":{"X-B":["1","2"],"X_c":["3"]},"body":"none"}`},

@@ -148,7 +148,7 @@ func serviceMembers(s *service.Service) []Member {
 
 var tsTypes = map[service.Kind]string{
 	service.Text: "string", service.Number: "number", service.Bool: "boolean", service.Value: "unknown", service.Duration: "number",
-	service.Texts: "string[]",
+	service.Texts: "string[]", service.Data: "string | Uint8Array",
 }
 
 // call is how a method reads in JavaScript and Starlark, and its declaration in TypeScript.

@@ -19,6 +19,7 @@ const (
 	Value         // whatever JSON has a form for
 	Duration      // the field ends in _ms; a script's argument is named without it where its language has seconds
 	Texts         // a list of texts
+	Data          // text, or bytes, which travel in a field that has _base64 behind its name
 )
 
 // Param is one argument of a method.

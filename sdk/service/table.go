@@ -52,66 +52,53 @@ func Services() []Service {
 			},
 		},
 		{
-			Name: "http", Type: "HTTP", Go: "ctx.HTTP",
-			Declares: `/** What came back, whatever its status. The body is text, or where it is none bytes in base64. Names of headers are canonical. */
-  export interface HTTPResponse { status: number; headers: Record<string, string[]>; body?: string; bodyBase64?: string }`,
-			Says: "Requests to the world outside: to public addresses at the ports 80 and 443, and what the instance allows. An answer of any status is no error. Headers are texts or lists of them; a body that is a text is sent as it is, any other value as JSON.",
+			Name: "files", Handle: "collection", Type: "Files", Go: "ctx.Files(collection)",
+			Declares: `/** What a file is called and what is known of its content: its size in bytes, and its SHA-256 in hexadecimal. */
+  export interface File { id: string; name: string; contentType: string; size: number; sha256: string; createdAt: string; updatedAt: string }`,
+			Says: "Files with a name and a media type, in a collection of the app. A collection needs no making.",
 			Methods: []Method{
-				fetched("get", "Get(url)", "Fetches a URL. Up to 5 redirects are followed, within 30 seconds or the time that is said."),
-				fetched("head", "Head(url)", "Asks for the headers of a URL."),
-				fetched("delete", "Delete(url)", "Asks to delete what a URL names."),
-				sent("post", "Post(url, body)"), sent("put", "Put(url, body)"), sent("patch", "Patch(url, body)"),
 				{
-					Name: "request", Go: "Do(&HTTPRequest{Method, URL, Headers, Body, Timeout})", Params: []Param{
-						{Field: "url"},
-						{Field: "method", Option: true},
-						{Field: "headers", Kind: Value, Option: true},
-						{Field: "body", Kind: Value, Option: true},
-						{Field: "body_base64", Option: true},
-						{Field: "timeout_ms", Kind: Duration, Option: true},
-					}, TS: ": HTTPResponse", Says: "Makes a request of any method; GET where none is said.",
+					Name: "create", Go: "Create(name, contentType, data)", Params: []Param{
+						{Field: "name"}, {Field: "data", Kind: Data}, {Field: "content_type", Option: true}, {Field: "id", Option: true},
+					}, TS: ": File",
+					Says: "Makes a file of up to 8 MiB, or with the id of one that is there gives it another name and content.",
+				},
+				{
+					Name: "get", Go: "Get(id)", Params: []Param{{Field: "id"}}, Result: "data_base64", TS: ": Uint8Array | undefined",
+					Says: "The content of a file of up to 8 MiB, checked; nothing if there is none.",
+				},
+				{
+					Name: "head", Go: "Head(id)", Params: []Param{{Field: "id"}}, Result: "file", TS: ": File | undefined",
+					Says: "What is known of a file; nothing if there is none.",
+				},
+				{
+					Name: "delete", Go: "Delete(id)", Params: []Param{{Field: "id"}}, Result: "deleted", TS: ": boolean",
+					Says: "Deletes a file, and says whether there was one.",
+				},
+				{
+					Name: "list", Go: "List(options)", Params: []Param{{Field: "limit", Kind: Number, Option: true}, {Field: "cursor", Option: true}},
+					TS: ": Page<File>", Says: "Files, the oldest first: up to 100, at most 1,000, and the cursor of the next page.",
+				},
+				{
+					Name: "begin", Go: "Writer(name, contentType)", Result: "upload", TS: ": string",
+					Says: "Begins to write a large file, up to 1 GiB, and returns what names it until it is finished.",
+				},
+				{
+					Name: "write", Params: []Param{{Field: "upload"}, {Field: "offset", Kind: Number}, {Field: "data", Kind: Data}}, Result: "size", TS: ": number",
+					Says: "Writes the next part of it, up to 8 MiB, behind as many bytes as are there, and returns how many there are then.",
+				},
+				{
+					Name: "finish", Params: []Param{
+						{Field: "upload"}, {Field: "name"}, {Field: "content_type", Option: true}, {Field: "id", Option: true},
+					}, TS: ": File", Says: "Makes the file.",
+				},
+				{
+					Name: "read", Go: "Reader(id)", Params: []Param{{Field: "id"}, {Field: "block", Kind: Number}},
+					TS:   ": { data: Uint8Array; more: boolean; content: string }",
+					Says: "Reads a block of 1 MiB, counted from 0, checked, and says whether there is more. The content's name changes when the file is written.",
 				},
 			},
 		},
-		{
-			Name: "secrets", Type: "Secrets", Go: "ctx.Secrets",
-			Says: "Values that only scripts of the app read. What a run has read or set is masked in its logs and errors, from four bytes on.",
-			Methods: []Method{
-				{
-					Name: "get", Go: "Get(name, &v), Text(name)", Params: []Param{{Field: "name"}}, Result: "value", TS: "<T = string>: T | undefined",
-					Says: "The value of a secret; nothing if there is none.",
-				},
-				{
-					Name: "set", Go: "Set(name, v)", Params: []Param{{Field: "name"}, {Field: "value", Kind: Value}}, Result: "nothing", TS: ": void",
-					Says: "Sets a secret: up to 64 KiB of JSON.",
-				},
-				{
-					Name: "delete", Go: "Delete(name)", Params: []Param{{Field: "name"}}, Result: "deleted", TS: ": boolean",
-					Says: "Deletes a secret, and says whether there was one.",
-				},
-				{Name: "list", Go: "List()", Result: "names", TS: ": string[]", Says: "The names of all secrets."},
-			},
-		},
-	}
-}
-
-// fetched is a request without a body.
-func fetched(name, inGo, says string) Method {
-	return Method{
-		Name: name, Go: inGo, Params: []Param{
-			{Field: "url"}, {Field: "headers", Kind: Value, Option: true}, {Field: "timeout_ms", Kind: Duration, Option: true},
-		}, TS: ": HTTPResponse", Says: says,
-	}
-}
-
-// sent is a request with a body.
-func sent(name, inGo string) Method {
-	return Method{
-		Name: name, Go: inGo, Params: []Param{
-			{Field: "url"},
-			{Field: "body", Kind: Value},
-			{Field: "headers", Kind: Value, Option: true},
-			{Field: "timeout_ms", Kind: Duration, Option: true},
-		}, TS: ": HTTPResponse", Says: "Sends a body to a URL.",
+		httpService(), secretsService(),
 	}
 }

@@ -239,6 +239,10 @@ const spelt = (v) => {
   if (typeof v !== "object" || v === null) return v;
   const o = {};
   for (const name of Object.keys(v)) {
+    if (name.endsWith("_base64")) {
+      o[name.slice(0, -7)] = bytesFrom(v[name] ?? "");
+      continue;
+    }
     o[name.replace(/_([a-z])/g, (_, c) => c.toUpperCase())] = name === "value" || name === "data" || name === "headers" ? v[name] : spelt(v[name]);
   }
   return o;
@@ -252,11 +256,18 @@ const newMethod = (s, m) => {
     if (args.length > needed.length + (options.length > 0 ? 1 : 0) || typeof given !== "object") {
       throw invalid(`${m.name} takes ${[...needed.map((p) => p.name), ...(options.length > 0 ? ["{options}"] : [])].join(", ")}`);
     }
-    needed.forEach((p, i) => { fields[p.field] = checked(p, args[i]); });
+    const put = (p, v) => {
+      if (p.kind !== "data") return fields[p.field] = checked(p, v);
+      const bytes = bytesOf(v);
+      if (bytes !== undefined) return fields[p.field + "_base64"] = base64Of(bytes);
+      if (typeof v !== "string") throw invalid(`${p.name} must be a text or bytes`);
+      return fields[p.field] = v;
+    };
+    needed.forEach((p, i) => { put(p, args[i]); });
     for (const name of Object.keys(given)) {
       const p = options.find((o) => o.name === name);
       if (p === undefined) throw invalid(`${m.name} has no option ${name}, only ${options.map((o) => o.name).join(", ")}`);
-      if (given[name] !== undefined) fields[p.field] = checked(p, given[name]);
+      if (given[name] !== undefined) put(p, given[name]);
     }
     let text;
     try {
@@ -265,7 +276,9 @@ const newMethod = (s, m) => {
       throw invalid(`the value cannot be sent: ${e.message}`);
     }
     const answer = await asked(mine, op.ask, s.name, m.call, text);
-    return m.result ? answer[m.result] : spelt(answer);
+    if (m.result === "data_base64") return answer[m.result] === undefined ? undefined : bytesFrom(answer[m.result] ?? "");
+    if (m.result === "value") return answer.value;
+    return spelt(m.result ? answer[m.result] : answer);
   };
 };
 

@@ -30,7 +30,7 @@ type (
 
 var kinds = map[service.Kind]string{
 	service.Text: "text", service.Number: "number", service.Bool: "bool", service.Value: "value", service.Duration: "duration",
-	service.Texts: "texts",
+	service.Texts: "texts", service.Data: "data",
 }
 
 // services is the table, made once.

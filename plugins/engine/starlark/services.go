@@ -1,6 +1,7 @@
 package starlark
 
 import (
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"math"
@@ -67,11 +68,15 @@ func (r *run) ask(
 		if values[i] == nil || p.Option && values[i] == starlark.None {
 			continue
 		}
+		field := p.Field
+		if _, binary := values[i].(starlark.Bytes); binary && p.Kind == service.Data {
+			field += "_base64"
+		}
 		v, err := argument(p, values[i])
 		if err != nil {
 			return nil, fmt.Errorf("%s: %s: %w", m.Name, p.Seconds(), err)
 		}
-		_ = fields.SetKey(starlark.String(p.Field), v)
+		_ = fields.SetKey(starlark.String(field), v)
 	}
 	text, err := r.encode(fields)
 	if err != nil {
@@ -91,7 +96,23 @@ func result(t *starlark.Thread, m *service.Method, answer []byte) (starlark.Valu
 		return nil, errors.New("the platform's answer cannot be read")
 	}
 	d, ok := v.(*starlark.Dict)
-	if m.Result == "" || !ok {
+	if !ok {
+		return v, nil
+	}
+	const encoded = "data_base64"
+	if text, found, _ := d.Get(starlark.String(encoded)); found {
+		s, _ := starlark.AsString(text)
+		b, err := base64.StdEncoding.DecodeString(s)
+		if err != nil {
+			return nil, errors.New("the platform's answer cannot be read")
+		}
+		if m.Result == encoded {
+			return starlark.Bytes(b), nil
+		}
+		_, _, _ = d.Delete(starlark.String(encoded)) // it is there
+		_ = d.SetKey(starlark.String("data"), starlark.Bytes(b))
+	}
+	if m.Result == "" {
 		return v, nil
 	}
 	field, found, err := d.Get(starlark.String(m.Result))
@@ -113,6 +134,11 @@ func argument(p *service.Param, v starlark.Value) (starlark.Value, error) {
 		_, ok = v.(starlark.Bool)
 	case service.Texts:
 		_, ok = v.(starlark.Iterable)
+	case service.Data:
+		if b, binary := v.(starlark.Bytes); binary {
+			return starlark.String(base64.StdEncoding.EncodeToString([]byte(b))), nil
+		}
+		_, ok = v.(starlark.String)
 	case service.Duration:
 		var d seconds
 		if err := d.Unpack(v); err != nil {

@@ -31,7 +31,8 @@ func TestConformance(t *testing.T) {
 func TestContract(t *testing.T) {
 	const messages = "of the services the example has messages only"
 	scripttest.Run(t, scripttest.Suite{New: New, Extension: ".stack", Scripts: os.DirFS("testdata"), Without: map[string]string{
-		"kv": messages, "kv_list": messages, "kv_conflict": messages, "http": messages, "http_error": messages, "http_methods": messages, "secrets": messages,
+		"kv": messages, "kv_list": messages, "kv_conflict": messages, "files": messages, "files_large": messages,
+		"http": messages, "http_error": messages, "http_methods": messages, "secrets": messages,
 	}})
 }
 

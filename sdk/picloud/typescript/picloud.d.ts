@@ -1,6 +1,6 @@
 // Code generated from sdk/scripttest by make generate. DO NOT EDIT.
 //
-// What scripts of PiCloud see, version 1.4. A script exports a function, which is called once for each request or event:
+// What scripts of PiCloud see, version 1.3. A script exports a function, which is called once for each request or event:
 //
 //   import type { Context } from "picloud";
 //
@@ -36,6 +36,8 @@ declare module "picloud" {
     queue(name: string): Queue;
     /** Values by key, in a collection of the app. A collection needs no making. */
     kv(collection: string): KV;
+    /** Files with a name and a media type, in a collection of the app. A collection needs no making. */
+    files(collection: string): Files;
     /** Requests to the world outside: to public addresses at the ports 80 and 443, and what the instance allows. An answer of any status is no error. Headers are texts or lists of them; a body that is a text is sent as it is, any other value as JSON. */
     readonly http: HTTP;
     /** Values that only scripts of the app read. What a run has read or set is masked in its logs and errors, from four bytes on. */
@@ -200,6 +202,28 @@ declare module "picloud" {
     list<T = unknown>(options?: { prefix?: string; limit?: number; cursor?: string }): Promise<Page<Item<T>>>;
   }
 
+  /** Files with a name and a media type, in a collection of the app. A collection needs no making. */
+  export interface Files {
+    /** Makes a file of up to 8 MiB, or with the id of one that is there gives it another name and content. */
+    create(name: string, data: string | Uint8Array, options?: { contentType?: string; id?: string }): Promise<File>;
+    /** The content of a file of up to 8 MiB, checked; nothing if there is none. */
+    get(id: string): Promise<Uint8Array | undefined>;
+    /** What is known of a file; nothing if there is none. */
+    head(id: string): Promise<File | undefined>;
+    /** Deletes a file, and says whether there was one. */
+    delete(id: string): Promise<boolean>;
+    /** Files, the oldest first: up to 100, at most 1,000, and the cursor of the next page. */
+    list(options?: { limit?: number; cursor?: string }): Promise<Page<File>>;
+    /** Begins to write a large file, up to 1 GiB, and returns what names it until it is finished. */
+    begin(): Promise<string>;
+    /** Writes the next part of it, up to 8 MiB, behind as many bytes as are there, and returns how many there are then. */
+    write(upload: string, offset: number, data: string | Uint8Array): Promise<number>;
+    /** Makes the file. */
+    finish(upload: string, name: string, options?: { contentType?: string; id?: string }): Promise<File>;
+    /** Reads a block of 1 MiB, counted from 0, checked, and says whether there is more. The content's name changes when the file is written. */
+    read(id: string, block: number): Promise<{ data: Uint8Array; more: boolean; content: string }>;
+  }
+
   /** Requests to the world outside: to public addresses at the ports 80 and 443, and what the instance allows. An answer of any status is no error. Headers are texts or lists of them; a body that is a text is sent as it is, any other value as JSON. */
   export interface HTTP {
     /** Fetches a URL. Up to 5 redirects are followed, within 30 seconds or the time that is said. */
@@ -242,8 +266,11 @@ declare module "picloud" {
   /** A value by key, with its version, 0 for none, and when it expires. */
   export interface Item<T> { key: string; value?: T; version: number; expiresAt?: string }
 
-  /** What came back, whatever its status. The body is text, or where it is none bytes in base64. Names of headers are canonical. */
-  export interface HTTPResponse { status: number; headers: Record<string, string[]>; body?: string; bodyBase64?: string }
+  /** What a file is called and what is known of its content: its size in bytes, and its SHA-256 in hexadecimal. */
+  export interface File { id: string; name: string; contentType: string; size: number; sha256: string; createdAt: string; updatedAt: string }
+
+  /** What came back, whatever its status. The body is text, or where it is none, bytes. Names of headers are canonical. */
+  export interface HTTPResponse { status: number; headers: Record<string, string[]>; body: string | Uint8Array }
 }
 
 /** Lines of the run's log: what is printed joins its values by spaces. */

@@ -23,7 +23,7 @@ func symbols_github_com_picloud_picloud_sdk_picloud() Table {
 		"Overloaded":      reflect.ValueOf(constant.MakeFromLiteral("\"overloaded\"", token.STRING, 0)),
 		"RetryAfter":      reflect.ValueOf(picloud.RetryAfter),
 		"Unavailable":     reflect.ValueOf(constant.MakeFromLiteral("\"unavailable\"", token.STRING, 0)),
-		"Version":         reflect.ValueOf(constant.MakeFromLiteral("\"1.4\"", token.STRING, 0)),
+		"Version":         reflect.ValueOf(constant.MakeFromLiteral("\"1.3\"", token.STRING, 0)),
 
 		// type definitions
 		"BatchResult":  reflect.ValueOf((*picloud.BatchResult)(nil)),
@@ -32,6 +32,10 @@ func symbols_github_com_picloud_picloud_sdk_picloud() Table {
 		"Error":        reflect.ValueOf((*picloud.Error)(nil)),
 		"Event":        reflect.ValueOf((*picloud.Event)(nil)),
 		"Failure":      reflect.ValueOf((*picloud.Failure)(nil)),
+		"File":         reflect.ValueOf((*picloud.File)(nil)),
+		"FileReader":   reflect.ValueOf((*picloud.FileReader)(nil)),
+		"FileWriter":   reflect.ValueOf((*picloud.FileWriter)(nil)),
+		"Files":        reflect.ValueOf((*picloud.Files)(nil)),
 		"HTTP":         reflect.ValueOf((*picloud.HTTP)(nil)),
 		"HTTPRequest":  reflect.ValueOf((*picloud.HTTPRequest)(nil)),
 		"HTTPResponse": reflect.ValueOf((*picloud.HTTPResponse)(nil)),
