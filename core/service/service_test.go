@@ -216,7 +216,7 @@ func TestRefusals(t *testing.T) {
 		kind       fault.Kind
 		words      string
 	}{
-		{"files.read", `{}`, fault.NotFound, "files.read"},
+		{"nothing.read", `{}`, fault.NotFound, "nothing.read"},
 		{"invoke.sendx", `{}`, fault.NotFound, "invoke.sendx"},
 		{"invoke.send", `{"script":"absent"}`, fault.NotFound, `no script "absent"`},
 		{"invoke.send", `{"script":"secret"}`, fault.NotFound, `no script "secret"`},
