@@ -5,8 +5,9 @@
 // and path, both in a snapshot of the configuration in memory ([tenant]), and makes an entry of it: one event, to be
 // delivered to one script. A sync request leaves a place in the [inbox] where its answer will land, and waits there.
 //
-// What nobody waits for may have a policy: of the script, of a queue that was sent to, or of a trigger. [trigger] turns the
-// policy and the event into the fields of the entry: when it is due, in which order, at which gate it waits its turn.
+// What nobody waits for may have a policy: of the script, of a queue that was sent to, or of a trigger. [trigger] says which
+// triggers take what has happened, and turns the policy and the event into the fields of the entry: when it is due, in which
+// order, at which gate it waits its turn. Times that come are events as well: [cron] has each fired once, by one node of many.
 //
 // The entry goes to the [dispatcher]. If a slot is free now, the entry is written to the [outbox] already owned by this
 // node, together with whatever else is being written at that moment, and is in a slot as soon as the transaction has
@@ -46,6 +47,7 @@
 // [auth]: https://pkg.go.dev/github.com/picloud/picloud/core/auth
 // [config]: https://pkg.go.dev/github.com/picloud/picloud/core/config
 // [coretest]: https://pkg.go.dev/github.com/picloud/picloud/core/coretest
+// [cron]: https://pkg.go.dev/github.com/picloud/picloud/core/cron
 // [deadletter]: https://pkg.go.dev/github.com/picloud/picloud/core/deadletter
 // [dispatcher]: https://pkg.go.dev/github.com/picloud/picloud/core/dispatcher
 // [embedded]: https://pkg.go.dev/github.com/picloud/picloud/core/postgres/embedded

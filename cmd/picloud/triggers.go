@@ -88,7 +88,7 @@ fails the dead letter stays open.`,
 				return c.printTrigger(t, c.absentTrigger(err, args[0]))
 			},
 		},
-		forHTTP, deadLetter,
+		c.createTriggerCommand(), forHTTP, deadLetter, c.nextCommand(), c.fireCommand(),
 		enable("enable", "Have a trigger take events again", true), enable("disable", "Have a trigger take no more events; requests of its route are then delivered as the script says", false),
 		c.pauseCommand("NAME", "pause", "Have the trigger start nothing", c.triggers),
 		c.pauseCommand("NAME", "resume", "End a pause of the trigger", c.triggers),
@@ -151,6 +151,18 @@ func (c *cli) printTrigger(t api.Trigger, err error) error {
 		}}
 		if t.RouteID != "" {
 			g.rows = append(g.rows, []string{"route", t.RouteID})
+		}
+		for _, line := range [][]string{
+			{"collection", t.Filter.Collection},
+			{"ops", strings.Join(t.Filter.Ops, ", ")},
+			{"topic", t.Filter.Topic},
+			{"schedule", t.Filter.Schedule},
+			{"time zone", t.Filter.TimeZone},
+			{"when", t.Filter.When},
+		} {
+			if line[1] != "" {
+				g.rows = append(g.rows, line)
+			}
 		}
 		if len(t.Filter.Scripts) > 0 {
 			g.rows = append(g.rows, []string{"of scripts", strings.Join(t.Filter.Scripts, ", ")})

@@ -45,7 +45,7 @@ type TriggerFilter struct {
 	Schedule string `json:"schedule,omitempty" maxLength:"255" example:"0 9 * * 1-5" doc:"Of kind cron, which must have it: minute, hour, day of month, month, day of week; six fields begin with the second"`
 	TimeZone string `json:"time_zone,omitempty" maxLength:"63" example:"Europe/Berlin" doc:"Of kind cron: a name of the IANA database. UTC if absent"`
 
-	When string `json:"when,omitempty" maxLength:"2000" example:"event.op != 'delete' && data.value.total > 100.0" doc:"Of kinds kv, docs, files and pubsub: an expression in CEL. It knows event.type, event.subject, event.collection, event.key, event.id, event.op and event.topic, and data, which is what the script is given"`
+	When string `json:"when,omitempty" maxLength:"2000" example:"event.op != 'delete' && data.value.total > 100" doc:"Of kinds kv, docs, files and pubsub: an expression in CEL. It knows event.type, event.subject, event.collection, event.key, event.id, event.op and event.topic, and data, which is what the script is given"`
 }
 
 func viewTrigger(t *tenant.TriggerRecord) Trigger {

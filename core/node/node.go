@@ -22,6 +22,7 @@ import (
 	"github.com/picloud/picloud/core/api"
 	"github.com/picloud/picloud/core/auth"
 	"github.com/picloud/picloud/core/config"
+	"github.com/picloud/picloud/core/cron"
 	"github.com/picloud/picloud/core/deadletter"
 	"github.com/picloud/picloud/core/dispatcher"
 	"github.com/picloud/picloud/core/engine"
@@ -58,6 +59,7 @@ type Node struct {
 	engines    *engine.Manager
 	dispatcher *dispatcher.Dispatcher
 	letters    *deadletter.Worker
+	cron       *cron.Scheduler
 	records    *history.Keeper
 	public     net.Listener
 	admin      net.Listener
@@ -301,8 +303,8 @@ func (n *Node) startDispatcher(ctx context.Context, url string, p *postgres.Pool
 		Fast:    postgres.NewOutboxStore(p.Fast),
 		Keyed:   postgres.NewKeyedStore(p.Durable),
 		Runner: execution.New(n.engines, current{n}, service.New(service.Config{
-			Outbox: late{n}, Snapshot: n.snapshot.Load, KV: postgres.NewKVStore(p.Data), Files: postgres.NewFileStore(p.Data),
-			Contents: n.contents, Web: web, Secrets: n.vault, Log: n.log,
+			Outbox: late{n}, Snapshot: n.snapshot.Load, Entries: postgres.NewKeyedStore(p.Data), KV: postgres.NewKVStore(p.Data), Files: postgres.NewFileStore(p.Data),
+			Contents: n.contents, Docs: postgres.NewDocStore(p.Data), Web: web, Secrets: n.vault, Log: n.log,
 		}), in),
 		Inbox: in,
 		Lane:  func(id uuid.UUID) *tenant.Lane { return n.snapshot.Load().Lane(id) },
@@ -322,6 +324,10 @@ func (n *Node) startDispatcher(ctx context.Context, url string, p *postgres.Pool
 		return fmt.Errorf("start dispatcher: %w", err)
 	}
 	n.onStop(func(ctx context.Context) error { d.Stop(ctx); return nil })
+	n.cron = cron.New(cron.Config{
+		Store: postgres.NewCronStore(p.General), Outbox: d, Snapshot: n.snapshot.Load, Now: time.Now, Log: n.log,
+	})
+	n.background(n.cron.Run)
 	return nil
 }
 

@@ -72,9 +72,6 @@ func (c *call) caused(snapshot *tenant.Snapshot, kind outbox.Kind, change data.C
 		if err != nil {
 			return nil, err
 		}
-		if e.State = outbox.Ready; e.Delay > 0 || !e.RunAt.IsZero() {
-			e.State = outbox.Scheduled
-		}
 		if deep {
 			e.Depth = outbox.MaxDepth + 1
 		}
@@ -91,6 +88,8 @@ func (c *call) dataRefusal(ctx context.Context, err error) error {
 	var rejected *outbox.Rejected
 	var overloaded *outbox.Overloaded
 	var policy *unfit
+	var unserved *data.Unserved
+	var conflict *tenant.Conflict
 	switch {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
@@ -102,6 +101,14 @@ func (c *call) dataRefusal(ctx context.Context, err error) error {
 		return fault.New(fault.NotFound, fault.Script, "%v", err)
 	case errors.Is(err, data.ErrQuota):
 		return fault.New(fault.Limit, fault.Script, "%v: %d bytes; delete some", err, int64(filesQuota))
+	case errors.Is(err, data.ErrDocExists):
+		return fault.New(fault.Conflict, fault.Script, "%v", err)
+	case errors.As(err, &unserved):
+		return invalid("%v", unserved)
+	case errors.As(err, &conflict):
+		return fault.New(fault.Conflict, fault.Script, "%s", conflict.Message)
+	case errors.Is(err, tenant.ErrNotFound):
+		return fault.New(fault.NotFound, fault.Script, "there is no document of this id in the collection")
 	case errors.Is(err, tenant.ErrCursor):
 		return invalid("cursor: is none that a list has returned")
 	case errors.As(err, &overloaded):

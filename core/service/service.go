@@ -39,12 +39,18 @@ var methods = map[string]func(c *call, ctx context.Context, args []byte) (any, e
 	"invoke.send": (*call).invokeSend,
 	"queue.send":  (*call).queueSend,
 
+	"pubsub.publish": (*call).pubsubPublish,
+
 	"kv.get": (*call).kvGet, "kv.has": (*call).kvHas, "kv.set": (*call).kvSet, "kv.delete": (*call).kvDelete,
 	"kv.increment": (*call).kvIncrement, "kv.list": (*call).kvList,
 
 	"files.create": (*call).filesCreate, "files.get": (*call).filesGet,
 	"files.begin": (*call).filesBegin, "files.write": (*call).filesWrite, "files.finish": (*call).filesFinish,
 	"files.head": (*call).filesHead, "files.read": (*call).filesRead, "files.delete": (*call).filesDelete, "files.list": (*call).filesList,
+
+	"docs.create": (*call).docsCreate, "docs.get": (*call).docsGet, "docs.update": (*call).docsUpdate,
+	"docs.delete": (*call).docsDelete, "docs.find": (*call).docsFind, "docs.find_one": (*call).docsFindOne,
+	"docs.list": (*call).docsList, "docs.index": (*call).docsIndex,
 
 	"secrets.delete": (*call).secretsDelete, "secrets.get": (*call).secretsGet, "secrets.list": (*call).secretsList,
 	"secrets.set": (*call).secretsSet,
@@ -76,9 +82,11 @@ type Run struct {
 type Host struct {
 	outbox   Outbox
 	snapshot func() *tenant.Snapshot
+	entries  Entries
 	kv       KV
 	files    Files
 	contents *files.Store
+	docs     Docs
 	web      Web
 	secrets  Secrets
 	log      hclog.Logger
@@ -88,9 +96,11 @@ type Host struct {
 type Config struct {
 	Outbox   Outbox
 	Snapshot func() *tenant.Snapshot // the configuration as it is now
+	Entries  Entries
 	KV       KV
 	Files    Files
 	Contents *files.Store
+	Docs     Docs
 	Web      Web
 	Secrets  Secrets
 	Log      hclog.Logger
@@ -99,8 +109,8 @@ type Config struct {
 // New makes a host.
 func New(c Config) *Host {
 	return &Host{
-		outbox: c.Outbox, snapshot: c.Snapshot, kv: c.KV, files: c.Files, contents: c.Contents, web: c.Web, secrets: c.Secrets,
-		log: c.Log.Named("service"),
+		outbox: c.Outbox, snapshot: c.Snapshot, entries: c.Entries, kv: c.KV, docs: c.Docs, files: c.Files, contents: c.Contents,
+		web: c.Web, secrets: c.Secrets, log: c.Log.Named("service"),
 	}
 }
 

@@ -49,10 +49,27 @@ func (s *store) Append(_ context.Context, e *outbox.Entry) error {
 
 func (s *store) AppendCaused(_ context.Context, _ uuid.UUID, _ int, commit func(int64) ([]*outbox.Entry, error)) error {
 	entries, err := commit(7)
+	if err != nil {
+		return err
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.entries = append(s.entries, entries...)
-	return err
+	return nil
+}
+
+// InsertAll is within AppendCaused.
+func (s *store) InsertAll(_ context.Context, owner int64, entries []*outbox.Entry) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.tries++
+	if owner != 7 {
+		return fmt.Errorf("written as epoch %d", owner)
+	}
+	if s.append != nil {
+		return s.append(s.tries, entries[0])
+	}
+	return nil
 }
 
 func (s *store) Hold(_ context.Context, epoch int64) error {
@@ -75,6 +92,7 @@ type bundle struct {
 	run     service.Run
 	app     *tenant.App
 	kv      service.KV // nil where a test has no database
+	docs    service.Docs
 	web     *web
 	secrets *secrets
 
@@ -88,7 +106,7 @@ type bundle struct {
 func (b *bundle) reload() {
 	snapshot := tenant.NewSnapshot(1, []*tenant.App{b.app, b.foreign})
 	b.host = service.New(service.Config{
-		Outbox: b.store, Snapshot: func() *tenant.Snapshot { return snapshot }, KV: b.kv,
+		Outbox: b.store, Entries: b.store, Snapshot: func() *tenant.Snapshot { return snapshot }, KV: b.kv, Docs: b.docs,
 		Files: b.files, Contents: b.contents, Web: b.web, Secrets: b.secrets, Log: hclog.NewNullLogger(),
 	})
 }

@@ -113,7 +113,7 @@ func (c *Change) fits(f *tenant.TriggerFilter) bool {
 	return true // of cron: a time comes for one trigger
 }
 
-// Caused makes the entry that brings a change to the script of a trigger of a snapshot. cause is the entry of the run that
+// Caused makes the entry that brings a change to the script of a trigger of a snapshot, ready to be written. cause is the entry of the run that
 // has made the change, whose chain it lengthens; nil: the change is a first cause. Errors are outbox.ErrTooDeep, where the
 // chain may not be longer, and *tenant.Invalid, where the trigger's policy cannot be applied to this change.
 func Caused(t *tenant.Trigger, c *Change, cause *outbox.Entry) (*outbox.Entry, error) {
@@ -135,7 +135,10 @@ func Caused(t *tenant.Trigger, c *Change, cause *outbox.Entry) (*outbox.Entry, e
 	if err != nil {
 		return nil, err
 	}
-	e.Trigger, e.Principal = t.ID, t.RegisteredBy
+	e.Trigger, e.Principal, e.State = t.ID, t.RegisteredBy, outbox.Ready
+	if e.Delay > 0 || !e.RunAt.IsZero() {
+		e.State = outbox.Scheduled
+	}
 	if cause == nil {
 		return e, nil
 	}

@@ -111,7 +111,7 @@ func TestCaused(t *testing.T) {
 	}
 	if e.App != app.ID || e.Lane != found[0].ID || e.Trigger != found[0].ID || e.Target != app.Scripts[0].ID || e.Kind != outbox.KindKV ||
 		e.RootID != cause.RootID || e.Depth != 8 || e.Principal != found[0].RegisteredBy || e.Delay != time.Second || e.MaxAttempts != 3 ||
-		e.Gate != outbox.OrderGate("a/b") || e.Timeout != time.Minute || e.Owner != 0 || e.Sync() {
+		e.Gate != outbox.OrderGate("a/b") || e.Timeout != time.Minute || e.Owner != 0 || e.Sync() || e.State != outbox.Scheduled {
 		t.Errorf("%+v", e)
 	}
 	if got := string(e.Payload); got != `{"collection":"users","key":"a/b","op":"update","value":{"n":2},"previous":null}` {

@@ -71,7 +71,13 @@ func program(source string) (cel.Program, error) {
 	return p, nil
 }
 
+// compiling is held by whoever compiles: the library completes its environment while it explains an error (v0.33.2), which another
+// may be reading.
+var compiling sync.Mutex
+
 func compile(source string) (cel.Program, error) {
+	compiling.Lock()
+	defer compiling.Unlock()
 	env, err := environment()
 	if err != nil {
 		return nil, fmt.Errorf("make the environment of expressions: %w", err)

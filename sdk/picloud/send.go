@@ -133,6 +133,15 @@ type delivery struct {
 	IdempotencyKey string    `json:"idempotency_key,omitempty"`
 }
 
+// wire is d as it travels.
+func (d *Delivery) wire() *delivery {
+	return &delivery{
+		DelayMS: milliseconds(d.Delay), RunAt: d.RunAt, ExpiresInMS: milliseconds(d.ExpiresIn), Priority: d.Priority,
+		MaxAttempts: d.MaxAttempts, OrderingKey: d.OrderingKey, ConcurrencyKey: d.ConcurrencyKey, RateKey: d.RateKey,
+		DebounceKey: d.DebounceKey, IdempotencyKey: d.IdempotencyKey,
+	}
+}
+
 func newMessage(r Runtime, data any, opts []*Delivery) (m message, err error) {
 	var b []byte
 	switch v := data.(type) {
@@ -156,12 +165,7 @@ func newMessage(r Runtime, data any, opts []*Delivery) (m message, err error) {
 		return m, &Error{Code: InvalidArgument, Message: "more than one Delivery: an event is delivered in one way"}
 	}
 	if len(opts) == 1 && opts[0] != nil {
-		o := opts[0]
-		m.Delivery = &delivery{
-			DelayMS: milliseconds(o.Delay), RunAt: o.RunAt, ExpiresInMS: milliseconds(o.ExpiresIn), Priority: o.Priority,
-			MaxAttempts: o.MaxAttempts, OrderingKey: o.OrderingKey, ConcurrencyKey: o.ConcurrencyKey, RateKey: o.RateKey,
-			DebounceKey: o.DebounceKey, IdempotencyKey: o.IdempotencyKey,
-		}
+		m.Delivery = opts[0].wire()
 	}
 	return m, nil
 }

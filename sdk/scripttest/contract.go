@@ -208,6 +208,31 @@ func Cases() []Case {
 			{Name: "files.read", Args: `{"collection":"notes","id":"f1","block":1}`, Result: `{"data_base64":"YQ==","more":false,"content":"c1"}`},
 		}, Status: 200, Answer: `["f1",3]`},
 
+		{Name: "publish", Group: "Topics", Says: "A message is published, and the script told how many triggers take it; with options, as events are sent.", Calls: []Call{
+			{Name: "pubsub.publish", Args: `{"topic":"user.created","message":{"name":"Ada"}}`, Result: `{"deliveries":2}`},
+			{Name: "pubsub.publish", Args: `{"topic":"user.gone","message":null,"delay_ms":1500,"priority":-3,"idempotency_key":"k"}`, Result: `{"deliveries":0}`},
+		}, Status: 200, Answer: `[2,0]`},
+		{Name: "publish_refused", Group: "Topics", Says: "What is refused is published to nobody.", Calls: []Call{
+			{Name: "pubsub.publish", Args: `{"topic":"user.*","message":1}`, Fault: fault.New(fault.Invalid, fault.Script, "topic: holds a star")},
+		}, Fault: failed("invalid_argument: topic: holds a star")},
+
+		{Name: "docs", Group: "Documents", Says: "Documents are JSON objects: what is stored comes back, with an id, a version and times.", Calls: []Call{
+			{Name: "docs.create", Args: `{"collection":"orders","data":{"total":12,"item_count":1}}`, Result: `{"id":"0190","data":{"total":12,"item_count":1},"version":7,"created_at":"2030-01-02T03:04:05Z","updated_at":"2030-01-02T03:04:05Z"}`},
+			{Name: "docs.get", Args: `{"collection":"orders","id":"0190"}`, Result: `{"doc":{"id":"0190","data":{"total":12,"item_count":1},"version":7,"created_at":"2030-01-02T03:04:05Z","updated_at":"2030-01-02T03:04:05Z"}}`},
+			{Name: "docs.update", Args: `{"collection":"orders","id":"0190","data":{"total":13,"item_count":2},"if_version":7}`, Result: `{"id":"0190","data":{"total":13,"item_count":2},"version":8,"created_at":"2030-01-02T03:04:05Z","updated_at":"2030-01-02T03:04:06Z"}`},
+			{Name: "docs.delete", Args: `{"collection":"orders","id":"0190"}`, Result: `{"deleted":true}`},
+			{Name: "docs.get", Args: `{"collection":"orders","id":"0190"}`, Result: `{}`},
+		}, Status: 200, Answer: `["0190",7,1,8,"2030-01-02T03:04:06Z",true,false]`},
+		{Name: "docs_find", Group: "Documents", Says: "They are found by what is in them, in an order, page by page.", Calls: []Call{
+			{Name: "docs.index", Args: `{"collection":"orders","path":"total","type":"number"}`, Result: `{"state":"ready"}`},
+			{Name: "docs.find", Args: `{"collection":"orders","filter":{"status":"open","total":{"$gte":10}},"sort":["-total"],"limit":1}`, Result: `{"items":[{"id":"0190","data":{"total":13,"item_count":2},"version":8,"created_at":"2030-01-02T03:04:05Z","updated_at":"2030-01-02T03:04:06Z"}],"next_cursor":"c"}`},
+			{Name: "docs.find", Args: `{"collection":"orders","filter":{"status":"open","total":{"$gte":10}},"sort":["-total"],"limit":1,"cursor":"c"}`, Result: `{"items":[],"next_cursor":""}`},
+			{Name: "docs.find_one", Args: `{"collection":"orders","filter":{"status":"none"}}`, Result: `{}`},
+		}, Status: 200, Answer: `["0190",2,0,false]`},
+		{Name: "docs_missing", Group: "Documents", Says: "What is not there cannot be changed.", Calls: []Call{
+			{Name: "docs.update", Args: `{"collection":"orders","id":"0190","data":{"total":1}}`, Fault: fault.New(fault.NotFound, fault.Script, "there is no document of this id in the collection")},
+		}, Fault: failed("not_found: there is no document of this id in the collection")},
+
 		{Name: "http", Group: "The world outside", Says: "A script makes requests, and has what came back whatever its status.", Calls: []Call{
 			{Name: "http.get", Args: `{"url":"https://example.com/a"}`, Result: `{"status":404,"headers":{"X-B":["1","2"],"X_c":["3"]},"body":"none"}`},
 			{Name: "http.post", Args: `{"url":"https://example.com/b","body":{"n":1}}`, Result: `{"status":201,"headers":{},"body":"{\"id\":7}"}`},

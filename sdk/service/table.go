@@ -99,6 +99,75 @@ func Services() []Service {
 				},
 			},
 		},
+		{
+			Name: "pubsub", Type: "PubSub",
+			Says: "Messages under topics, which are words divided by dots: user.created. Triggers of kind pubsub take them.",
+			Methods: []Method{
+				{
+					Name: "publish", Go: "ctx.Publish(topic, message, delivery)", Params: []Param{
+						{Field: "topic"},
+						{Field: "message", Kind: Value},
+						{Field: "delay_ms", Kind: Duration, Option: true},
+						{Field: "expires_in_ms", Kind: Duration, Option: true},
+						{Field: "priority", Kind: Number, Option: true},
+						{Field: "max_attempts", Kind: Number, Option: true},
+						{Field: "ordering_key", Option: true},
+						{Field: "debounce_key", Option: true},
+						{Field: "idempotency_key", Option: true},
+					}, Result: "deliveries", TS: ": number",
+					Says: "Brings a message to every trigger of the app that takes its topic, all or none, and returns how many there are. The options are those of a delivery.",
+				},
+			},
+		},
+		{
+			Name: "docs", Handle: "collection", Type: "Docs", Go: "ctx.Docs(collection)",
+			Declares: `/** A document, with its id, its version and when it was made and changed. */
+  export interface Doc<T> { id: string; data: T; version: number; createdAt: string; updatedAt: string }
+
+  /** What is asked of documents: what is at each path, such as "address.city", or an object of operators: $eq $ne $gt $gte $lt $lte $in $exists $regex; around filters $and and $or. */
+  export type Filter = { [path: string]: unknown }`,
+			Says: "Documents: JSON objects with an id, in a collection of the app, which are found by what is in them. A collection needs no making.",
+			Methods: []Method{
+				{
+					Name: "create", Go: "Create(v), CreateAs(id, v)", Params: []Param{{Field: "data", Kind: Value}, {Field: "id", Option: true}},
+					TS: "<T = unknown>: Doc<T>", Says: "Stores an object under a new id, or one that is given: a UUID that no document has yet.",
+				},
+				{
+					Name: "get", Go: "Get(id, &v), Doc(id)", Params: []Param{{Field: "id"}}, Result: "doc", TS: "<T = unknown>: Doc<T> | undefined",
+					Says: "The document of an id; nothing if there is none.",
+				},
+				{
+					Name: "update", Go: "Update(id, v), UpdateIf(id, v, version)",
+					Params: []Param{{Field: "id"}, {Field: "data", Kind: Value}, {Field: "if_version", Kind: Number, Option: true}},
+					TS:     "<T = unknown>: Doc<T>", Says: "Replaces what a document holds. With a version, the call fails with conflict if the document has another by now.",
+				},
+				{
+					Name: "delete", Go: "Delete(id), DeleteIf(id, version)", Params: []Param{{Field: "id"}, {Field: "if_version", Kind: Number, Option: true}},
+					Result: "deleted", TS: ": boolean", Says: "Deletes a document, and says whether there was one.",
+				},
+				{
+					Name: "find", Go: "Find(filter, options)", Params: []Param{
+						{Field: "filter", Kind: Value},
+						{Field: "sort", Kind: Texts, Option: true},
+						{Field: "limit", Kind: Number, Option: true},
+						{Field: "cursor", Option: true},
+					}, TS: "<T = unknown>: Page<Doc<T>>",
+					Says: "The documents that a filter takes, up to 100, at most 200, and the cursor of the next page. They are sorted by paths, with - before those that go down. A find that no index serves looks at no more than 10,000 documents; beyond that it fails, and says which index would help.",
+				},
+				{
+					Name: "find_one", Go: "FindOne(filter, sort...)", Params: []Param{{Field: "filter", Kind: Value}, {Field: "sort", Kind: Texts, Option: true}},
+					Result: "doc", TS: "<T = unknown>: Doc<T> | undefined", Says: "The first document that a filter takes; nothing if there is none.",
+				},
+				{
+					Name: "list", Go: "Find(nil, options)", Params: []Param{{Field: "limit", Kind: Number, Option: true}, {Field: "cursor", Option: true}},
+					TS: "<T = unknown>: Page<Doc<T>>", Says: "All documents, page by page.",
+				},
+				{
+					Name: "index", Go: "Index(path, type)", Params: []Param{{Field: "path"}, {Field: "type"}}, Result: "state", TS: ": string",
+					Says: `Makes an index of what is at a path, "text", "number", "bool" or "time", for filters and orders by it. It is ready afterwards; where there is one nothing happens.`,
+				},
+			},
+		},
 		httpService(), secretsService(),
 	}
 }

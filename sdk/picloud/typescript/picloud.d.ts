@@ -38,6 +38,10 @@ declare module "picloud" {
     kv(collection: string): KV;
     /** Files with a name and a media type, in a collection of the app. A collection needs no making. */
     files(collection: string): Files;
+    /** Messages under topics, which are words divided by dots: user.created. Triggers of kind pubsub take them. */
+    readonly pubsub: PubSub;
+    /** Documents: JSON objects with an id, in a collection of the app, which are found by what is in them. A collection needs no making. */
+    docs(collection: string): Docs;
     /** Requests to the world outside: to public addresses at the ports 80 and 443, and what the instance allows. An answer of any status is no error. Headers are texts or lists of them; a body that is a text is sent as it is, any other value as JSON. */
     readonly http: HTTP;
     /** Values that only scripts of the app read. What a run has read or set is masked in its logs and errors, from four bytes on. */
@@ -224,6 +228,32 @@ declare module "picloud" {
     read(id: string, block: number): Promise<{ data: Uint8Array; more: boolean; content: string }>;
   }
 
+  /** Messages under topics, which are words divided by dots: user.created. Triggers of kind pubsub take them. */
+  export interface PubSub {
+    /** Brings a message to every trigger of the app that takes its topic, all or none, and returns how many there are. The options are those of a delivery. */
+    publish(topic: string, message: unknown, options?: { delayMs?: number; expiresInMs?: number; priority?: number; maxAttempts?: number; orderingKey?: string; debounceKey?: string; idempotencyKey?: string }): Promise<number>;
+  }
+
+  /** Documents: JSON objects with an id, in a collection of the app, which are found by what is in them. A collection needs no making. */
+  export interface Docs {
+    /** Stores an object under a new id, or one that is given: a UUID that no document has yet. */
+    create<T = unknown>(data: unknown, options?: { id?: string }): Promise<Doc<T>>;
+    /** The document of an id; nothing if there is none. */
+    get<T = unknown>(id: string): Promise<Doc<T> | undefined>;
+    /** Replaces what a document holds. With a version, the call fails with conflict if the document has another by now. */
+    update<T = unknown>(id: string, data: unknown, options?: { ifVersion?: number }): Promise<Doc<T>>;
+    /** Deletes a document, and says whether there was one. */
+    delete(id: string, options?: { ifVersion?: number }): Promise<boolean>;
+    /** The documents that a filter takes, up to 100, at most 200, and the cursor of the next page. They are sorted by paths, with - before those that go down. A find that no index serves looks at no more than 10,000 documents; beyond that it fails, and says which index would help. */
+    find<T = unknown>(filter: unknown, options?: { sort?: string[]; limit?: number; cursor?: string }): Promise<Page<Doc<T>>>;
+    /** The first document that a filter takes; nothing if there is none. */
+    findOne<T = unknown>(filter: unknown, options?: { sort?: string[] }): Promise<Doc<T> | undefined>;
+    /** All documents, page by page. */
+    list<T = unknown>(options?: { limit?: number; cursor?: string }): Promise<Page<Doc<T>>>;
+    /** Makes an index of what is at a path, "text", "number", "bool" or "time", for filters and orders by it. It is ready afterwards; where there is one nothing happens. */
+    index(path: string, type: string): Promise<string>;
+  }
+
   /** Requests to the world outside: to public addresses at the ports 80 and 443, and what the instance allows. An answer of any status is no error. Headers are texts or lists of them; a body that is a text is sent as it is, any other value as JSON. */
   export interface HTTP {
     /** Fetches a URL. Up to 5 redirects are followed, within 30 seconds or the time that is said. */
@@ -268,6 +298,12 @@ declare module "picloud" {
 
   /** What a file is called and what is known of its content: its size in bytes, and its SHA-256 in hexadecimal. */
   export interface File { id: string; name: string; contentType: string; size: number; sha256: string; createdAt: string; updatedAt: string }
+
+  /** A document, with its id, its version and when it was made and changed. */
+  export interface Doc<T> { id: string; data: T; version: number; createdAt: string; updatedAt: string }
+
+  /** What is asked of documents: what is at each path, such as "address.city", or an object of operators: $eq $ne $gt $gte $lt $lte $in $exists $regex; around filters $and and $or. */
+  export type Filter = { [path: string]: unknown }
 
   /** What came back, whatever its status. The body is text, or where it is none, bytes. Names of headers are canonical. */
   export interface HTTPResponse { status: number; headers: Record<string, string[]>; body: string | Uint8Array }

@@ -12,6 +12,7 @@ import (
 func symbols_github_com_picloud_picloud_sdk_picloud() Table {
 	return Table{
 		// function, constant and variable definitions
+		"BoolIndex":       reflect.ValueOf(constant.MakeFromLiteral("\"bool\"", token.STRING, 0)),
 		"Code":            reflect.ValueOf(picloud.Code),
 		"Conflict":        reflect.ValueOf(constant.MakeFromLiteral("\"conflict\"", token.STRING, 0)),
 		"Fatal":           reflect.ValueOf(picloud.Fatal),
@@ -20,8 +21,11 @@ func symbols_github_com_picloud_picloud_sdk_picloud() Table {
 		"LoopDepth":       reflect.ValueOf(constant.MakeFromLiteral("\"loop_depth\"", token.STRING, 0)),
 		"NoValue":         reflect.ValueOf(constant.MakeFromLiteral("-1", token.INT, 0)),
 		"NotFound":        reflect.ValueOf(constant.MakeFromLiteral("\"not_found\"", token.STRING, 0)),
+		"NumberIndex":     reflect.ValueOf(constant.MakeFromLiteral("\"number\"", token.STRING, 0)),
 		"Overloaded":      reflect.ValueOf(constant.MakeFromLiteral("\"overloaded\"", token.STRING, 0)),
 		"RetryAfter":      reflect.ValueOf(picloud.RetryAfter),
+		"TextIndex":       reflect.ValueOf(constant.MakeFromLiteral("\"text\"", token.STRING, 0)),
+		"TimeIndex":       reflect.ValueOf(constant.MakeFromLiteral("\"time\"", token.STRING, 0)),
 		"Unavailable":     reflect.ValueOf(constant.MakeFromLiteral("\"unavailable\"", token.STRING, 0)),
 		"Version":         reflect.ValueOf(constant.MakeFromLiteral("\"1.3\"", token.STRING, 0)),
 
@@ -29,6 +33,8 @@ func symbols_github_com_picloud_picloud_sdk_picloud() Table {
 		"BatchResult":  reflect.ValueOf((*picloud.BatchResult)(nil)),
 		"Context":      reflect.ValueOf((*picloud.Context)(nil)),
 		"Delivery":     reflect.ValueOf((*picloud.Delivery)(nil)),
+		"Doc":          reflect.ValueOf((*picloud.Doc)(nil)),
+		"Docs":         reflect.ValueOf((*picloud.Docs)(nil)),
 		"Error":        reflect.ValueOf((*picloud.Error)(nil)),
 		"Event":        reflect.ValueOf((*picloud.Event)(nil)),
 		"Failure":      reflect.ValueOf((*picloud.Failure)(nil)),
@@ -36,6 +42,8 @@ func symbols_github_com_picloud_picloud_sdk_picloud() Table {
 		"FileReader":   reflect.ValueOf((*picloud.FileReader)(nil)),
 		"FileWriter":   reflect.ValueOf((*picloud.FileWriter)(nil)),
 		"Files":        reflect.ValueOf((*picloud.Files)(nil)),
+		"Filter":       reflect.ValueOf((*picloud.Filter)(nil)),
+		"FindOptions":  reflect.ValueOf((*picloud.FindOptions)(nil)),
 		"HTTP":         reflect.ValueOf((*picloud.HTTP)(nil)),
 		"HTTPRequest":  reflect.ValueOf((*picloud.HTTPRequest)(nil)),
 		"HTTPResponse": reflect.ValueOf((*picloud.HTTPResponse)(nil)),

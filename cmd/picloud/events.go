@@ -1,0 +1,124 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"github.com/picloud/picloud/core/api"
+)
+
+// createTriggerCommand makes triggers of events that happen in the app.
+func (c *cli) createTriggerCommand() *cobra.Command {
+	var body api.NewTrigger
+	var policy policyFlags
+	command := &cobra.Command{
+		Use: "create NAME --kind KIND --script NAME", Short: "Have a script run when data changes, a message is published or a time comes",
+		Args: cobra.ExactArgs(1),
+		Long: `Has a script run for each event of a kind: kv, docs or files when data in a collection changes, pubsub when a message is published
+under a topic, cron when a time comes. The script's body is JSON: of a change the collection, key, op, value and previous, of a message
+the message, of a time scheduled_at.
+
+--when is an expression in CEL that has to be true of the event. It knows event.type, event.collection, event.key, event.op and
+event.topic, and data, which is what the script is given.`,
+		Example: `  picloud triggers create welcome --kind kv --script welcome --collection 'user*' --op create
+  picloud triggers create big --kind docs --script review --collection orders --when 'data.value.total > 100'
+  picloud triggers create stock --kind pubsub --script stock --topic 'order.*'
+  picloud triggers create report --kind cron --script report --schedule '0 9 * * 1-5' --time-zone Europe/Berlin`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			body.Name = args[0]
+			read, err := policy.read(c)
+			if err != nil {
+				return err
+			}
+			if read != nil {
+				body.Policy = *read
+			}
+			return c.printTrigger(call[api.Trigger](cmd.Context(), c, http.MethodPost, c.triggers(), body))
+		},
+	}
+	flags := command.Flags()
+	flags.StringVar(&body.Kind, "kind", "", "`kind` of event: kv, docs, files, pubsub or cron")
+	flags.StringVar(&body.Script, "script", "", "`name` of the script that runs")
+	flags.StringVar(&body.Filter.Collection, "collection", "", "of kv, docs and files: a collection, `'prefix*'`, or '*' for all")
+	flags.StringSliceVar(&body.Filter.Ops, "op", nil, "of kv, docs and files: `words` for what is done: create, update, delete (default: all)")
+	flags.StringVar(&body.Filter.Topic, "topic", "", "of pubsub: a topic, `'prefix.*'`, or '*' for all")
+	flags.StringVar(&body.Filter.Schedule, "schedule", "", "of cron: `fields` for minute, hour, day of month, month and day of week; six begin with the second")
+	flags.StringVar(&body.Filter.TimeZone, "time-zone", "", "of cron: `name` such as Europe/Berlin (default: UTC)")
+	flags.StringVar(&body.Filter.When, "when", "", "an `expression` that has to be true of the event")
+	policy.add(command)
+	_ = command.MarkFlagRequired("kind")   // it exists
+	_ = command.MarkFlagRequired("script") // it exists
+	return command
+}
+
+func (c *cli) nextCommand() *cobra.Command {
+	var count int
+	command := &cobra.Command{
+		Use: "next NAME", Short: "Say when a trigger of kind cron comes next", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			times, err := call[api.TriggerTimes](cmd.Context(), c, http.MethodGet, c.triggers(args[0], "next")+"?count="+strconv.Itoa(count), nil)
+			if err != nil {
+				return c.absentTrigger(err, args[0])
+			}
+			return printList(c, times.Items, []string{"AT", "LOCAL"}, func(t *api.TriggerTime) []string {
+				return []string{clock(t.At), t.Local}
+			})
+		},
+	}
+	command.Flags().IntVar(&count, "count", 5, "how many times")
+	return command
+}
+
+func (c *cli) fireCommand() *cobra.Command {
+	var event api.TriggerEvent
+	var data, previous string
+	command := &cobra.Command{
+		Use: "fire NAME", Short: "Run the script of a trigger as if its event had happened", Args: cobra.ExactArgs(1),
+		Long: `Makes an event as if it had happened, and prints the id of its execution. What is not given is made up so that the trigger takes
+it; where it does not, it says why.`,
+		Example: `  picloud triggers fire big --body '{"total": 120.5}'
+  picloud triggers fire stock --topic order.paid --body @order.json
+  picloud triggers fire report`,
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			if event.Data, err = c.readJSON(data); err != nil {
+				return err
+			}
+			if event.Previous, err = c.readJSON(previous); err != nil {
+				return err
+			}
+			sent, err := call[api.Accepted](cmd.Context(), c, http.MethodPost, c.triggers(args[0], "fire"), event)
+			if err != nil {
+				return c.absentTrigger(err, args[0])
+			}
+			if c.output == "json" {
+				return c.print(sent, nil)
+			}
+			_, err = fmt.Fprintln(c.out, sent.ExecutionID)
+			return err
+		},
+	}
+	flags := command.Flags()
+	flags.StringVarP(&data, "body", "b", "", "the value as it is now, or the message: `JSON` or text, @file, or @- for standard input")
+	flags.StringVar(&previous, "previous", "", "the value before: `JSON` or text, or @file")
+	flags.StringVar(&event.Collection, "collection", "", "`name` of a collection that the trigger takes")
+	flags.StringVar(&event.Key, "key", "", "`key` of the value, or id of the document or file")
+	flags.StringVar(&event.Op, "op", "", "`word` for what is done: create, update or delete")
+	flags.StringVar(&event.Topic, "topic", "", "`topic` that the trigger takes")
+	return command
+}
+
+// readJSON reads a flag that is JSON, or text that becomes a string; nil: it is not given.
+func (c *cli) readJSON(flag string) (json.RawMessage, error) {
+	if flag == "" {
+		return nil, nil
+	}
+	text, err := c.readBody(flag)
+	if err != nil || json.Valid(text) {
+		return text, err
+	}
+	return json.Marshal(string(text))
+}
