@@ -64,8 +64,8 @@ type Node struct {
 	public     net.Listener
 	admin      net.Listener
 	ownerToken string
-	contents   *files.Store
 	vault      *secret.Vault
+	contents   *files.Store
 	failed     chan struct{}
 	err        atomic.Pointer[error]
 }

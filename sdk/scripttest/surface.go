@@ -90,6 +90,7 @@ func Surface() []Member {
 		{"Message", "JSON(&v)", "json()", "json()", "json<T = unknown>(): T", "Its data as JSON."},
 
 		{"Response", "Response{Status, Headers, Body}", "new Response(body, {status, headers})", "response(status, headers, body)", "constructor(body?: unknown, init?: { status?: number; headers?: Record<string, string | string[]> })", "A status (200 where none is named), headers, and a body: text and bytes are sent as they are, anything else as JSON. A Content-Type is set where there is none."},
+		{"Response", "", "Response.json(value, {status, headers})", "", "static json(value: unknown, init?: { status?: number; headers?: Record<string, string | string[]> }): Response", "An answer of JSON, also of text."},
 
 		{"BatchResult", "BatchResult{Failures}", "new BatchResult(failures)", "batch_result(failures)", "constructor(failures: Failure[])", "Is returned to say which events of a batch failed."},
 		{"Failure", "Failure.ID", "id", "failure(id)", "id: string", "Of the message."},

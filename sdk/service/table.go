@@ -100,28 +100,6 @@ func Services() []Service {
 			},
 		},
 		{
-			Name: "http", Type: "HTTP", Go: "ctx.HTTP",
-			Declares: `/** What came back, whatever its status. The body is text, or where it is none bytes in base64. Names of headers are canonical. */
-  export interface HTTPResponse { status: number; headers: Record<string, string[]>; body?: string; bodyBase64?: string }`,
-			Says: "Requests to the world outside: to public addresses at the ports 80 and 443, and what the instance allows. An answer of any status is no error. Headers are texts or lists of them; a body that is a text is sent as it is, any other value as JSON.",
-			Methods: []Method{
-				fetched("get", "Get(url)", "Fetches a URL. Up to 5 redirects are followed, within 30 seconds or the time that is said."),
-				fetched("head", "Head(url)", "Asks for the headers of a URL."),
-				fetched("delete", "Delete(url)", "Asks to delete what a URL names."),
-				sent("post", "Post(url, body)"), sent("put", "Put(url, body)"), sent("patch", "Patch(url, body)"),
-				{
-					Name: "request", Go: "Do(&HTTPRequest{Method, URL, Headers, Body, Timeout})", Params: []Param{
-						{Field: "url"},
-						{Field: "method", Option: true},
-						{Field: "headers", Kind: Value, Option: true},
-						{Field: "body", Kind: Value, Option: true},
-						{Field: "body_base64", Option: true},
-						{Field: "timeout_ms", Kind: Duration, Option: true},
-					}, TS: ": HTTPResponse", Says: "Makes a request of any method; GET where none is said.",
-				},
-			},
-		},
-		{
 			Name: "pubsub", Type: "PubSub",
 			Says: "Messages under topics, which are words divided by dots: user.created. Triggers of kind pubsub take them.",
 			Methods: []Method{
@@ -190,45 +168,6 @@ func Services() []Service {
 				},
 			},
 		},
-		{
-			Name: "secrets", Type: "Secrets", Go: "ctx.Secrets",
-			Says: "Values that only scripts of the app read. What a run has read or set is masked in its logs and errors, from four bytes on.",
-			Methods: []Method{
-				{
-					Name: "get", Go: "Get(name, &v), Text(name)", Params: []Param{{Field: "name"}}, Result: "value", TS: "<T = string>: T | undefined",
-					Says: "The value of a secret; nothing if there is none.",
-				},
-				{
-					Name: "set", Go: "Set(name, v)", Params: []Param{{Field: "name"}, {Field: "value", Kind: Value}}, Result: "nothing", TS: ": void",
-					Says: "Sets a secret: up to 64 KiB of JSON.",
-				},
-				{
-					Name: "delete", Go: "Delete(name)", Params: []Param{{Field: "name"}}, Result: "deleted", TS: ": boolean",
-					Says: "Deletes a secret, and says whether there was one.",
-				},
-				{Name: "list", Go: "List()", Result: "names", TS: ": string[]", Says: "The names of all secrets."},
-			},
-		},
-	}
-}
-
-// fetched is a request without a body.
-func fetched(name, inGo, says string) Method {
-	return Method{
-		Name: name, Go: inGo, Params: []Param{
-			{Field: "url"}, {Field: "headers", Kind: Value, Option: true}, {Field: "timeout_ms", Kind: Duration, Option: true},
-		}, TS: ": HTTPResponse", Says: says,
-	}
-}
-
-// sent is a request with a body.
-func sent(name, inGo string) Method {
-	return Method{
-		Name: name, Go: inGo, Params: []Param{
-			{Field: "url"},
-			{Field: "body", Kind: Value},
-			{Field: "headers", Kind: Value, Option: true},
-			{Field: "timeout_ms", Kind: Duration, Option: true},
-		}, TS: ": HTTPResponse", Says: "Sends a body to a URL.",
+		httpService(), secretsService(),
 	}
 }

@@ -239,8 +239,8 @@ const spelt = (v) => {
   if (typeof v !== "object" || v === null) return v;
   const o = {};
   for (const name of Object.keys(v)) {
-    if (name === "data_base64") {
-      o.data = bytesFrom(v[name] ?? "");
+    if (name.endsWith("_base64")) {
+      o[name.slice(0, -7)] = bytesFrom(v[name] ?? "");
       continue;
     }
     o[name.replace(/_([a-z])/g, (_, c) => c.toUpperCase())] = name === "value" || name === "data" || name === "headers" ? v[name] : spelt(v[name]);

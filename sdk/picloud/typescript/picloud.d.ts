@@ -38,12 +38,12 @@ declare module "picloud" {
     kv(collection: string): KV;
     /** Files with a name and a media type, in a collection of the app. A collection needs no making. */
     files(collection: string): Files;
-    /** Requests to the world outside: to public addresses at the ports 80 and 443, and what the instance allows. An answer of any status is no error. Headers are texts or lists of them; a body that is a text is sent as it is, any other value as JSON. */
-    readonly http: HTTP;
     /** Messages under topics, which are words divided by dots: user.created. Triggers of kind pubsub take them. */
     readonly pubsub: PubSub;
     /** Documents: JSON objects with an id, in a collection of the app, which are found by what is in them. A collection needs no making. */
     docs(collection: string): Docs;
+    /** Requests to the world outside: to public addresses at the ports 80 and 443, and what the instance allows. An answer of any status is no error. Headers are texts or lists of them; a body that is a text is sent as it is, any other value as JSON. */
+    readonly http: HTTP;
     /** Values that only scripts of the app read. What a run has read or set is masked in its logs and errors, from four bytes on. */
     readonly secrets: Secrets;
   }
@@ -114,6 +114,8 @@ declare module "picloud" {
   export class Response {
     /** A status (200 where none is named), headers, and a body: text and bytes are sent as they are, anything else as JSON. A Content-Type is set where there is none. */
     constructor(body?: unknown, init?: { status?: number; headers?: Record<string, string | string[]> });
+    /** An answer of JSON, also of text. */
+    static json(value: unknown, init?: { status?: number; headers?: Record<string, string | string[]> }): Response;
   }
 
   /** Which events of a batch failed; the others are done. */
@@ -228,24 +230,6 @@ declare module "picloud" {
     read(id: string, block: number): Promise<{ data: Uint8Array; more: boolean; content: string }>;
   }
 
-  /** Requests to the world outside: to public addresses at the ports 80 and 443, and what the instance allows. An answer of any status is no error. Headers are texts or lists of them; a body that is a text is sent as it is, any other value as JSON. */
-  export interface HTTP {
-    /** Fetches a URL. Up to 5 redirects are followed, within 30 seconds or the time that is said. */
-    get(url: string, options?: { headers?: unknown; timeoutMs?: number }): Promise<HTTPResponse>;
-    /** Asks for the headers of a URL. */
-    head(url: string, options?: { headers?: unknown; timeoutMs?: number }): Promise<HTTPResponse>;
-    /** Asks to delete what a URL names. */
-    delete(url: string, options?: { headers?: unknown; timeoutMs?: number }): Promise<HTTPResponse>;
-    /** Sends a body to a URL. */
-    post(url: string, body: unknown, options?: { headers?: unknown; timeoutMs?: number }): Promise<HTTPResponse>;
-    /** Sends a body to a URL. */
-    put(url: string, body: unknown, options?: { headers?: unknown; timeoutMs?: number }): Promise<HTTPResponse>;
-    /** Sends a body to a URL. */
-    patch(url: string, body: unknown, options?: { headers?: unknown; timeoutMs?: number }): Promise<HTTPResponse>;
-    /** Makes a request of any method; GET where none is said. */
-    request(url: string, options?: { method?: string; headers?: unknown; body?: unknown; bodyBase64?: string; timeoutMs?: number }): Promise<HTTPResponse>;
-  }
-
   /** Messages under topics, which are words divided by dots: user.created. Triggers of kind pubsub take them. */
   export interface PubSub {
     /** Brings a message to every trigger of the app that takes its topic, all or none, and returns how many there are. The options are those of a delivery. */
@@ -270,6 +254,24 @@ declare module "picloud" {
     list<T = unknown>(options?: { limit?: number; cursor?: string }): Promise<Page<Doc<T>>>;
     /** Makes an index of what is at a path, "text", "number", "bool" or "time", for filters and orders by it. It is ready afterwards; where there is one nothing happens. */
     index(path: string, type: string): Promise<string>;
+  }
+
+  /** Requests to the world outside: to public addresses at the ports 80 and 443, and what the instance allows. An answer of any status is no error. Headers are texts or lists of them; a body that is a text is sent as it is, any other value as JSON. */
+  export interface HTTP {
+    /** Fetches a URL. Up to 5 redirects are followed, within 30 seconds or the time that is said. */
+    get(url: string, options?: { headers?: unknown; timeoutMs?: number }): Promise<HTTPResponse>;
+    /** Asks for the headers of a URL. */
+    head(url: string, options?: { headers?: unknown; timeoutMs?: number }): Promise<HTTPResponse>;
+    /** Asks to delete what a URL names. */
+    delete(url: string, options?: { headers?: unknown; timeoutMs?: number }): Promise<HTTPResponse>;
+    /** Sends a body to a URL. */
+    post(url: string, body: unknown, options?: { headers?: unknown; timeoutMs?: number }): Promise<HTTPResponse>;
+    /** Sends a body to a URL. */
+    put(url: string, body: unknown, options?: { headers?: unknown; timeoutMs?: number }): Promise<HTTPResponse>;
+    /** Sends a body to a URL. */
+    patch(url: string, body: unknown, options?: { headers?: unknown; timeoutMs?: number }): Promise<HTTPResponse>;
+    /** Makes a request of any method; GET where none is said. */
+    request(url: string, options?: { method?: string; headers?: unknown; body?: unknown; bodyBase64?: string; timeoutMs?: number }): Promise<HTTPResponse>;
   }
 
   /** Values that only scripts of the app read. What a run has read or set is masked in its logs and errors, from four bytes on. */
@@ -299,14 +301,14 @@ declare module "picloud" {
   /** What a file is called and what is known of its content: its size in bytes, and its SHA-256 in hexadecimal. */
   export interface File { id: string; name: string; contentType: string; size: number; sha256: string; createdAt: string; updatedAt: string }
 
-  /** What came back, whatever its status. The body is text, or where it is none bytes in base64. Names of headers are canonical. */
-  export interface HTTPResponse { status: number; headers: Record<string, string[]>; body?: string; bodyBase64?: string }
-
   /** A document, with its id, its version and when it was made and changed. */
   export interface Doc<T> { id: string; data: T; version: number; createdAt: string; updatedAt: string }
 
   /** What is asked of documents: what is at each path, such as "address.city", or an object of operators: $eq $ne $gt $gte $lt $lte $in $exists $regex; around filters $and and $or. */
   export type Filter = { [path: string]: unknown }
+
+  /** What came back, whatever its status. The body is text, or where it is none, bytes. Names of headers are canonical. */
+  export interface HTTPResponse { status: number; headers: Record<string, string[]>; body: string | Uint8Array }
 }
 
 /** Lines of the run's log: what is printed joins its values by spaces. */

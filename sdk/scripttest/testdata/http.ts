@@ -8,7 +8,7 @@ export default async function handle(ctx: Context) {
     method: "PROPFIND", headers: { "X-A": ["1"] }, bodyBase64: "/w==", timeoutMs: 1500,
   });
   return [
-    none.status, none.headers["X-B"]?.[1], none.headers["X_c"]?.[0], none.body, JSON.parse(made.body ?? "").id, put.status,
-    atob(found.bodyBase64 ?? "").length,
+    none.status, none.headers["X-B"]?.[1], none.headers["X_c"]?.[0], none.body, JSON.parse(String(made.body)).id, put.status,
+    found.body.length,
   ];
 }
