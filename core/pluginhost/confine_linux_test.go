@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -314,6 +315,8 @@ func TestAsOrdinaryUser(t *testing.T) {
 		"-test.run=^(TestLayersAlone|TestAttacksReach|TestConfined|TestKernelAgrees|TestPoorMachine|TestLaunchAndKill|TestNoPluginOutlivesItsHost)$")
 	cmd.Dir, cmd.Env = "/", append(os.Environ(), "TMPDIR="+dir)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, Pdeathsig: syscall.SIGKILL}
+	runtime.LockOSThread() // the signal comes when the thread ends that started it
+	defer runtime.UnlockOSThread()
 	out, err := cmd.CombinedOutput()
 	t.Logf("%s", out)
 	if err != nil {
