@@ -76,6 +76,7 @@ type Watch struct {
 	left  int       // looks for which what was ended last is waited for
 	taken uint64    // bytes that the process had when it was ended
 	gone  bool      // it has left since the last look: what it took in a native call that went on is part of taken
+	dirty bool      // what it has left is not collected yet
 	last  time.Time // when a run was ended
 	most  int       // the largest limit of memory that there was
 	base  uint64    // bytes that lived when there was no run
@@ -90,13 +91,20 @@ type watched struct {
 	failed bool // it was blamed for what the process has taken
 }
 
-// Enter begins to look at a run, until Leave.
+// Enter begins to look at a run, until Leave. After one that was ended for its memory it first has that collected: until then nobody could
+// tell what the next one takes, and the process has room for one at a time.
 func (w *Watch) Enter(r Run, l Limits) {
 	if l.Memory <= 0 {
 		l.Memory = DefaultMemory
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.dirty {
+		w.dirty = false
+		w.mu.Unlock()
+		runtime.GC()
+		w.mu.Lock()
+	}
 	if w.most = max(w.most, l.Memory); w.most > DefaultMemory {
 		debug.SetMemoryLimit(int64(heap(w.most+w.Room)) * 7 / 8)
 	}
@@ -112,7 +120,9 @@ func (w *Watch) Leave(r Run) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if i := slices.IndexFunc(w.runs, func(x *watched) bool { return x.Run == r }); i >= 0 {
-		w.gone = w.gone || w.runs[i].failed
+		if w.runs[i].failed {
+			w.gone, w.dirty = true, true
+		}
 		w.runs = slices.Delete(w.runs, i, i+1)
 	}
 }
