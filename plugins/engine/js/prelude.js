@@ -282,24 +282,36 @@ const newMethod = (s, m) => {
   };
 };
 
-let services = [];
+// A context has its services from here, so that a run pays only for those that it asks for.
+const context = {};
+const running = Symbol("run");
+
 const newServices = (table) => {
-  services = table.map((s) => ({ name: s.name, handle: s.handle, methods: s.methods.map((m) => [m.name, newMethod(s, m)]) }));
+  for (const s of table) {
+    const methods = s.methods.map((m) => [m.name, newMethod(s, m)]);
+    const open = (mine, handle) => {
+      const o = {};
+      for (const [name, f] of methods) o[name] = async (...args) => f(mine, handle, args);
+      return o;
+    };
+    Object.defineProperty(context, s.name, {
+      enumerable: true,
+      get() {
+        const mine = this[running];
+        if (!s.handle) return open(mine);
+        return (name) => {
+          if (typeof name !== "string") throw invalid(`${s.name} takes the name of a ${s.handle}`);
+          return open(mine, name);
+        };
+      },
+    });
+  }
 };
 
 // addServices gives the context of a run what the table lists.
 const addServices = (ctx, mine) => {
-  for (const s of services) {
-    const open = (handle) => {
-      const o = {};
-      for (const [name, f] of s.methods) o[name] = async (...args) => f(mine, handle, args);
-      return o;
-    };
-    ctx[s.name] = s.handle ? (name) => {
-      if (typeof name !== "string") throw invalid(`${s.name} takes the name of a ${s.handle}`);
-      return open(name);
-    } : open();
-  }
+  Object.setPrototypeOf(ctx, context);
+  Object.defineProperty(ctx, running, { value: mine });
 };
 
 const newQueue = (mine, name) => ({
