@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -305,8 +306,10 @@ func TestKVCaused(t *testing.T) {
 	}
 	seen := map[string]bool{}
 	for _, c := range changes[1 : len(changes)-1] {
-		if c.Op != tenant.OpUpdate || seen[string(c.Previous)] || fmt.Sprint(string(c.Previous), "+1") == string(c.Value) {
-			t.Errorf("%s after %s", c.Value, c.Previous)
+		before, err1 := strconv.Atoi(string(c.Previous))
+		after, err2 := strconv.Atoi(string(c.Value))
+		if err := errors.Join(err1, err2); err != nil || c.Op != tenant.OpUpdate || seen[string(c.Previous)] || after != before+1 {
+			t.Errorf("%s: %s after %s, %v", c.Op, c.Value, c.Previous, err)
 		}
 		seen[string(c.Previous)] = true
 	}

@@ -174,16 +174,12 @@ func (c *call) filesGet(ctx context.Context, args []byte) (any, error) {
 	if err := decode(args, &in); err != nil {
 		return nil, err
 	}
-	id, err := c.filePlace(in)
-	if err != nil {
-		return nil, err
-	}
-	f, err := c.files.Get(ctx, c.run.Entry.App, in.Collection, id)
+	f, err := c.file(ctx, in)
 	switch {
-	case errors.Is(err, data.ErrNone):
-		return struct{}{}, nil
 	case err != nil:
-		return nil, c.dataRefusal(ctx, err)
+		return nil, err
+	case f == nil:
+		return struct{}{}, nil
 	case f.Size > maxFilePart:
 		return nil, invalid("the file has %d bytes, more than %d: read it block by block", f.Size, maxFilePart)
 	}
@@ -193,7 +189,7 @@ func (c *call) filesGet(ctx context.Context, args []byte) (any, error) {
 	for n := 0; int64(n)*files.Block < f.Size; n++ {
 		block, err := c.contents.Read(f.App, &f.Content, n)
 		if err != nil {
-			return nil, c.unreadable(&f, err)
+			return nil, c.unreadable(f, err)
 		}
 		out.Data = append(out.Data, block...)
 	}
@@ -279,23 +275,31 @@ func (c *call) filesHead(ctx context.Context, args []byte) (any, error) {
 	if err := decode(args, &in); err != nil {
 		return nil, err
 	}
+	var out struct {
+		File *file `json:"file"`
+	}
+	f, err := c.file(ctx, in)
+	if f != nil {
+		view := viewFile(f)
+		out.File = &view
+	}
+	return out, err
+}
+
+// file returns the file of a place, nil where there is none.
+func (c *call) file(ctx context.Context, in filePlace) (*data.File, error) {
 	id, err := c.filePlace(in)
 	if err != nil {
 		return nil, err
 	}
-	var out struct {
-		File *file `json:"file"`
-	}
 	f, err := c.files.Get(ctx, c.run.Entry.App, in.Collection, id)
 	switch {
 	case errors.Is(err, data.ErrNone):
-		return out, nil
+		return nil, nil
 	case err != nil:
 		return nil, c.dataRefusal(ctx, err)
 	}
-	view := viewFile(&f)
-	out.File = &view
-	return out, nil
+	return &f, nil
 }
 
 // filesRead returns one block of a file, checked.
@@ -307,16 +311,12 @@ func (c *call) filesRead(ctx context.Context, args []byte) (any, error) {
 	if err := decode(args, &in); err != nil {
 		return nil, err
 	}
-	id, err := c.filePlace(in.filePlace)
-	if err != nil {
-		return nil, err
-	}
-	f, err := c.files.Get(ctx, c.run.Entry.App, in.Collection, id)
+	f, err := c.file(ctx, in.filePlace)
 	switch {
-	case errors.Is(err, data.ErrNone):
-		return nil, fault.New(fault.NotFound, fault.Script, "there is no such file in %q", in.Collection)
 	case err != nil:
-		return nil, c.dataRefusal(ctx, err)
+		return nil, err
+	case f == nil:
+		return nil, fault.New(fault.NotFound, fault.Script, "there is no such file in %q", in.Collection)
 	}
 	out := struct {
 		Data    []byte    `json:"data_base64"`
@@ -327,7 +327,7 @@ func (c *call) filesRead(ctx context.Context, args []byte) (any, error) {
 		return out, nil
 	}
 	if out.Data, err = c.contents.Read(f.App, &f.Content, in.Block); err != nil {
-		return nil, c.unreadable(&f, err)
+		return nil, c.unreadable(f, err)
 	}
 	return out, nil
 }

@@ -22,24 +22,25 @@ func order() *Change {
 func TestWhen(t *testing.T) {
 	t.Parallel()
 	for source, want := range map[string]bool{
-		"":                     true,
-		"true":                 true,
-		"event.op == 'update'": true,
-		"event.op != 'update'": false,
+		"":                                       true,
+		"true":                                   true,
+		"event.op == 'update'":                   true,
+		"event.op != 'update'":                   false,
+		"event.topic == ''":                      true,
+		"data.value.total > 100":                 true,
+		"data.value.n == 3":                      true,
+		"data.value.paid && !data.previous.paid": true,
+		"data.value.paid":                        true,
+		"'b' in data.value.tags":                 true,
+		"data.value.customer.name.matches('^A')": true,
+		"has(data.value.refund)":                 false,
+		"data.value.refund > 1":                  false, // there is none
+		"!(data.value.refund > 1)":               false,
+		"data.value.total":                       false, // no bool
+
 		"event.type == 'kv.update' && event.subject == 'orders/o1'":   true,
 		"event.key == event.id && event.collection.startsWith('ord')": true,
-		"event.topic == ''":                                          true,
-		"data.value.total > 100":                                     true,
-		"data.value.n == 3":                                          true,
-		"data.value.paid && !data.previous.paid":                     true,
-		"data.value.paid":                                            true,
-		"'b' in data.value.tags":                                     true,
-		"data.value.customer.name.matches('^A')":                     true,
-		"has(data.value.refund)":                                     false,
-		"data.value.refund > 1":                                      false, // there is none
-		"!(data.value.refund > 1)":                                   false,
-		"data.value.total":                                           false, // no bool
-		"data.value.tags.exists(t, t == 'z') || data.op == 'update'": true,
+		"data.value.tags.exists(t, t == 'z') || data.op == 'update'":  true,
 	} {
 		if err := CheckWhen(source); source != "" && err != nil {
 			t.Errorf("%s: %v", source, err)

@@ -95,11 +95,15 @@ func (f *Files) Delete(id string) (deleted bool, err error) {
 	return answer.Deleted, err
 }
 
-// List returns files, the oldest first, and the cursor of the next page, empty where there is none. Prefix of the options is not used.
+// List returns files, the oldest first, and the cursor of the next page, empty where there is none. They have no order by a Prefix: one is
+// refused.
 func (f *Files) List(opts ...*ListOptions) (files []File, next string, err error) {
 	o, err := one(opts)
 	if err != nil {
 		return nil, "", err
+	}
+	if o.Prefix != "" {
+		return nil, "", &Error{Code: InvalidArgument, Message: "Prefix is for keys: files are listed by when they were made"}
 	}
 	var answer struct {
 		Items      []File `json:"items"`

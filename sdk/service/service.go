@@ -3,10 +3,7 @@
 // sdk/proto/engine/v1 (message Call).
 package service
 
-import (
-	"fmt"
-	"strings"
-)
+import "strings"
 
 // Kind is what an argument may be.
 type Kind int
@@ -78,27 +75,3 @@ func Camel(name string) string {
 
 // Seconds is what a duration's field is called where a language has seconds.
 func (p *Param) Seconds() string { return strings.TrimSuffix(p.Field, "_ms") }
-
-// Check says what is wrong with the table.
-func Check(services []Service) error {
-	seen := map[string]bool{}
-	for _, s := range services {
-		for _, m := range s.Methods {
-			name := s.Name + "." + m.Name
-			if seen[name] {
-				return fmt.Errorf("%s is listed twice", name)
-			}
-			seen[name] = true
-			option := false
-			for _, p := range m.Params {
-				if option && !p.Option {
-					return fmt.Errorf("%s: %s has to stand before what may be left out", name, p.Field)
-				}
-				if option = p.Option; p.Kind == Duration && !strings.HasSuffix(p.Field, "_ms") {
-					return fmt.Errorf("%s: %s is a duration, and its name does not end in _ms", name, p.Field)
-				}
-			}
-		}
-	}
-	return nil
-}

@@ -1608,6 +1608,9 @@ func (x *Credit) GetBytes() int64 {
 //
 // A result means that the events are safe.
 //
+//	kv, docs, files, pubsub   as the table in sdk/service lists them, by which engines make their calls: what a service is opened for
+//	                and all arguments are fields of one object, durations end in _ms, and bytes are a field more, with _base64 behind
+//	                the name of that for text. Results have the field that the table names, or are what the reference shows.
 //	http.request    makes a request: {"url" (needed), "method" (GET), "headers": {name: text or list of texts}, "body": text, or any
 //	                other value, which is sent as JSON, or "body_base64", "timeout_ms" (30,000)}. Result: {"status", "headers":
 //	                {name: [texts]}, "body" or, where it is not UTF-8, "body_base64"}, whatever the status. "unavailable" says that
