@@ -353,7 +353,7 @@ func (l late) Hold(ctx context.Context, epoch int64) error { return l.n.dispatch
 
 func (n *Node) publicServer(in *inbox.Inbox, results *postgres.ResultStore, secret []byte) *http.Server {
 	public := ingress.New(ingress.Config{
-		Snapshot: n.snapshot.Load, Dispatcher: n.dispatcher, Inbox: in, Results: results, Secret: secret,
+		Snapshot: n.snapshot.Load, Dispatcher: n.dispatcher, Inbox: in, Results: results, Secret: secret, Secrets: n.vault,
 		MaxBody: n.cfg.MaxBody, Verbose: n.cfg.Dev, Log: n.log,
 	})
 	server := &http.Server{

@@ -19,6 +19,7 @@ const (
 	TriggerFiles      = "files"       // a change of a file
 	TriggerPubSub     = "pubsub"      // a message that was published
 	TriggerCron       = "cron"        // a time that has come
+	TriggerWebhook    = "webhook"     // a signed request of another service
 )
 
 // The operations that change data.
@@ -26,6 +27,18 @@ const (
 	OpCreate = "create"
 	OpUpdate = "update"
 	OpDelete = "delete"
+)
+
+// How the requests to a trigger of kind webhook are signed, see core/webhook.
+const (
+	SignatureStandard = "standard" // Standard Webhooks
+	SignatureGitHub   = "github"
+	SignatureStripe   = "stripe"
+	SignatureSlack    = "slack"
+	SignatureHMAC     = "hmac" // of the body, in a header
+	SignatureNone     = "none" // whoever knows the address may send
+
+	DefaultSignatureHeader = "X-Signature" // of SignatureHMAC
 )
 
 // Trigger says that events like these go to that script.
@@ -57,6 +70,11 @@ type TriggerFilter struct {
 	Schedule string `json:"schedule,omitempty"`  // cron: five or six fields, see core/cron
 	TimeZone string `json:"time_zone,omitempty"` // cron: of the IANA database; empty: UTC
 
+	Signature string `json:"signature,omitempty"` // webhook: SignatureStandard and so on
+	Secret    string `json:"secret,omitempty"`    // webhook: name of the app's secret that holds the key, or a list of keys
+	Header    string `json:"header,omitempty"`    // webhook, SignatureHMAC: has the signature; empty: DefaultSignatureHeader
+	Algorithm string `json:"algorithm,omitempty"` // webhook, SignatureHMAC: "sha1", "sha256" or "sha512"; empty: sha256
+
 	// When is an expression over the event in CEL, see core/trigger. Not of http, dead_letter and cron.
 	When string `json:"when,omitempty"`
 }
@@ -84,7 +102,11 @@ func (f *TriggerFilter) Validate(kind string) error {
 		{"topic", f.Topic != "", kind == TriggerPubSub, "pubsub"},
 		{"schedule", f.Schedule != "", kind == TriggerCron, "cron"},
 		{"time_zone", f.TimeZone != "", kind == TriggerCron, "cron"},
-		{"when", f.When != "", data || kind == TriggerPubSub, "kv, docs, files and pubsub"},
+		{"signature", f.Signature != "", kind == TriggerWebhook, "webhook"},
+		{"secret", f.Secret != "", kind == TriggerWebhook, "webhook"},
+		{"header", f.Header != "", kind == TriggerWebhook, "webhook"},
+		{"algorithm", f.Algorithm != "", kind == TriggerWebhook, "webhook"},
+		{"when", f.When != "", kind != TriggerHTTP && kind != TriggerCron, "dead_letter, kv, docs, files, pubsub and webhook"},
 	} {
 		if field.set && !field.has {
 			return &Invalid{Field: field.name, Message: "is for triggers of kind " + field.of}
@@ -102,9 +124,32 @@ func (f *TriggerFilter) Validate(kind string) error {
 		return checkTopicPattern(f.Topic)
 	case kind == TriggerCron && f.Schedule == "":
 		return &Invalid{Field: "schedule", Message: `is missing: give one such as "0 9 * * *"`}
+	case kind == TriggerWebhook:
+		return f.checkSignature()
 	}
 	return nil
 }
+
+func (f *TriggerFilter) checkSignature() error {
+	signatures := []string{SignatureStandard, SignatureGitHub, SignatureStripe, SignatureSlack, SignatureHMAC, SignatureNone}
+	switch {
+	case !slices.Contains(signatures, f.Signature):
+		return &Invalid{Field: "signature", Message: fmt.Sprintf("%q is none of %s", f.Signature, strings.Join(signatures, ", "))}
+	case f.Signature == SignatureNone && f.Secret != "":
+		return &Invalid{Field: "secret", Message: "is not used where nothing is signed: name how requests are signed, or leave it out"}
+	case f.Signature != SignatureNone && f.Secret == "":
+		return &Invalid{Field: "secret", Message: "is missing: name the secret of the app that holds the key"}
+	case f.Signature != SignatureHMAC && f.Header+f.Algorithm != "":
+		return &Invalid{Field: "header", Message: "and algorithm are for the signature hmac"}
+	case !slices.Contains([]string{"", "sha1", "sha256", "sha512"}, f.Algorithm):
+		return &Invalid{Field: "algorithm", Message: fmt.Sprintf("%q is none of sha1, sha256, sha512", f.Algorithm)}
+	case f.Header != "" && (len(f.Header) > 100 || strings.Trim(f.Header, headerLetters) != ""):
+		return &Invalid{Field: "header", Message: fmt.Sprintf("%.100q is no name of a header", f.Header)}
+	}
+	return nil
+}
+
+const headerLetters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"
 
 func checkCollectionPattern(p string) error {
 	name, _ := strings.CutSuffix(p, "*")

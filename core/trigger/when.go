@@ -3,6 +3,7 @@ package trigger
 import (
 	"encoding/json"
 	"fmt"
+	"net/url"
 	"strings"
 	"sync"
 
@@ -112,8 +113,8 @@ func (c *Change) meets(source string) (bool, error) {
 		if err != nil {
 			return false, err
 		}
-		var parsed any
-		if err := json.Unmarshal(data, &parsed); err != nil {
+		parsed, err := c.parsed(data)
+		if err != nil {
 			return false, fmt.Errorf("read the data of the event: %w", err)
 		}
 		c.variables = map[string]any{
@@ -129,6 +130,19 @@ func (c *Change) meets(source string) (bool, error) {
 		return false, fmt.Errorf("it is a %s, not a bool", result.Type().TypeName())
 	}
 	return result == types.True, nil
+}
+
+// parsed is the data of the event as an expression sees it: what JSON it is, or the fields of a form by name.
+func (c *Change) parsed(data []byte) (parsed any, err error) {
+	if media, _, _ := strings.Cut(c.ContentType, ";"); strings.EqualFold(strings.TrimSpace(media), "application/x-www-form-urlencoded") {
+		form, err := url.ParseQuery(string(data))
+		fields := make(map[string]any, len(form))
+		for name := range form {
+			fields[name] = form.Get(name)
+		}
+		return fields, err
+	}
+	return parsed, json.Unmarshal(data, &parsed)
 }
 
 // Takes says why a trigger does not take a change of its kind, as a *tenant.Invalid; nil: it does.
