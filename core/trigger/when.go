@@ -10,6 +10,7 @@ import (
 	"cel.dev/cel-go/cel"
 	"cel.dev/cel-go/common/types"
 
+	"github.com/picloud/picloud/core/docquery"
 	"github.com/picloud/picloud/core/outbox"
 	"github.com/picloud/picloud/core/tenant"
 )
@@ -20,6 +21,8 @@ const (
 	maxWhen  = 2000 // bytes of source
 	maxCost  = 100_000
 	maxCache = 1000 // programs that are kept
+
+	maxProgram = 1000 // steps that a pattern is compiled to: thirty times x{1000} would take megabytes, kept for as long as the expression
 )
 
 // environment declares what expressions know. Each member of event is a variable of its own, so that one that is misspelt
@@ -30,6 +33,7 @@ var environment = sync.OnceValues(func() (*cel.Env, error) {
 		cel.Variable("event.collection", cel.StringType), cel.Variable("event.key", cel.StringType),
 		cel.Variable("event.id", cel.StringType), cel.Variable("event.op", cel.StringType),
 		cel.Variable("event.topic", cel.StringType), cel.Variable("data", cel.DynType),
+		cel.RegexProgramSizeLimit(maxProgram),
 	)
 })
 
@@ -141,6 +145,9 @@ func (c *Change) parsed(data []byte) (parsed any, err error) {
 			fields[name] = form.Get(name)
 		}
 		return fields, err
+	}
+	if err := docquery.Bounded(data); err != nil {
+		return nil, err
 	}
 	return parsed, json.Unmarshal(data, &parsed)
 }
