@@ -178,8 +178,8 @@ func (n *Node) Start(ctx context.Context) (err error) {
 	}
 	letters, results := postgres.NewDeadLetterStore(pools.General), postgres.NewResultStore(pools.General)
 	upkeep := &upkeep{
-		executions, postgres.NewHistoryStore(pools.General), letters, results, postgres.NewTableStore(pools.General), postgres.NewKVStore(pools.Data),
-		postgres.NewFileStore(pools.Data),
+		executions, postgres.NewHistoryStore(pools.General), letters, results, postgres.NewTableStore(pools.General), postgres.NewAppStore(pools.General),
+		postgres.NewKVStore(pools.Data), postgres.NewFileStore(pools.Data),
 	}
 	n.records = history.New(n.cfg.MaxHistoryBytes / max(1, int64(n.cfg.KeepExecutions/(24*time.Hour))))
 	n.onStop(func(ctx context.Context) error { // after the last run
