@@ -157,6 +157,7 @@ func (c *cli) printTrigger(t api.Trigger, err error) error {
 			{"collection", t.Filter.Collection},
 			{"ops", strings.Join(t.Filter.Ops, ", ")},
 			{"topic", t.Filter.Topic},
+			{"events", strings.Join(t.Filter.Events, ", ")},
 			{"address", t.Path},
 			{"signature", t.Filter.Signature},
 			{"secret", t.Filter.Secret},

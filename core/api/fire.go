@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -124,6 +125,12 @@ func (e *TriggerEvent) change(t *tenant.Trigger) (*trigger.Change, error) {
 		}
 		if c.Data == nil {
 			c.Data = json.RawMessage("null")
+		}
+	case tenant.TriggerApp:
+		misplaced = ofData || ofMessages
+		c.Kind, c.Op = outbox.KindApp, cmp.Or(slices.Concat(t.Filter.Events, []string{""})[0], tenant.EventDeployed)
+		if c.Data == nil {
+			c.Data = json.RawMessage(`{"event":"` + c.Op + `"}`)
 		}
 	case tenant.TriggerCron:
 		if e.Data != nil {

@@ -25,7 +25,7 @@ var plain = words(`activate algorithm answer_bytes async backoff base batch body
 	description enabled engine expires_in factor files filter goroutines header headers host key key_concurrency kind limit limits log_bytes
 	log_lines max_attempts max_wait memory_bytes method mode name note op ops ordering_key outcome params path pattern per policy preview
 	previous priority query rate rate_key reason reasons request resolution routes run_at schedule secret signature since size slug
-	state stop_on_failure text time_zone timeout_ms topic unresolved until value wait weight when window`)
+	state stop_on_failure events text time_zone timeout_ms topic unresolved until value wait weight when window`)
 
 func words(list string) map[string]bool {
 	set := map[string]bool{}

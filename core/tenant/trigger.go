@@ -20,6 +20,7 @@ const (
 	TriggerPubSub     = "pubsub"      // a message that was published
 	TriggerCron       = "cron"        // a time that has come
 	TriggerWebhook    = "webhook"     // a signed request of another service
+	TriggerApp        = "app"         // the app was deployed, or a script of it has failed
 )
 
 // The operations that change data.
@@ -27,6 +28,12 @@ const (
 	OpCreate = "create"
 	OpUpdate = "update"
 	OpDelete = "delete"
+)
+
+// The events of a trigger of kind app.
+const (
+	EventDeployed = "deployed"
+	EventFailed   = "failed"
 )
 
 // How the requests to a trigger of kind webhook are signed, see core/webhook.
@@ -59,7 +66,7 @@ type Trigger struct {
 
 // TriggerFilter says which events a trigger takes. Empty fields take everything, but for those that a kind must have.
 type TriggerFilter struct {
-	Scripts []string `json:"scripts,omitempty"` // dead_letter: names of the scripts that failed
+	Scripts []string `json:"scripts,omitempty"` // dead_letter, app: names of the scripts that failed, or have a new version
 	Reasons []string `json:"reasons,omitempty"` // dead_letter: why they were given up
 
 	Collection string   `json:"collection,omitempty"` // kv, docs, files: a name, "prefix*" or "*"
@@ -69,6 +76,8 @@ type TriggerFilter struct {
 
 	Schedule string `json:"schedule,omitempty"`  // cron: five or six fields, see core/cron
 	TimeZone string `json:"time_zone,omitempty"` // cron: of the IANA database; empty: UTC
+
+	Events []string `json:"events,omitempty"` // app: EventDeployed, EventFailed
 
 	Signature string `json:"signature,omitempty"` // webhook: SignatureStandard and so on
 	Secret    string `json:"secret,omitempty"`    // webhook: name of the app's secret that holds the key, or a list of keys
@@ -95,7 +104,8 @@ func (f *TriggerFilter) Validate(kind string) error {
 		has  bool
 		of   string
 	}{
-		{"scripts", len(f.Scripts) > 0, kind == TriggerDeadLetter, "dead_letter"},
+		{"scripts", len(f.Scripts) > 0, kind == TriggerDeadLetter || kind == TriggerApp, "dead_letter and app"},
+		{"events", len(f.Events) > 0, kind == TriggerApp, "app"},
 		{"reasons", len(f.Reasons) > 0, kind == TriggerDeadLetter, "dead_letter"},
 		{"collection", f.Collection != "", data, "kv, docs and files"},
 		{"ops", len(f.Ops) > 0, data, "kv, docs and files"},
@@ -106,7 +116,7 @@ func (f *TriggerFilter) Validate(kind string) error {
 		{"secret", f.Secret != "", kind == TriggerWebhook, "webhook"},
 		{"header", f.Header != "", kind == TriggerWebhook, "webhook"},
 		{"algorithm", f.Algorithm != "", kind == TriggerWebhook, "webhook"},
-		{"when", f.When != "", kind != TriggerHTTP && kind != TriggerCron, "dead_letter, kv, docs, files, pubsub and webhook"},
+		{"when", f.When != "", kind != TriggerHTTP && kind != TriggerCron, "dead_letter, kv, docs, files, pubsub, webhook and app"},
 	} {
 		if field.set && !field.has {
 			return &Invalid{Field: field.name, Message: "is for triggers of kind " + field.of}
@@ -115,6 +125,11 @@ func (f *TriggerFilter) Validate(kind string) error {
 	for _, op := range f.Ops {
 		if !slices.Contains([]string{OpCreate, OpUpdate, OpDelete}, op) {
 			return &Invalid{Field: "ops", Message: fmt.Sprintf("%q is none of create, update and delete", op)}
+		}
+	}
+	for _, event := range f.Events {
+		if event != EventDeployed && event != EventFailed {
+			return &Invalid{Field: "events", Message: fmt.Sprintf("%q is none of deployed and failed", event)}
 		}
 	}
 	switch {
@@ -203,6 +218,14 @@ func (f *TriggerFilter) TakesCollection(collection, op string) bool {
 	}
 	prefix, open := strings.CutSuffix(f.Collection, "*")
 	return open && strings.HasPrefix(collection, prefix) || f.Collection == collection
+}
+
+// TakesEvent reports whether the filter takes an event of the app that is about scripts.
+func (f *TriggerFilter) TakesEvent(event string, scripts []string) bool {
+	if len(f.Events) > 0 && !slices.Contains(f.Events, event) {
+		return false
+	}
+	return len(f.Scripts) == 0 || slices.ContainsFunc(scripts, func(name string) bool { return slices.Contains(f.Scripts, name) })
 }
 
 // TakesTopic reports whether the filter takes messages of a topic. "user.*" takes all that begins with "user.".

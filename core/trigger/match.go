@@ -14,12 +14,12 @@ import (
 // Change is something that has happened, which triggers may take: a change of data, a message that was published, a
 // time that has come, or a request of another service. Not safe for concurrent use: what is read of it is read once.
 type Change struct {
-	Kind outbox.Kind // KindKV, KindDocs, KindFiles, KindPubSub, KindCron, KindHook or KindLetter
+	Kind outbox.Kind // KindKV, KindDocs, KindFiles, KindPubSub, KindCron, KindHook, KindLetter or KindApp
 
 	// Of kv, docs and files.
-	Op         string // tenant.OpCreate, OpUpdate or OpDelete
+	Op         string // tenant.OpCreate, OpUpdate or OpDelete; of app: tenant.EventDeployed or EventFailed
 	Collection string
-	Key        string // of a document or file: its id
+	Key        string // of a document or file: its id; of dead_letter and app: a script
 
 	Topic string // of pubsub; of webhook what the sender calls the event, or nothing
 
@@ -76,7 +76,7 @@ func (c *Change) Subject() string {
 		return c.Topic
 	case outbox.KindCron, outbox.KindHook:
 		return ""
-	case outbox.KindLetter:
+	case outbox.KindLetter, outbox.KindApp:
 		return c.Key
 	}
 	return c.Collection + "/" + c.Key
@@ -86,7 +86,8 @@ func (c *Change) Subject() string {
 func (c *Change) Payload() ([]byte, error) {
 	switch {
 	case c.payload != nil:
-	case c.Kind == outbox.KindPubSub || c.Kind == outbox.KindCron || c.Kind == outbox.KindHook || c.Kind == outbox.KindLetter:
+	case c.Kind == outbox.KindPubSub || c.Kind == outbox.KindCron || c.Kind == outbox.KindHook || c.Kind == outbox.KindLetter ||
+		c.Kind == outbox.KindApp:
 		c.payload = c.Data
 	default:
 		v := changed{Collection: c.Collection, Key: c.Key, Op: c.Op, Value: c.Data, Previous: c.Previous}
