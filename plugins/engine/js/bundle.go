@@ -32,7 +32,7 @@ const (
 
 // ownModule is what a script imports as "picloud"; entryModule is what is run.
 const (
-	ownModule   = `export const { Response, BatchResult, RetryAfter, Fatal, PicloudError, VERSION } = $picloud;`
+	ownModule   = `export const { Response, BatchResult, RetryAfter, Fatal, PicloudError, VERSION, base64, hex, url, hash, random, csv, time } = $picloud;`
 	entryModule = "import * as script from \"script\";\n$loaded(script);"
 	// A module is run by itself to see whether it can be; nothing of it will be called.
 	checkModule = "import \"script\";\n$loaded({ default() {} });"

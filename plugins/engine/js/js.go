@@ -28,8 +28,8 @@
 //	                    delayMs, expiresInMs, runAt (a Date or RFC 3339), priority, maxAttempts, orderingKey, concurrencyKey,
 //	                    rateKey, debounceKey, idempotencyKey
 //
-// Beside the language there are setTimeout, clearTimeout, queueMicrotask, TextEncoder and TextDecoder for UTF-8, atob, btoa,
-// crypto.randomUUID, crypto.getRandomValues and structuredClone; there is no Intl, no URL, and no way to the machine. Files import
+// Beside the language there are setTimeout, clearTimeout, queueMicrotask, TextEncoder and TextDecoder for UTF-8, atob, btoa, URL, URLSearchParams,
+// crypto.randomUUID, crypto.getRandomValues and structuredClone; there is no Intl, and no way to the machine. Files import
 // one another by relative names, modules of the app as "app/name", and JSON. They may await outside of functions. esbuild makes
 // one text of them, without types, which it does not check; stacks name the author's files and lines.
 //

@@ -39,7 +39,7 @@ func (p *program) build(ctx context.Context) (*machine, error) {
 			return err
 		}
 		defer code.Free()
-		return r.serve(m, "load", picloud.Version, services(), code)
+		return r.serve(m, "load", picloud.Version, services(), functionTable(), code)
 	})
 	if err != nil {
 		m.Close()

@@ -282,6 +282,9 @@ func (r *run) Holds() int {
 // Done is part of picloud.Runtime.
 func (r *run) Done() <-chan struct{} { return r.ctx.Done() }
 
+// Deadline is part of picloud.Limited.
+func (r *run) Deadline() (time.Time, bool) { return r.ctx.Deadline() }
+
 // Call is part of picloud.Runtime.
 func (r *run) Call(service, method string, args []byte) ([]byte, error) {
 	return r.inv.Call(r.ctx, service, method, args)

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	startime "go.starlark.net/lib/time"
 	"go.starlark.net/starlark"
 
 	"github.com/picloud/picloud/sdk/engine"
@@ -42,6 +43,7 @@ func newRun(ctx context.Context, inv *engine.Invocation) *run {
 		},
 	}
 	r.thread.SetMaxExecutionSteps(maxSteps)
+	startime.SetNow(r.thread, func() (time.Time, error) { return time.Now().UTC(), nil })
 	r.picloud = picloud.NewContext(r, inv.ExecutionID, inv.Attempt, inv.Event, inv.Body)
 	return r
 }
