@@ -19,6 +19,9 @@ func comma(text string) (rune, error) {
 	return r, nil
 }
 
+// maxFields bounds how many parts are read of a text, each of which takes memory even if it is empty.
+const maxFields = 500_000
+
 // csvParse reads by RFC 4180. Rows may have different numbers of fields; empty lines are none.
 func csvParse(args []any) (any, error) {
 	text := args[0].(string)

@@ -122,13 +122,13 @@ func urlQuery(args []any) (any, error) {
 	return text, nil
 }
 
-// maxFields bounds how many parts are read of a text, each of which takes memory even if it is empty.
-const maxFields = 500_000
+// maxQuery bounds how many fields are read of a query, as many as Go's reader takes.
+const maxQuery = 10_000
 
 func urlParseQuery(args []any) (any, error) {
 	text := args[0].(string)
-	if strings.Count(text, "&") >= maxFields {
-		return nil, fmt.Errorf("there are more than %d fields", maxFields)
+	if strings.Count(text, "&") >= maxQuery {
+		return nil, fmt.Errorf("there are more than %d fields", maxQuery)
 	}
 	values, err := url.ParseQuery(text)
 	if err != nil {

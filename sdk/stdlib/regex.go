@@ -1,9 +1,11 @@
 package stdlib
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
 	"regexp/syntax"
+	"unicode/utf8"
 )
 
 const (
@@ -12,9 +14,9 @@ const (
 	// MaxProgram is how many steps the program of a regular expression may have: x{1000} has a thousand of them. Each takes some 40
 	// bytes, and a program is made and held by half a dozen times that.
 	MaxProgram = 10_000
-	// maxWork bounds the steps of a program times the bytes of the text that it looks at, each of which takes up to some ten
-	// nanoseconds: nothing can interrupt a search.
-	maxWork = 200_000_000
+	// maxWork bounds the steps of a program times the bytes of the text that it looks at, each of which takes up to five nanoseconds
+	// (BenchmarkPattern): nothing can interrupt a search, and a run that is over has a quarter of a second.
+	maxWork = 50_000_000
 	// maxMatches bounds what is found by one call.
 	maxMatches = 100_000
 )
@@ -52,7 +54,7 @@ func cost(re *syntax.Regexp) int {
 	case syntax.OpLiteral:
 		return max(1, len(re.Rune))
 	case syntax.OpRepeat:
-		return 1 + n*max(1, re.Min, re.Max)
+		return 1 + (n-1)*max(1, re.Min, re.Max)
 	}
 	return n
 }
@@ -69,7 +71,7 @@ func compiled(pattern, text string) (*regexp.Regexp, error) {
 	return regexp.Compile(pattern)
 }
 
-func regexMatches(args []any) (any, error) {
+func regexMatches(_ func() bool, args []any) (any, error) {
 	re, err := compiled(args[0].(string), args[1].(string))
 	if err != nil {
 		return nil, err
@@ -77,7 +79,7 @@ func regexMatches(args []any) (any, error) {
 	return re.MatchString(args[1].(string)), nil
 }
 
-func regexFind(args []any) (any, error) {
+func regexFind(_ func() bool, args []any) (any, error) {
 	re, err := compiled(args[0].(string), args[1].(string))
 	if err != nil {
 		return nil, err
@@ -89,9 +91,9 @@ func regexFind(args []any) (any, error) {
 	return match(re, args[1].(string), at), nil
 }
 
-func regexFindAll(args []any) (any, error) {
+func regexFindAll(stop func() bool, args []any) (any, error) {
 	text := args[1].(string)
-	re, found, err := findAll(args[0].(string), text)
+	re, found, err := findAll(stop, args[0].(string), text)
 	if err != nil {
 		return nil, err
 	}
@@ -102,16 +104,53 @@ func regexFindAll(args []any) (any, error) {
 	return list, nil
 }
 
-// findAll finds what does not overlap.
-func findAll(pattern, text string) (*regexp.Regexp, [][]int, error) {
-	re, err := compiled(pattern, text)
+// findAll finds what does not overlap, as regexp.FindAllStringSubmatchIndex does. That cannot be interrupted, and may look through
+// the rest of the text for each match: here stop is asked between two of them.
+func findAll(stop func() bool, pattern, text string) (re *regexp.Regexp, found [][]int, err error) {
+	if re, err = compiled(pattern, text); err != nil {
+		return nil, nil, err
+	}
+	// The search goes on behind a position, with the character before it in sight for ^ and \b: that has to be passed first.
+	behind, err := regexp.Compile(`\A(?s:.)(?s:.*?)((?:` + pattern + `))`)
 	if err != nil {
 		return nil, nil, err
 	}
 	most := maxMatches / (re.NumSubexp() + 1)
-	found := re.FindAllStringSubmatchIndex(text, most+1)
-	if len(found) > most {
-		return nil, nil, fmt.Errorf("there are more than %d matches", most)
+	last := -1
+	for pos := 0; pos <= len(text); {
+		if stop() {
+			return nil, nil, errors.New("the run is over")
+		}
+		var at []int
+		if pos == 0 {
+			at = re.FindStringSubmatchIndex(text)
+		} else {
+			_, before := utf8.DecodeLastRuneInString(text[:pos])
+			if at = behind.FindStringSubmatchIndex(text[pos-before:]); at != nil {
+				at = at[2:]
+			}
+			for i := range at {
+				if at[i] >= 0 {
+					at[i] += pos - before
+				}
+			}
+		}
+		if at == nil {
+			break
+		}
+		empty := at[0] == last && at[1] == last // nothing, right behind the match before
+		if last = at[1]; at[1] == pos {
+			_, next := utf8.DecodeRuneInString(text[pos:])
+			pos += max(1, next)
+		} else {
+			pos = at[1]
+		}
+		if empty {
+			continue
+		}
+		if found = append(found, at); len(found) > most {
+			return nil, nil, fmt.Errorf("there are more than %d matches", most)
+		}
 	}
 	return re, found, nil
 }
@@ -133,9 +172,9 @@ func match(re *regexp.Regexp, text string, at []int) map[string]any {
 	return map[string]any{"text": text[at[0]:at[1]], "start": int64(at[0]), "end": int64(at[1]), "groups": groups, "named": named}
 }
 
-func regexReplace(args []any) (any, error) {
+func regexReplace(stop func() bool, args []any) (any, error) {
 	text, with := args[1].(string), args[2].(string)
-	re, found, err := findAll(args[0].(string), text)
+	re, found, err := findAll(stop, args[0].(string), text)
 	if err != nil {
 		return nil, err
 	}
@@ -169,9 +208,9 @@ func fits(with string, at []int, before int) bool {
 	return before+len(with)+dollars*(at[1]-at[0]) <= 2*MaxOutput
 }
 
-func regexSplit(args []any) (any, error) {
+func regexSplit(stop func() bool, args []any) (any, error) {
 	text := args[1].(string)
-	_, found, err := findAll(args[0].(string), text)
+	_, found, err := findAll(stop, args[0].(string), text)
 	if err != nil {
 		return nil, err
 	}
@@ -186,4 +225,6 @@ func regexSplit(args []any) (any, error) {
 	return append(list, text[from:]), nil
 }
 
-func regexQuote(args []any) (any, error) { return regexp.QuoteMeta(args[0].(string)), nil }
+func regexQuote(_ func() bool, args []any) (any, error) {
+	return regexp.QuoteMeta(args[0].(string)), nil
+}

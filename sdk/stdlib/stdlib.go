@@ -54,15 +54,17 @@ type Function struct {
 	Starlark     string // what Starlark has of its own in its place; empty: the function itself
 	Says         string
 
-	call func(args []any) (any, error)
+	call      func(args []any) (any, error)
+	searching func(stop func() bool, args []any) (any, error) // in place of call, where it takes long
 }
 
 // Title is how scripts call it, and errors: "hash.hmac_sha256".
 func (f *Function) Title() string { return f.Module + "." + f.Name }
 
 // Call calls the function. args are as many as Params, each of the form of its kind or nil where it was left out. Errors are the
-// script's, and begin with the function's name. Safe for concurrent use.
-func (f *Function) Call(args []any) (any, error) {
+// script's, and begin with the function's name. What takes long asks stop now and then whether the run is over. Safe for concurrent
+// use.
+func (f *Function) Call(stop func() bool, args []any) (v any, err error) {
 	if len(args) != len(f.Params) {
 		return nil, fmt.Errorf("%s takes %d arguments, not %d", f.Title(), len(f.Params), len(args))
 	}
@@ -80,7 +82,11 @@ func (f *Function) Call(args []any) (any, error) {
 	if taken > MaxInput {
 		return nil, fmt.Errorf("%s takes up to %d MiB, not %d bytes", f.Title(), MaxInput>>20, taken)
 	}
-	v, err := f.call(args)
+	if f.searching != nil {
+		v, err = f.searching(stop, args)
+	} else {
+		v, err = f.call(args)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", f.Title(), err)
 	}

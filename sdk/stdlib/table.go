@@ -104,27 +104,27 @@ func patterns() []Function {
 	return []Function{
 		{
 			Module: "regex", Name: "matches", Params: []Param{pattern, text}, Result: Bool, Go: "re.MatchString(text)", JS: "re.test(text)",
-			Says: "Whether the pattern is found in a text.", call: regexMatches,
+			Says: "Whether the pattern is found in a text.", searching: regexMatches,
 		},
 		{
 			Module: "regex", Name: "find", Params: []Param{pattern, text}, Result: Object, Go: "re.FindStringSubmatch(text)", JS: "text.match(re)",
-			Says: "What is found first, nothing if there is none; in Starlark a dict of text, start, end, groups (a list) and named (a dict).", call: regexFind,
+			Says: "What is found first, nothing if there is none; in Starlark a dict of text, start, end, groups (a list) and named (a dict).", searching: regexFind,
 		},
 		{
 			Module: "regex", Name: "find_all", Params: []Param{pattern, text}, Result: List, Go: "re.FindAllStringSubmatch(text, -1)", JS: "text.matchAll(re)",
-			Says: "All that is found, one behind the other; in Starlark up to 100,000, the groups counted.", call: regexFindAll,
+			Says: "All that is found, one behind the other; in Starlark up to 100,000, the groups counted.", searching: regexFindAll,
 		},
 		{
 			Module: "regex", Name: "replace", Params: []Param{pattern, text, {Name: "with", Kind: Text}}, Result: Text, Go: "re.ReplaceAllString(text, with)",
-			JS: "text.replaceAll(re, with)", Says: "The text with another in place of all that is found; $1 or ${name} in that is a group.", call: regexReplace,
+			JS: "text.replaceAll(re, with)", Says: "The text with another in place of all that is found; $1 or ${name} in that is a group.", searching: regexReplace,
 		},
 		{
 			Module: "regex", Name: "split", Params: []Param{pattern, text}, Result: List, Go: "re.Split(text, -1)", JS: "text.split(re)",
-			Says: "The texts between all that is found.", call: regexSplit,
+			Says: "The texts between all that is found.", searching: regexSplit,
 		},
 		{
 			Module: "regex", Name: "quote", Params: []Param{text}, Result: Text, Go: "regexp.QuoteMeta(text)",
-			Says: "A pattern that finds this text.", call: regexQuote,
+			Says: "A pattern that finds this text.", searching: regexQuote,
 		},
 	}
 }

@@ -32,7 +32,7 @@ const (
 
 // ownModule is what a script imports as "picloud"; entryModule is what is run.
 const (
-	ownModule   = `export const { Response, BatchResult, RetryAfter, Fatal, PicloudError, VERSION, base64, hex, url, hash, random, csv, time } = $picloud;`
+	ownModule   = `export const { Response, BatchResult, RetryAfter, Fatal, PicloudError, VERSION } = $picloud;`
 	entryModule = "import * as script from \"script\";\n$loaded(script);"
 	// A module is run by itself to see whether it can be; nothing of it will be called.
 	checkModule = "import \"script\";\n$loaded({ default() {} });"
@@ -158,7 +158,7 @@ func (x *bundler) setup(build api.PluginBuild) {
 	build.OnLoad(api.OnLoadOptions{Filter: ".*"}, func(a api.OnLoadArgs) (api.OnLoadResult, error) {
 		text, known := x.files[a.Namespace][a.Path]
 		if a.Namespace == ownSpace {
-			switch text = ownModule; {
+			switch text = ownModule + exports(); {
 			case a.Path == "entry" && x.bundle.Module:
 				text = checkModule
 			case a.Path == "entry":

@@ -33,10 +33,11 @@ const (
 	opAsk
 	opCompute
 	opWait
+	opLibrary
 )
 
 // parts is how many arguments each has.
-var parts = [...]int{opLog: 3, opCall: 5, opTimer: 2, opClear: 1, opSettle: 1, opText: 1, opBytes: 1, opRandom: 1, opEncode: 1, opDecode: 2, opUUID: 0, opAsk: 4, opCompute: 2, opWait: 5}
+var parts = [...]int{opLog: 3, opCall: 5, opTimer: 2, opClear: 1, opSettle: 1, opText: 1, opBytes: 1, opRandom: 1, opEncode: 1, opDecode: 2, opUUID: 0, opAsk: 4, opCompute: 2, opWait: 5, opLibrary: 1}
 
 // asked does what the prelude asks for. The arguments may be anything; an error is thrown in the script.
 func (r *run) asked(op int, args []any) (any, error) {
@@ -78,6 +79,8 @@ func (r *run) asked(op int, args []any) (any, error) {
 		return picloud.UUID(), nil
 	case opCompute:
 		return compute(int(number(args[0])), word(args[1]))
+	case opLibrary:
+		return libraries()[word(args[0])], nil
 	case opWait:
 		return r.nextAttempt(number(args[0]), number(args[1]), number(args[2]), number(args[3]), number(args[4]) == 1)
 	}
@@ -336,7 +339,7 @@ func (r *run) thrown(description string) *fault.Fault {
 	if err := json.Unmarshal([]byte(description), &d); err != nil {
 		d.Message = "the script threw what cannot be shown"
 	}
-	if d.Name == "InternalError" || d.Name == "" {
+	if d.Name == "InternalError" || d.Name == "TypeError" || d.Name == "" {
 		if limit := r.exhausted(d.Name, d.Message); limit != nil {
 			r.broken = true
 			return limit

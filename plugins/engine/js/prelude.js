@@ -6,7 +6,7 @@
 
 const host = globalThis.$host; // (op, ...texts and numbers)
 delete globalThis.$host;
-const op = { log: 0, call: 1, timer: 2, clear: 3, settle: 4, text: 5, bytes: 6, random: 7, encode: 8, decode: 9, uuid: 10, ask: 11, compute: 12, wait: 13 };
+const op = { log: 0, call: 1, timer: 2, clear: 3, settle: 4, text: 5, bytes: 6, random: 7, encode: 8, decode: 9, uuid: 10, ask: 11, compute: 12, wait: 13, library: 14 };
 const { stringify, parse } = JSON;
 const { apply } = Reflect;
 const { fromBase64 } = Uint8Array;
@@ -445,10 +445,11 @@ const crypto = {
   },
 };
 
-// The addresses of the web, as far as servers need them. They are read as url.parse of the library does.
+// The addresses of the web, as far as servers need them. They are read as url.parse of the library does. What defines them runs when
+// a script first asks for one: of what an interpreter costs, that and the library would be a third.
 
-let library;
-
+const addresses = () => {
+const url = library("url");
 class URLSearchParams {
   #list = [];
   constructor(init = "") {
@@ -497,7 +498,7 @@ class URL {
   #query;
   #read;
   constructor(text, base) {
-    this.#parts = library.url.parse(base === undefined ? String(text) : library.url.resolve(String(base), String(text)));
+    this.#parts = url.parse(base === undefined ? String(text) : url.resolve(String(base), String(text)));
     if (this.#parts.scheme === "") throw new TypeError(`there is no scheme, such as https, in the address`);
     if (this.#parts.host !== "" && this.#parts.path === "") this.#parts.path = "/";
     this.#parts.host = this.#parts.host.toLowerCase();
@@ -514,7 +515,7 @@ class URL {
   get username() { return encodeURIComponent(this.#parts.user); }
   get password() { return encodeURIComponent(this.#parts.password); }
   get host() { return this.#parts.host; }
-  set host(text) { this.#parts.host = library.url.parse(`x://${text}`).host; }
+  set host(text) { this.#parts.host = url.parse(`x://${text}`).host; }
   get hostname() { return this.#parts.host.replace(/:\d*$/, ""); }
   get port() { return /:(\d*)$/.exec(this.#parts.host)?.[1] ?? ""; }
   get pathname() { return this.#parts.path; }
@@ -546,6 +547,8 @@ class URL {
   toString() { return this.href; }
   toJSON() { return this.href; }
 }
+return { URL, URLSearchParams };
+};
 
 const errors = [EvalError, RangeError, ReferenceError, SyntaxError, TypeError, URIError, Error];
 
@@ -590,7 +593,7 @@ const structuredClone = (value) => {
   return clone(value);
 };
 
-// The standard library of sdk/stdlib, made once for an interpreter.
+// The standard library of sdk/stdlib, of which an interpreter makes the modules that its script imports.
 
 const newFunction = (title, f) => {
   const needed = f.params.filter((p) => !p.option).length, options = f.params.slice(needed);
@@ -612,22 +615,34 @@ const newFunction = (title, f) => {
   };
 };
 
-const newLibrary = (table) => {
-  const library = {};
-  for (const f of table) (library[f.module] ??= {})[f.name] = newFunction(`${f.module}.${f.name}`, f);
-  return library;
+const libraries = {};
+const library = (module) => libraries[module] ??= Object.fromEntries(
+  parse(host(op.library, module)).map((f) => [f.name, newFunction(`${module}.${f.name}`, f)]));
+
+// later defines globals that f makes, when one of them is first asked for.
+const later = (names, f) => {
+  for (const name of names) {
+    Object.defineProperty(globalThis, name, {
+      configurable: true,
+      get: () => {
+        const made = f();
+        for (const n of names) if (Object.getOwnPropertyDescriptor(globalThis, n)?.get !== undefined) define({ [n]: made[n] });
+        return made[name];
+      },
+      set: (value) => define({ [name]: value }),
+    });
+  }
 };
 
 const module = { Response, BatchResult, RetryAfter, Fatal, PicloudError, VERSION: undefined };
 
 const turns = {
   // load runs what stands outside of functions. The script calls back with what its main file exports.
-  load: (version, table, functions, script) => {
+  load: (version, table, script) => {
     module.VERSION = version;
     newServices(parse(table));
     define({ ...module });
-    library = newLibrary(parse(functions));
-    Object.assign(module, library);
+    module.library = library;
     run = { live: false };
     pending = new Map();
     script(module, (exports) => { handle = exports.default ?? exports.handle; }).then(() => {
@@ -671,8 +686,9 @@ const turns = {
 };
 
 define({
-  console, setTimeout, clearTimeout, queueMicrotask, TextEncoder, TextDecoder, atob, btoa, crypto, structuredClone, URL, URLSearchParams,
+  console, setTimeout, clearTimeout, queueMicrotask, TextEncoder, TextDecoder, atob, btoa, crypto, structuredClone,
 });
+later(["URL", "URLSearchParams"], addresses);
 
 return (turn, ...args) => turns[turn](...args);
 })()

@@ -119,6 +119,7 @@ func (r *run) exhausted(name, message string) *fault.Fault {
 // timers end when it settles; calls of the host that were begun are waited for.
 func (r *run) serve(m *machine, turn string, args ...any) error {
 	m.run, r.machine = r, m
+	m.native.lacked = false
 	r.held.Store(m.native)
 	defer func() {
 		m.run = nil

@@ -5,6 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -15,7 +18,6 @@ import (
 // The table of sdk/stdlib as the prelude reads it.
 type (
 	tableFunction struct {
-		Module string       `json:"module"`
 		Name   string       `json:"name"`
 		Index  int          `json:"index"`
 		Result string       `json:"result,omitempty"`
@@ -32,14 +34,14 @@ const (
 var (
 	functions = stdlib.Functions()
 
-	// functionTable is the table, made once.
-	functionTable = sync.OnceValue(func() string {
-		var table []tableFunction
+	// libraries are the modules of the table as the prelude reads them, made once.
+	libraries = sync.OnceValue(func() map[string]string {
+		modules := map[string][]tableFunction{}
 		for i, f := range functions {
 			if f.TS == "" {
 				continue
 			}
-			t := tableFunction{Module: f.Module, Name: service.Camel(f.Name), Index: i, Params: []tableParam{}}
+			t := tableFunction{Name: service.Camel(f.Name), Index: i, Params: []tableParam{}}
 			switch f.Result {
 			case stdlib.Data:
 				t.Result = asBytes
@@ -53,10 +55,23 @@ var (
 				}
 				t.Params = append(t.Params, tableParam{Name: service.Camel(p.Name), Kind: kind, Option: p.Default != nil})
 			}
-			table = append(table, t)
+			modules[f.Module] = append(modules[f.Module], t)
 		}
-		b, _ := json.Marshal(table) // texts always encode
-		return string(b)
+		texts := map[string]string{}
+		for name, list := range modules {
+			b, _ := json.Marshal(list) // texts always encode
+			texts[name] = string(b)
+		}
+		return texts
+	})
+
+	// exports has scripts import the modules. One that a script does not name is left out of its bundle.
+	exports = sync.OnceValue(func() string {
+		var out strings.Builder
+		for _, name := range slices.Sorted(maps.Keys(libraries())) {
+			fmt.Fprintf(&out, "\nexport const %s = /* @__PURE__ */ $picloud.library(%q);", name, name)
+		}
+		return out.String()
 	})
 )
 
@@ -74,7 +89,7 @@ func compute(index int, list string) (string, error) {
 	for i, p := range f.Params {
 		args[i] = argument(p.Kind, given[i])
 	}
-	v, err := f.Call(args)
+	v, err := f.Call(func() bool { return false }, args)
 	if err != nil {
 		return "", err
 	}

@@ -21,6 +21,9 @@ import (
 // maxSteps bounds a run where its time does not: some ten seconds of computing.
 const maxSteps = 500_000_000
 
+// runKey is under which a thread knows its run.
+const runKey = "picloud.run"
+
 // run is one run of a script: the platform as the script sees it (picloud.Runtime), and what ends it (watch.Run).
 type run struct {
 	ctx     context.Context
@@ -43,6 +46,7 @@ func newRun(ctx context.Context, inv *engine.Invocation) *run {
 		},
 	}
 	r.thread.SetMaxExecutionSteps(maxSteps)
+	r.thread.SetLocal(runKey, r)
 	startime.SetNow(r.thread, func() (time.Time, error) { return time.Now().UTC(), nil })
 	r.picloud = picloud.NewContext(r, inv.ExecutionID, inv.Attempt, inv.Event, inv.Body)
 	return r

@@ -25,8 +25,9 @@ func library() starlark.StringDict {
 			m = &starlarkstruct.Module{Name: f.Module, Members: starlark.StringDict{}}
 			modules[f.Module] = m
 		}
-		m.Members[f.Name] = builtin(f.Title(), func(_ *starlark.Builtin, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
-			return compute(f, args, kwargs)
+		m.Members[f.Name] = starlark.NewBuiltin(f.Title(), func(t *starlark.Thread, _ *starlark.Builtin, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
+			r, _ := t.Local(runKey).(*run) // every thread has one
+			return r.compute(f, args, kwargs)
 		})
 	}
 	// hash is a function of the language, too.
@@ -49,7 +50,7 @@ func (b both) CallInternal(t *starlark.Thread, args starlark.Tuple, kwargs []sta
 }
 
 // compute calls a function of the table.
-func compute(f *stdlib.Function, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
+func (r *run) compute(f *stdlib.Function, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
 	given := make([]starlark.Value, len(f.Params))
 	pairs := make([]any, 0, 2*len(f.Params))
 	for i, p := range f.Params {
@@ -75,7 +76,7 @@ func compute(f *stdlib.Function, args starlark.Tuple, kwargs []starlark.Tuple) (
 			list[i] = given[i] // is no argument of this kind, which Call says
 		}
 	}
-	v, err := f.Call(list)
+	v, err := f.Call(func() bool { return r.ctx.Err() != nil || r.ended() }, list)
 	if err != nil {
 		return nil, err
 	}
