@@ -140,7 +140,7 @@ func fields(v starlark.Value, left *int) any {
 	out := map[string][]string{}
 	for name, value := range starlark.Entries(d) {
 		key, isText := starlark.AsString(name)
-		values := []string{}
+		var values []string
 		if one, single := starlark.AsString(value); single {
 			values, ok = []string{one}, true
 			*left -= len(one)
