@@ -7,6 +7,7 @@ import (
 
 	"github.com/picloud/picloud/sdk/event"
 	"github.com/picloud/picloud/sdk/fault"
+	"github.com/picloud/picloud/sdk/plugin"
 	enginev1 "github.com/picloud/picloud/sdk/proto/engine/v1"
 	pluginv1 "github.com/picloud/picloud/sdk/proto/plugin/v1"
 )
@@ -17,7 +18,7 @@ import (
 // end the session. Text of scripts and callers travels as bytes instead, and keeps every byte.
 func wireText(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
 
-func infoToWire(i Info, window int, layers []Layer) *enginev1.DescribeResponse {
+func infoToWire(i Info, window int, layers []plugin.Layer) *enginev1.DescribeResponse {
 	m := &enginev1.DescribeResponse{
 		Name: i.Name, Version: i.Version, SdkVersion: i.SDKVersion, Extensions: i.Extensions, Window: int64(window),
 		LoadLimitMs: i.LoadLimit.Milliseconds(),
@@ -28,10 +29,10 @@ func infoToWire(i Info, window int, layers []Layer) *enginev1.DescribeResponse {
 	return m
 }
 
-func layersFromWire(m *enginev1.DescribeResponse) []Layer {
-	var layers []Layer
+func layersFromWire(m *enginev1.DescribeResponse) []plugin.Layer {
+	var layers []plugin.Layer
 	for _, l := range m.GetLayers() {
-		layers = append(layers, Layer{Name: l.GetName(), Missing: l.GetMissing()})
+		layers = append(layers, plugin.Layer{Name: l.GetName(), Missing: l.GetMissing()})
 	}
 	return layers
 }

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/picloud/picloud/sdk/fault"
+	"github.com/picloud/picloud/sdk/plugin"
 	enginev1 "github.com/picloud/picloud/sdk/proto/engine/v1"
 	pluginv1 "github.com/picloud/picloud/sdk/proto/plugin/v1"
 )
@@ -88,8 +89,8 @@ func TestEveryFieldIsConverted(t *testing.T) {
 		}
 		return infoFromWire(m)
 	})
-	same(t, func(v Layer) Layer {
-		return layersFromWire(overWire(t, infoToWire(Info{}, 1, []Layer{v}), &enginev1.DescribeResponse{}))[0]
+	same(t, func(v plugin.Layer) plugin.Layer {
+		return layersFromWire(overWire(t, infoToWire(Info{}, 1, []plugin.Layer{v}), &enginev1.DescribeResponse{}))[0]
 	})
 	same(t, func(v Bundle) Bundle { return bundleFromWire(overWire(t, bundleToWire(v), &enginev1.LoadRequest{})) })
 	same(t, func(v Loaded) Loaded {
