@@ -15,8 +15,8 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
-	"github.com/picloud/picloud/core/outbound"
 	"github.com/picloud/picloud/core/secret"
+	"github.com/picloud/picloud/sdk/guard"
 )
 
 // Config is what a node runs with. The tag is the name of the setting; fields without one are set by the program.
@@ -278,7 +278,7 @@ func checkDuration(d, least, most time.Duration) error {
 }
 
 func checkAllowed(list string) error {
-	_, err := outbound.ParseAllowed(list)
+	_, err := guard.ParseAllowed(list)
 	return err
 }
 

@@ -39,6 +39,7 @@ import (
 	"github.com/picloud/picloud/core/secret"
 	"github.com/picloud/picloud/core/service"
 	"github.com/picloud/picloud/core/tenant"
+	"github.com/picloud/picloud/sdk/guard"
 )
 
 // Node is one running platform process. Start once, Stop once.
@@ -289,11 +290,11 @@ func (n *Node) startDispatcher(ctx context.Context, url string, p *postgres.Pool
 	n.letters = deadletter.NewWorker(postgres.NewDeadLetterStore(p.General), n.snapshot.Load,
 		func() int64 { return n.dispatcher.Epoch() }, func() { n.dispatcher.Wake() }, n.log)
 	n.background(n.letters.Run)
-	allow, err := outbound.ParseAllowed(n.cfg.HTTPAllow)
+	allow, err := guard.ParseAllowed(n.cfg.HTTPAllow)
 	if err != nil {
 		return fmt.Errorf("http_allow: %w", err)
 	}
-	web := outbound.New(outbound.Config{Allow: allow, Own: []string{n.PublicAddr(), n.AdminAddr()}})
+	web := outbound.New(guard.Config{Allow: allow, Own: []string{n.PublicAddr(), n.AdminAddr()}})
 	n.onStop(func(context.Context) error { web.Close(); return nil })
 	d := dispatcher.New(dispatcher.Config{
 		Node:    dispatcher.Node{Name: n.cfg.NodeName, Address: n.PublicAddr(), Version: Version, Kinds: kinds},

@@ -147,7 +147,13 @@ func sockets(reach Reach) seccomp.NameWithConditions {
 	return onlySockets(families)
 }
 
-var internet = []uint64{unix.AF_INET, unix.AF_INET6}
+// internet are the families of sockets of the Internet, and that by which a process asks which addresses its machine has.
+var internet = []uint64{unix.AF_INET, unix.AF_INET6, unix.AF_NETLINK}
+
+// otherNetlink matches the making of a socket to all that the kernel has behind that family, but for routes and addresses.
+var otherNetlink = seccomp.NameWithConditions{Name: "socket", Conditions: []seccomp.Condition{
+	{Argument: 0, Operation: seccomp.Equal, Value: unix.AF_NETLINK}, {Argument: 2, Operation: seccomp.NotEqual, Value: unix.NETLINK_ROUTE},
+}}
 
 // onlySockets matches the making of a socket that is of none of the families.
 func onlySockets(families []uint64) seccomp.NameWithConditions {
@@ -187,7 +193,7 @@ func filterSession(reach Reach) error {
 		return filter(append(changesForbidden[:len(changesForbidden):len(changesForbidden)], sessionForbidden...))
 	}
 	return filter(changesForbidden, seccomp.SyscallGroup{
-		Action: seccomp.ActionErrno, NamesWithCondtions: []seccomp.NameWithConditions{onlySockets(internet)},
+		Action: seccomp.ActionErrno, NamesWithCondtions: []seccomp.NameWithConditions{onlySockets(internet), otherNetlink},
 	})
 }
 
