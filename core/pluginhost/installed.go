@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/picloud/picloud/sdk/engine"
+	"github.com/picloud/picloud/sdk/sink"
 )
 
 // Installed is a plugin that somebody has put into the plugin folder: a folder of its own, named like the plugin, with its program
@@ -26,7 +27,7 @@ import (
 type Installed struct {
 	Name       string   `json:"name"` // "engine/stack"
 	Version    string   `json:"version"`
-	SDKVersion string   `json:"sdk_version"`
+	SDKVersion string   `json:"sdk_version"` // of an engine
 	Extensions []string `json:"extensions"` // of the files that an engine runs
 	SHA256     string   `json:"sha256"`     // of the program: only that one is started
 	Program    string   `json:"-"`          // its path
@@ -116,6 +117,11 @@ func (h *Host) ask(ctx context.Context, as []Installed) (p Installed, err error)
 func describeEngine(c client) Installed {
 	info := c.(*engine.Client).Info()
 	return Installed{Name: info.Name, Version: info.Version, SDKVersion: info.SDKVersion, Extensions: info.Extensions}
+}
+
+func describeSink(c client) Installed {
+	info := c.(*sink.Client).Info()
+	return Installed{Name: info.Name, Version: info.Version}
 }
 
 // check says why a plugin cannot be installed.

@@ -15,6 +15,7 @@ import (
 
 	"github.com/picloud/picloud/sdk/engine"
 	"github.com/picloud/picloud/sdk/plugin"
+	"github.com/picloud/picloud/sdk/sink"
 )
 
 // startLimit bounds a start, from fork to an open session.
@@ -59,6 +60,9 @@ func newProcess(h *Host, f *family, name string, of *program, dir string) *Proce
 
 // Engine talks to the plugin, which must be an engine.
 func (p *Process) Engine() *engine.Client { return p.client.(*engine.Client) }
+
+// Sink talks to the plugin, which must be a sink.
+func (p *Process) Sink() *sink.Client { return p.client.(*sink.Client) }
 
 // Done is closed when the process has ended or is of no use any more. Its runs have failed by then.
 func (p *Process) Done() <-chan struct{} { return p.done }

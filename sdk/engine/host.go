@@ -81,7 +81,7 @@ func Dial(ctx context.Context, conn grpc.ClientConnInterface) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("describe: %w", err)
 	}
-	c.info, c.layers = infoFromWire(described), layersFromWire(described)
+	c.info, c.layers = infoFromWire(described), plugin.LayersFromWire(described.GetLayers())
 	c.window = make(chan struct{}, max(1, described.GetWindow()))
 	life, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	stream, err := c.rpc.Session(life)
@@ -459,6 +459,6 @@ func (c *Client) serveCall(ctx context.Context, x *run, m *enginev1.Call) {
 
 func (c *Client) answerCall(x *run, m *enginev1.Call, result []byte, err error) error {
 	return c.send(x, &enginev1.Message{Body: &enginev1.Message_CallResult{CallResult: &enginev1.CallResult{
-		Call: m.GetCall(), Result: result, Fault: faultToWire(err),
+		Call: m.GetCall(), Result: result, Fault: plugin.FaultToWire(err),
 	}}})
 }

@@ -41,7 +41,7 @@ func stopped(ctx context.Context) error {
 // result is what an answer's last part makes of its run. The engine knows best why a run failed, unless it was told to
 // end: then all that it may know is that.
 func (x *run) result(last *enginev1.Output, why error, refused bool) error {
-	f := faultFromWire(last.GetFault())
+	f := plugin.FaultFromWire(last.GetFault())
 	switch {
 	case why != nil && (refused || f == nil || f.Kind == fault.Cancelled || f.Kind == fault.Deadline):
 		return why

@@ -510,7 +510,7 @@ func (x *served) call(ctx context.Context, service, method string, args []byte) 
 	}
 	select {
 	case m := <-answer:
-		if f := faultFromWire(m.GetFault()); f != nil {
+		if f := plugin.FaultFromWire(m.GetFault()); f != nil {
 			return nil, f
 		}
 		return m.GetResult(), nil
