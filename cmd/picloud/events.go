@@ -16,18 +16,27 @@ func (c *cli) createTriggerCommand() *cobra.Command {
 	var body api.NewTrigger
 	var policy policyFlags
 	command := &cobra.Command{
-		Use: "create NAME --kind KIND --script NAME", Short: "Have a script run when data changes, a message is published or a time comes",
+		Use: "create NAME --kind KIND --script NAME", Short: "Have a script run when data changes, a message is published, a time comes or another service calls",
 		Args: cobra.ExactArgs(1),
 		Long: `Has a script run for each event of a kind: kv, docs or files when data in a collection changes, pubsub when a message is published
 under a topic, cron when a time comes. The script's body is JSON: of a change the collection, key, op, value and previous, of a message
 the message, of a time scheduled_at.
 
+Kind webhook takes requests of other services at /.picloud/webhooks/NAME on every host of the app, and gives them to the script as they
+are. --signature says how they are signed: standard (Standard Webhooks), github, stripe, slack, hmac (of the body, in a header) or none;
+--secret names the secret of the app that holds the key. The sender is answered once the request is safe; the script runs after that.
+
+Kind app tells what becomes of the app itself: --event deployed when scripts have other versions, --event failed when a run has failed and
+will not be tried again; --of names scripts that it is about.
+
 --when is an expression in CEL that has to be true of the event. It knows event.type, event.collection, event.key, event.op and
-event.topic, and data, which is what the script is given.`,
+event.topic, and data, which is what the script is given. Of a webhook event.topic is what its sender calls the event.`,
 		Example: `  picloud triggers create welcome --kind kv --script welcome --collection 'user*' --op create
   picloud triggers create big --kind docs --script review --collection orders --when 'data.value.total > 100'
   picloud triggers create stock --kind pubsub --script stock --topic 'order.*'
-  picloud triggers create report --kind cron --script report --schedule '0 9 * * 1-5' --time-zone Europe/Berlin`,
+  picloud triggers create report --kind cron --script report --schedule '0 9 * * 1-5' --time-zone Europe/Berlin
+  picloud triggers create alarm --kind app --script tell-me --event failed --of order,mail
+  picloud triggers create pushes --kind webhook --script build --signature github --secret GITHUB_KEY --when 'event.topic == "push"'`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			body.Name = args[0]
 			read, err := policy.read(c)
@@ -41,13 +50,19 @@ event.topic, and data, which is what the script is given.`,
 		},
 	}
 	flags := command.Flags()
-	flags.StringVar(&body.Kind, "kind", "", "`kind` of event: kv, docs, files, pubsub or cron")
+	flags.StringVar(&body.Kind, "kind", "", "`kind` of event: kv, docs, files, pubsub, cron, webhook or app")
 	flags.StringVar(&body.Script, "script", "", "`name` of the script that runs")
 	flags.StringVar(&body.Filter.Collection, "collection", "", "of kv, docs and files: a collection, `'prefix*'`, or '*' for all")
 	flags.StringSliceVar(&body.Filter.Ops, "op", nil, "of kv, docs and files: `words` for what is done: create, update, delete (default: all)")
 	flags.StringVar(&body.Filter.Topic, "topic", "", "of pubsub: a topic, `'prefix.*'`, or '*' for all")
 	flags.StringVar(&body.Filter.Schedule, "schedule", "", "of cron: `fields` for minute, hour, day of month, month and day of week; six begin with the second")
 	flags.StringVar(&body.Filter.TimeZone, "time-zone", "", "of cron: `name` such as Europe/Berlin (default: UTC)")
+	flags.StringSliceVar(&body.Filter.Events, "event", nil, "of app: `words`: deployed, failed (default: both)")
+	flags.StringSliceVar(&body.Filter.Scripts, "of", nil, "of app: `names` of scripts that it is about (default: all)")
+	flags.StringVar(&body.Filter.Signature, "signature", "", "of webhook: `how` requests are signed: standard, github, stripe, slack, hmac or none")
+	flags.StringVar(&body.Filter.Secret, "secret", "", "of webhook: `name` of the secret that holds the key")
+	flags.StringVar(&body.Filter.Header, "header", "", "of signature hmac: `name` of the header (default: X-Signature)")
+	flags.StringVar(&body.Filter.Algorithm, "algorithm", "", "of signature hmac: `name`: sha1, sha256 or sha512 (default: sha256)")
 	flags.StringVar(&body.Filter.When, "when", "", "an `expression` that has to be true of the event")
 	policy.add(command)
 	_ = command.MarkFlagRequired("kind")   // it exists

@@ -57,6 +57,7 @@ fails the dead letter stays open.`,
 	deadLetter.Flags().StringVar(&script, "script", "", "`name` of the script that handles them")
 	deadLetter.Flags().StringSliceVar(&filter.Scripts, "of", nil, "`names` of the scripts that failed (default: all)")
 	deadLetter.Flags().StringSliceVar(&filter.Reasons, "reason", nil, "`words` for why, such as exhausted, fatal, poison (default: all)")
+	deadLetter.Flags().StringVar(&filter.When, "when", "", "an `expression` that has to be true of it, such as 'data.attempts > 3'")
 	_ = deadLetter.MarkFlagRequired("script") // it exists
 
 	enable := func(word, short string, enabled bool) *cobra.Command {
@@ -156,6 +157,10 @@ func (c *cli) printTrigger(t api.Trigger, err error) error {
 			{"collection", t.Filter.Collection},
 			{"ops", strings.Join(t.Filter.Ops, ", ")},
 			{"topic", t.Filter.Topic},
+			{"events", strings.Join(t.Filter.Events, ", ")},
+			{"address", t.Path},
+			{"signature", t.Filter.Signature},
+			{"secret", t.Filter.Secret},
 			{"schedule", t.Filter.Schedule},
 			{"time zone", t.Filter.TimeZone},
 			{"when", t.Filter.When},

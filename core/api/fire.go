@@ -5,6 +5,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -12,6 +14,7 @@ import (
 	"github.com/picloud/picloud/core/outbox"
 	"github.com/picloud/picloud/core/tenant"
 	"github.com/picloud/picloud/core/trigger"
+	"github.com/picloud/picloud/sdk/event"
 )
 
 // TriggerTime is one time at which a trigger comes.
@@ -53,7 +56,7 @@ type TriggerEvent struct {
 	Collection string          `json:"collection,omitempty" maxLength:"255" doc:"Of kinds kv, docs and files"`
 	Key        string          `json:"key,omitempty" maxLength:"1024" doc:"Of kinds kv, docs and files: the key, or the id"`
 	Op         string          `json:"op,omitempty" enum:"create,update,delete" doc:"Of kinds kv, docs and files"`
-	Topic      string          `json:"topic,omitempty" maxLength:"255" doc:"Of kind pubsub"`
+	Topic      string          `json:"topic,omitempty" maxLength:"255" doc:"Of kind pubsub; of kind webhook what the sender calls the event"`
 	Data       json.RawMessage `json:"data,omitempty" doc:"The value as it is now, or the message: any JSON value. Not of kind cron"`
 	Previous   json.RawMessage `json:"previous,omitempty" doc:"Of kinds kv, docs and files: the value before"`
 }
@@ -113,6 +116,21 @@ func (e *TriggerEvent) change(t *tenant.Trigger) (*trigger.Change, error) {
 		}
 		if c.Data == nil {
 			c.Data = json.RawMessage("null")
+		}
+	case tenant.TriggerWebhook:
+		misplaced = ofData
+		c.Kind, c.Topic, c.ContentType = outbox.KindHook, e.Topic, "application/json"
+		c.HTTP = &event.HTTP{
+			Method: http.MethodPost, Path: tenant.WebhooksPath + t.Name, Headers: []event.Header{{Name: "Content-Type", Value: c.ContentType}},
+		}
+		if c.Data == nil {
+			c.Data = json.RawMessage("null")
+		}
+	case tenant.TriggerApp:
+		misplaced = ofData || ofMessages
+		c.Kind, c.Op = outbox.KindApp, cmp.Or(slices.Concat(t.Filter.Events, []string{""})[0], tenant.EventDeployed)
+		if c.Data == nil {
+			c.Data = json.RawMessage(`{"event":"` + c.Op + `"}`)
 		}
 	case tenant.TriggerCron:
 		if e.Data != nil {

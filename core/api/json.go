@@ -6,6 +6,8 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/go-json-experiment/json"
+
+	"github.com/picloud/picloud/core/docquery"
 )
 
 // strictJSON reads JSON as one meaning only: a name that appears twice, bytes after the end and invalid UTF-8 are errors,
@@ -14,11 +16,17 @@ import (
 var strictJSON = huma.Format{
 	Marshal: huma.DefaultJSONFormat.Marshal,
 	Unmarshal: func(data []byte, v any) error {
+		// Bodies are first read as any, to be compared with the schema: the place to look at every value.
+		all, first := v.(*any)
+		if first {
+			if err := docquery.Bounded(data); err != nil {
+				return err
+			}
+		}
 		if err := json.Unmarshal(data, v); err != nil {
 			return err
 		}
-		// Bodies are first read as any, to be compared with the schema: the place to look at every string.
-		if v, ok := v.(*any); ok && holdsNUL(*v) {
+		if first && holdsNUL(*all) {
 			return errNUL
 		}
 		return nil

@@ -250,7 +250,12 @@ func TestStrictJSON(t *testing.T) {
 		`{"slug":"a","app_id":"b"}`:           422,
 		`{"slug":"a","owner":"b","role":"c"}`: 422,
 		`{"slug":"` + strings.Repeat("a", 64) + `"}`: 422,
-		`{"slug":"a","name":"\\u0000"}`:              201,
+
+		`{"slug":"a","x":` + strings.Repeat("[", 63) + strings.Repeat("]", 63) + `}`: 422, // as deep as may be, but there is no x
+		`{"slug":"a","x":` + strings.Repeat("[", 64) + strings.Repeat("]", 64) + `}`: 400,
+		`{"slug":"a","x":[` + strings.Repeat("{},", 49_900) + `0]}`:                  422,
+		`{"slug":"a","x":[` + strings.Repeat("{},", 50_000) + `0]}`:                  400,
+		`{"slug":"a","name":"\\u0000"}`:                                              201,
 	} {
 		if r := s.do(t, "POST", "/api/v1/apps", text); r.status != status {
 			t.Errorf("%.60s: %d %s; want %d", text, r.status, r.body, status)

@@ -35,28 +35,41 @@ func TestSpecIsCommitted(t *testing.T) {
 
 // document is what the tests read of the OpenAPI document.
 type document struct {
-	Paths map[string]map[string]struct {
-		OperationID string           `json:"operationId"`
-		Summary     string           `json:"summary"`
-		Tags        []string         `json:"tags"`
-		Capability  auth.Capability  `json:"x-capability"`
-		Security    []map[string]any `json:"security"`
-		RequestBody *struct {
-			Content map[string]any `json:"content"`
-		} `json:"requestBody"`
-		Parameters []struct {
-			Name        string
-			In          string
-			Description string
-			Schema      struct {
-				Maximum *float64 `json:"maximum"`
-			}
-		} `json:"parameters"`
-		Responses map[string]any `json:"responses"`
-	} `json:"paths"`
+	Paths      map[string]map[string]documented `json:"paths"`
 	Components struct {
-		Schemas map[string]huma.Schema `json:"schemas"`
+		Schemas map[string]shape `json:"schemas"`
 	} `json:"components"`
+}
+
+// shape is the form of a body, with what huma.Schema does not read.
+type shape struct {
+	huma.Schema
+	Ref        string           `json:"$ref"`
+	Items      *shape           `json:"items"`
+	Properties map[string]shape `json:"properties"`
+}
+
+// documented is an operation in it.
+type documented struct {
+	OperationID string           `json:"operationId"`
+	Summary     string           `json:"summary"`
+	Tags        []string         `json:"tags"`
+	Capability  auth.Capability  `json:"x-capability"`
+	Security    []map[string]any `json:"security"`
+	RequestBody *struct {
+		Content map[string]struct {
+			Schema shape `json:"schema"`
+		} `json:"content"`
+	} `json:"requestBody"`
+	Parameters []struct {
+		Name        string
+		In          string
+		Description string
+		Schema      struct {
+			Maximum *float64 `json:"maximum"`
+		}
+	} `json:"parameters"`
+	Responses map[string]any `json:"responses"`
 }
 
 func TestEveryOperation(t *testing.T) {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/picloud/picloud/core/auth"
 	"github.com/picloud/picloud/core/cron"
+	"github.com/picloud/picloud/core/secret"
 	"github.com/picloud/picloud/core/tenant"
 	"github.com/picloud/picloud/core/trigger"
 )
@@ -19,10 +20,11 @@ import (
 type Trigger struct {
 	ID           string        `json:"id" format:"uuid"`
 	Name         string        `json:"name" example:"orders"`
-	Kind         string        `json:"kind" enum:"http,dead_letter,kv,docs,files,pubsub,cron"`
+	Kind         string        `json:"kind" enum:"http,dead_letter,kv,docs,files,pubsub,cron,webhook,app"`
 	Script       string        `json:"script" example:"handle-order" doc:"Name of the script that runs"`
 	ScriptID     string        `json:"script_id" format:"uuid"`
 	RouteID      string        `json:"route_id,omitempty" format:"uuid" doc:"Of kind http"`
+	Path         string        `json:"path,omitempty" example:"/.picloud/webhooks/orders" doc:"Of kind webhook: where it takes requests, on every host of the app"`
 	Filter       TriggerFilter `json:"filter"`
 	Policy       Policy        `json:"policy"`
 	Enabled      bool          `json:"enabled"`
@@ -34,7 +36,7 @@ type Trigger struct {
 
 // TriggerFilter narrows what a trigger takes. What is absent takes everything.
 type TriggerFilter struct {
-	Scripts []string `json:"scripts,omitempty" maxItems:"100" doc:"Of kind dead_letter: names of the scripts that failed"`
+	Scripts []string `json:"scripts,omitempty" maxItems:"100" doc:"Of kinds dead_letter and app: names of the scripts that failed, or have another version"`
 	Reasons []string `json:"reasons,omitempty" maxItems:"20" enum:"exhausted,fatal,poison,undecodable,target_gone,node_lost" doc:"Of kind dead_letter: why it was given up"`
 
 	Collection string   `json:"collection,omitempty" maxLength:"255" example:"users" doc:"Of kinds kv, docs and files, which must have it: a collection, prefix*, or * for all"`
@@ -45,21 +47,32 @@ type TriggerFilter struct {
 	Schedule string `json:"schedule,omitempty" maxLength:"255" example:"0 9 * * 1-5" doc:"Of kind cron, which must have it: minute, hour, day of month, month, day of week; six fields begin with the second"`
 	TimeZone string `json:"time_zone,omitempty" maxLength:"63" example:"Europe/Berlin" doc:"Of kind cron: a name of the IANA database. UTC if absent"`
 
-	When string `json:"when,omitempty" maxLength:"2000" example:"event.op != 'delete' && data.value.total > 100" doc:"Of kinds kv, docs, files and pubsub: an expression in CEL. It knows event.type, event.subject, event.collection, event.key, event.id, event.op and event.topic, and data, which is what the script is given"`
+	Events []string `json:"events,omitempty" maxItems:"2" enum:"deployed,failed" doc:"Of kind app: deployed says that scripts have other versions, failed that a run will not be tried again"`
+
+	Signature string `json:"signature,omitempty" enum:"standard,github,stripe,slack,hmac,none" doc:"Of kind webhook, which must have it: how requests are signed. standard is Standard Webhooks, hmac an HMAC of the body in a header. none: whoever knows the address may send"`
+	Secret    string `json:"secret,omitempty" maxLength:"63" example:"GITHUB_WEBHOOK_KEY" doc:"Of kind webhook: the secret of the app that holds the key, a text, or a list of several that are good"`
+	Header    string `json:"header,omitempty" maxLength:"100" example:"X-Signature" doc:"Of signature hmac: what has the signature, in hexadecimal or base64. X-Signature if absent"`
+	Algorithm string `json:"algorithm,omitempty" enum:"sha1,sha256,sha512" doc:"Of signature hmac. sha256 if absent"`
+
+	When string `json:"when,omitempty" maxLength:"2000" example:"event.op != 'delete' && data.value.total > 100" doc:"Of all kinds but http and cron: an expression in CEL. It knows event.type, event.subject, event.collection, event.key, event.id, event.op and event.topic, which of webhook is what the sender calls the event, and data, which is what the script is given, of a form its fields"`
 }
 
 func viewTrigger(t *tenant.TriggerRecord) Trigger {
-	return Trigger{
+	view := Trigger{
 		ID: t.ID.String(), Name: t.Name, Kind: t.Kind, Script: t.ScriptName, ScriptID: t.Script.String(),
 		RouteID: optional(t.Route), Filter: TriggerFilter(t.Filter), Policy: viewPolicy(&t.Policy), Enabled: t.Enabled,
 		Paused: t.Paused, RegisteredBy: optional(t.RegisteredBy), CreatedAt: t.CreatedAt.UTC(), UpdatedAt: t.UpdatedAt.UTC(),
 	}
+	if t.Kind == tenant.TriggerWebhook {
+		view.Path = tenant.WebhooksPath + t.Name
+	}
+	return view
 }
 
 // NewTrigger is what makes a trigger.
 type NewTrigger struct {
 	Name    string        `json:"name" minLength:"1" maxLength:"63" example:"orders" doc:"Lower-case letters, digits, dashes and underscores; unique in the app"`
-	Kind    string        `json:"kind" enum:"http,dead_letter,kv,docs,files,pubsub,cron" doc:"http: how the requests of a route are delivered that nobody waits for. dead_letter: a script handles what other scripts failed at. kv, docs, files: a script runs when data changes. pubsub: when a message is published. cron: when a time comes"`
+	Kind    string        `json:"kind" enum:"http,dead_letter,kv,docs,files,pubsub,cron,webhook,app" doc:"http: how the requests of a route are delivered that nobody waits for. dead_letter: a script handles what other scripts failed at. kv, docs, files: a script runs when data changes. pubsub: when a message is published. cron: when a time comes. webhook: when another service sends a signed request to /.picloud/webhooks/ and the name of the trigger. app: when the app was deployed, or a script of it has failed for good"`
 	RouteID uuid.UUID     `json:"route_id,omitempty" format:"uuid" doc:"Of kind http: the route, whose script it is"`
 	Script  string        `json:"script,omitempty" maxLength:"63" doc:"Of all kinds but http: name or id of the script that runs"`
 	Filter  TriggerFilter `json:"filter,omitempty"`
@@ -192,6 +205,9 @@ func (a *api) checkFilter(ctx context.Context, kind string, f *TriggerFilter) er
 	if err == nil && f.When != "" {
 		err = trigger.CheckWhen(f.When)
 	}
+	if bad := secret.CheckName(f.Secret); err == nil && f.Secret != "" && bad != nil {
+		return wrong("body.filter.secret", bad.Error())
+	}
 	if err == nil && kind == tenant.TriggerCron {
 		_, err = cron.Parse(f.Schedule, f.TimeZone)
 	}
@@ -212,7 +228,7 @@ func (a *api) checkFilter(ctx context.Context, kind string, f *TriggerFilter) er
 // ofTrigger reads the policy of a trigger of the given kind.
 func (p *Policy) ofTrigger(kind string) (*tenant.Policy, error) {
 	const place = "body.policy."
-	out, err := p.record(place, kind == tenant.TriggerHTTP)
+	out, err := p.record(place, kind == tenant.TriggerHTTP || kind == tenant.TriggerWebhook)
 	if err != nil || kind != tenant.TriggerDeadLetter {
 		return out, err
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/picloud/picloud/core/outbox"
 	"github.com/picloud/picloud/core/record"
 	"github.com/picloud/picloud/core/tenant"
+	"github.com/picloud/picloud/core/trigger"
 	"github.com/picloud/picloud/sdk/event"
 )
 
@@ -73,13 +74,24 @@ func (h Handlers) Of(l *Letter) (entries []*outbox.Entry, err error) {
 	if app == nil {
 		return nil, nil
 	}
+	var happened *trigger.Change
 	for i := range app.Triggers {
 		t := &app.Triggers[i]
 		script := h.snapshot.Script(t.Script)
 		if script == nil || !wants(t, l) {
 			continue
 		}
-		e, err := handler(t, script, l)
+		if happened == nil {
+			data, err := json.Marshal(describe(l))
+			if err != nil {
+				return nil, err
+			}
+			happened = &trigger.Change{Kind: outbox.KindLetter, Key: l.TargetName, Data: data}
+		}
+		if trigger.Takes(t, happened) != nil {
+			continue
+		}
+		e, err := handler(t, script, l, happened.Data)
 		if err != nil {
 			return nil, err
 		}
@@ -97,16 +109,12 @@ func wants(t *tenant.Trigger, l *Letter) bool {
 
 // handler makes the entry of one handler. It is tried once: what fails here must not make work of its own. Of the trigger's
 // policy, the limits are its lane's.
-func handler(t *tenant.Trigger, script *tenant.Script, l *Letter) (*outbox.Entry, error) {
+func handler(t *tenant.Trigger, script *tenant.Script, l *Letter, data []byte) (*outbox.Entry, error) {
 	id, err := uuid.NewV7()
 	if err != nil {
 		return nil, err
 	}
 	now := time.Now()
-	data, err := json.Marshal(describe(l))
-	if err != nil {
-		return nil, err
-	}
 	env := event.Envelope{
 		ID: id.String(), Source: "dead_letter", Type: "dead_letter", Subject: l.TargetName, Time: now, ContentType: "application/json",
 	}

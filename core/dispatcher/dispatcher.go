@@ -81,6 +81,8 @@ type Config struct {
 	Configured func(version int64)
 	// Judge decides how much of an attempt is recorded. It must not block.
 	Judge func(*outbox.Settlement)
+	// Failed is told of attempts before they are settled, and may write entries about those that have failed for good.
+	Failed func(*outbox.Settlement)
 	// DeadLettered is told that there may be new dead letters, or some to be put back. It must not block.
 	DeadLettered func()
 	Slots        int   // runs at one time

@@ -84,6 +84,9 @@ func (d *Dispatcher) finish(e *outbox.Entry, res execution.Result) {
 	d.counters.outcomes[x.Outcome].Add(1)
 	d.counters.engineTime.Add(int64(x.Duration))
 	d.cfg.Judge(x)
+	if x.Fault != "" {
+		d.cfg.Failed(x)
+	}
 	speed := durable
 	if e.Sync() && !e.KeepAnswer {
 		speed = fast

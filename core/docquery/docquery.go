@@ -26,6 +26,8 @@ const (
 	MaxNested     = 8   // of $and and $or in one another
 	MaxIn         = 200 // values of one $in
 	MaxRegex      = 1 << 10
+	MaxProgram    = 2000        // steps that a $regex is compiled to
+	MaxEffort     = 200_000_000 // of the patterns of one query, in steps of their programs times bytes of text: seconds at worst
 	MaxSort       = 3
 	MaxLimit      = 200
 	DefaultLimit  = 100
@@ -40,6 +42,28 @@ func Check(document []byte) error {
 	if len(document) > MaxDocument {
 		return fmt.Errorf("it takes %d bytes as JSON, more than %d: divide it, or keep large parts as files", len(document), MaxDocument)
 	}
+	return walk(document, func(d *jsontext.Decoder, token jsontext.Token) error {
+		switch token.Kind() {
+		case '"':
+			if strings.IndexByte(token.String(), 0) >= 0 {
+				return fmt.Errorf("%s: a text holds U+0000, which cannot be stored", place(d))
+			}
+		case '0':
+			if err := checkNumber(token.String()); err != nil {
+				return fmt.Errorf("%s: %w", place(d), err)
+			}
+		}
+		return nil
+	})
+}
+
+// Bounded says whether JSON is more than a program should hold in memory as values: a megabyte of empty objects takes 85 there.
+func Bounded(document []byte) error {
+	return walk(document, func(*jsontext.Decoder, jsontext.Token) error { return nil })
+}
+
+// walk calls each for each token of one JSON value, which has no two fields of a name in an object, and keeps MaxTokens and MaxDepth.
+func walk(document []byte, each func(d *jsontext.Decoder, token jsontext.Token) error) error {
 	d := jsontext.NewDecoder(bytes.NewReader(document))
 	for n := 0; ; n++ {
 		whole := n > 0 && d.StackDepth() == 0
@@ -58,15 +82,8 @@ func Check(document []byte) error {
 		case d.StackDepth() > MaxDepth:
 			return fmt.Errorf("it is nested deeper than %d levels", MaxDepth)
 		}
-		switch token.Kind() {
-		case '"':
-			if strings.IndexByte(token.String(), 0) >= 0 {
-				return fmt.Errorf("%s: a text holds U+0000, which cannot be stored", place(d))
-			}
-		case '0':
-			if err := checkNumber(token.String()); err != nil {
-				return fmt.Errorf("%s: %w", place(d), err)
-			}
+		if err := each(d, token); err != nil {
+			return err
 		}
 	}
 }

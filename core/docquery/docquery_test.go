@@ -1,6 +1,7 @@
 package docquery
 
 import (
+	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
@@ -204,4 +205,56 @@ func (s Span) holds(v Value) bool {
 	return v.Rank >= s.From && v.Rank <= s.To &&
 		(s.NumFrom == nil || compareNumbers(v.Num, *s.NumFrom) >= 0) && (s.NumTo == nil || compareNumbers(v.Num, *s.NumTo) <= 0) &&
 		(s.TextFrom == nil || text >= *s.TextFrom) && (s.TextTo == nil || text <= *s.TextTo)
+}
+
+// Patterns that are short to write and long to run are refused before they run, or stopped.
+func TestPatternsAreBounded(t *testing.T) {
+	t.Parallel()
+	for _, pattern := range hostilePatterns() {
+		filter, _ := json.Marshal(map[string]any{"a": map[string]any{"$regex": pattern}})
+		q, err := Parse(filter, nil, 0, "")
+		if err != nil {
+			continue
+		}
+		text := strings.Repeat("x", MaxDocument-20)
+		for range 5 {
+			q.Filter.Match(map[string]any{"a": text})
+		}
+		if q.effort < 5*len(text) {
+			t.Errorf("%.40s: an effort of %d", pattern, q.effort)
+		}
+	}
+	parse := func(pattern string) (*Query, error) {
+		filter, _ := json.Marshal(map[string]any{"a": map[string]any{"$regex": pattern}})
+		return Parse(filter, nil, 0, "")
+	}
+	if _, err := parse("x{1000}x{998}"); err != nil { // and two steps for its end
+		t.Error(err)
+	}
+	if _, err := parse("x{1000}x{999}"); err == nil || !strings.Contains(err.Error(), "2001 steps") {
+		t.Error(err)
+	}
+	q, err := parse("^y{98}z") // a hundred steps, or about
+	if err != nil {
+		t.Fatal(err)
+	}
+	steps := q.Filter[0].(*Condition).program
+	q.Filter.Match(map[string]any{"a": strings.Repeat("y", MaxEffort/steps)})
+	if q.Exhausted() {
+		t.Error("exhausted by as much as may be")
+	}
+	if q.Filter.Match(map[string]any{"a": strings.Repeat("y", 98) + "z" + strings.Repeat("y", steps)}) || !q.Exhausted() {
+		t.Error("not exhausted")
+	}
+}
+
+func hostilePatterns() []string {
+	many := func(s string, n int) string { return strings.Repeat(s, n) }
+	return []string{
+		many("x{1000}", 30), many("x{1000}", 146), "(x{100}){10}", "((x{10}){10}){10}", many("(x?)", 200) + many("x", 200), "(x+x+)+y", "(x*)*y",
+		"(x|x)*y", "(.*)(.*)(.*)(.*)(.*)y", many("(", 300) + "x" + many(")", 300), "[^y]*y", "(?i)" + many("x", 900), `\pL{500}`, `(\pL|\pN){300}`,
+		".{1000}", "(.{1,100}){1,10}", many("x|", 400) + "y", "x{0,1000}", "(x{0,30}){0,30}", `(?s).*` + many(".?", 300), "^(([a-z])+.)+[A-Z]([a-z])+$",
+		many("a?", 500), "(a|aa)+$", `([a-zA-Z]+)*$`, `^(\d+|\w+)*$`, "(?m)" + many("^", 500), many("$", 900), `\b` + many(`\w*`, 200), "[" + many("a-z", 300) + "]+y",
+		many("(x|y)", 200),
+	}
 }

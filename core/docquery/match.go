@@ -25,7 +25,7 @@ func (c *Condition) Match(document any) bool {
 	case Exists:
 		return (v.Rank != Missing) == c.Exists
 	case Regex:
-		return (v.Rank == Text || v.Rank == Time) && c.Regex.MatchString(v.Text)
+		return (v.Rank == Text || v.Rank == Time) && c.spend(len(v.Text)) && c.Regex.MatchString(v.Text)
 	case In:
 		return slices.ContainsFunc(c.Values, func(w Value) bool { return equal(v, w) })
 	case Eq:
@@ -64,4 +64,10 @@ func compare(v, w Value) (order int, comparable bool) {
 		return 0, false
 	}
 	return compareNumbers(v.Num, w.Num), true
+}
+
+// spend reports whether a pattern may look at a text.
+func (c *Condition) spend(bytes int) bool {
+	*c.effort += c.program * bytes
+	return *c.effort <= MaxEffort
 }

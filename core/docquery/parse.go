@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"regexp"
+	"regexp/syntax"
 	"slices"
 	"strings"
 )
@@ -48,6 +49,9 @@ type Condition struct {
 	Values []Value // one; any number for $in, none for $exists and $regex
 	Exists bool    // what $exists asks for
 	Regex  *regexp.Regexp
+
+	program int  // how many steps Regex has
+	effort  *int // of all patterns of the query
 }
 
 // Key is one part of an order.
@@ -72,7 +76,9 @@ type Query struct {
 
 	// Canonical is the same for queries that mean the same: cursors belong to it.
 	Canonical string
-	// Regex says that the filter holds a $regex, which Match must decide.
+	effort    int // what patterns have looked at
+
+	// Regex says that the filter holds a $regex, which Match must decide. Of such a query Match is not safe for concurrent use.
 	Regex bool
 }
 
@@ -86,7 +92,7 @@ func Parse(filter, sort json.RawMessage, limit int, cursor string) (*Query, erro
 	case limit < 0 || limit > MaxLimit:
 		return nil, fmt.Errorf("limit: must be from 1 to %d", MaxLimit)
 	}
-	p := &parser{}
+	p := &parser{effort: &q.effort}
 	canonical := "{}"
 	if !absent(filter) {
 		if len(filter) > MaxFilter {
@@ -160,7 +166,11 @@ func ParseKey(s string) (k Key, err error) {
 type parser struct {
 	conditions int
 	regex      bool
+	effort     *int
 }
+
+// Exhausted reports whether patterns would have had to look at more than MaxEffort: what Match has said since then is not so.
+func (q *Query) Exhausted() bool { return q.effort > MaxEffort }
 
 // object reads {"path": condition, "$or": […]}.
 func (p *parser) object(v any, depth int) (All, error) {
@@ -282,10 +292,10 @@ func (p *parser) condition(path Path, name string, v any) (*Condition, error) {
 			return nil, fmt.Errorf("$regex: must be a text of at most %d bytes", MaxRegex)
 		}
 		var err error
-		if c.Regex, err = regexp.Compile(text); err != nil {
-			return nil, fmt.Errorf("$regex: %w; the syntax is that of RE2 and Go", err)
+		if c.Regex, c.program, err = compile(text); err != nil {
+			return nil, fmt.Errorf("$regex: %w", err)
 		}
-		p.regex = true
+		p.regex, c.effort = true, p.effort
 	default:
 		if strings.HasPrefix(name, "$") {
 			return nil, fmt.Errorf("there is no operator %q; there are %s", name, operators)
@@ -293,4 +303,24 @@ func (p *parser) condition(path Path, name string, v any) (*Condition, error) {
 		return nil, fmt.Errorf(`an object must hold operators, and %q is none; to ask for a value inside, write its path, such as "%s.%s"`, name, path, name)
 	}
 	return c, nil
+}
+
+// compile compiles a pattern of at most MaxProgram steps: each of them costs time for each byte of text, and some bytes say
+// "a thousand steps".
+func compile(pattern string) (re *regexp.Regexp, steps int, err error) {
+	if re, err = regexp.Compile(pattern); err != nil {
+		return nil, 0, fmt.Errorf("%w; the syntax is that of RE2 and Go", err)
+	}
+	parsed, err := syntax.Parse(pattern, syntax.Perl)
+	if err != nil {
+		return nil, 0, err
+	}
+	program, err := syntax.Compile(parsed.Simplify())
+	if err != nil {
+		return nil, 0, err
+	}
+	if steps = len(program.Inst); steps > MaxProgram {
+		return nil, 0, fmt.Errorf("the pattern takes %d steps for each byte, more than %d: repeat less in it", steps, MaxProgram)
+	}
+	return re, steps, nil
 }

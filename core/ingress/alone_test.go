@@ -103,7 +103,7 @@ func startWhole(t *testing.T) *whole {
 		Node: dispatcher.Node{Name: "n", Kinds: []int16{1}}, Nodes: nodes, Claims: store,
 		Durable: postgres.NewOutboxStore(open()), Fast: postgres.NewOutboxStore(open()), Keyed: postgres.NewKeyedStore(open()),
 		Runner: execution.New(w, w, nil, in), Inbox: in, Lane: func(uuid.UUID) *tenant.Lane { return nil },
-		Alone: func() bool { return false }, Configured: func(int64) {}, DeadLettered: func() {}, Judge: func(*outbox.Settlement) {}, Slots: 8, SyncWaiting: 64, Log: log,
+		Alone: func() bool { return false }, Configured: func(int64) {}, DeadLettered: func() {}, Judge: func(*outbox.Settlement) {}, Failed: func(*outbox.Settlement) {}, Slots: 8, SyncWaiting: 64, Log: log,
 	})
 	if err := d.Start(t.Context()); err != nil {
 		t.Fatal(err)

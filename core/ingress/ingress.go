@@ -50,7 +50,8 @@ type Config struct {
 	Inbox      *inbox.Inbox
 	Results    Results
 	Secret     []byte // what the tokens of results are made from
-	MaxBody    int64  // bytes of a request body
+	Secrets    Secrets
+	MaxBody    int64 // bytes of a request body
 	// Verbose tells callers what a failed script said. Otherwise they learn only that it failed, and the id under
 	// which the author finds the rest.
 	Verbose bool
@@ -93,6 +94,10 @@ func (in *Ingress) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if name, is := strings.CutPrefix(r.URL.Path, resultsPath); is {
 		in.result(w, r, app, name)
+		return
+	}
+	if name, is := strings.CutPrefix(r.URL.Path, tenant.WebhooksPath); is {
+		in.webhook(w, r, app, name)
 		return
 	}
 	m := snapshot.Match(app, r.Host, r.Method, r.URL.Path)

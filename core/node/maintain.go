@@ -34,6 +34,7 @@ type upkeep struct {
 	letters    *postgres.DeadLetterStore
 	results    *postgres.ResultStore
 	tables     *postgres.TableStore
+	apps       *postgres.AppStore
 	kv         *postgres.KVStore
 	files      *postgres.FileStore
 }
@@ -75,7 +76,8 @@ func (n *Node) maintain(ctx context.Context, u *upkeep) {
 	}
 }
 
-// leftAlone is how old a content is that no file names before it is removed: its row may not be written yet.
+// leftAlone is how old a content is that no file names before it is removed, as its row may not be written yet; and for how long
+// an app was deleted before its data is removed, as its last runs may write for as long as they last.
 const leftAlone = time.Hour
 
 // clean does what has to be done now and then.
@@ -95,6 +97,7 @@ func (n *Node) clean(ctx context.Context, u *upkeep) {
 	warn("remove old results", err)
 	_, err = u.letters.Purge(ctx, n.cfg.KeepDeadLetters)
 	warn("remove old dead letters", err)
+	warn("remove the data of deleted apps", n.purge(ctx, u))
 	named := func(app uuid.UUID, blobs []uuid.UUID) (map[uuid.UUID]bool, error) {
 		return u.files.Named(ctx, app, blobs)
 	}
@@ -150,6 +153,16 @@ func (n *Node) expire(ctx context.Context, u *upkeep) {
 		}
 		if removed < expireBatch {
 			return
+		}
+	}
+}
+
+// purge removes what deleted apps have left, in small transactions.
+func (n *Node) purge(ctx context.Context, u *upkeep) error {
+	for {
+		more, err := u.apps.Purge(ctx, time.Now().Add(-leftAlone), expireBatch)
+		if err != nil || !more {
+			return err
 		}
 	}
 }

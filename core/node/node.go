@@ -31,6 +31,7 @@ import (
 	"github.com/picloud/picloud/core/history"
 	"github.com/picloud/picloud/core/inbox"
 	"github.com/picloud/picloud/core/ingress"
+	"github.com/picloud/picloud/core/lifecycle"
 	"github.com/picloud/picloud/core/outbound"
 	"github.com/picloud/picloud/core/outbox"
 	"github.com/picloud/picloud/core/pluginhost"
@@ -60,6 +61,7 @@ type Node struct {
 	engines    *engine.Manager
 	dispatcher *dispatcher.Dispatcher
 	letters    *deadletter.Worker
+	teller     *lifecycle.Teller
 	cron       *cron.Scheduler
 	records    *history.Keeper
 	public     net.Listener
@@ -179,8 +181,8 @@ func (n *Node) Start(ctx context.Context) (err error) {
 	}
 	letters, results := postgres.NewDeadLetterStore(pools.General), postgres.NewResultStore(pools.General)
 	upkeep := &upkeep{
-		executions, postgres.NewHistoryStore(pools.General), letters, results, postgres.NewTableStore(pools.General), postgres.NewKVStore(pools.Data),
-		postgres.NewFileStore(pools.Data),
+		executions, postgres.NewHistoryStore(pools.General), letters, results, postgres.NewTableStore(pools.General), postgres.NewAppStore(pools.General),
+		postgres.NewKVStore(pools.Data), postgres.NewFileStore(pools.Data),
 	}
 	n.records = history.New(n.cfg.MaxHistoryBytes / max(1, int64(n.cfg.KeepExecutions/(24*time.Hour))))
 	n.onStop(func(ctx context.Context) error { // after the last run
@@ -317,9 +319,11 @@ func (n *Node) startDispatcher(ctx context.Context, url string, p *postgres.Pool
 		},
 		DeadLettered: n.letters.Poke,
 		Judge:        n.records.Judge,
+		Failed:       func(x *outbox.Settlement) { n.teller.Failed(x) },
 		MaxBacklog:   n.cfg.MaxBacklog, MaxBytes: n.cfg.MaxBacklogBytes,
 		Slots: n.cfg.Slots, SyncWaiting: n.cfg.SyncWaiting, Log: n.log,
 	})
+	n.teller = lifecycle.New(lifecycle.Config{Store: postgres.NewReleaseStore(p.General), Outbox: d, Snapshot: n.snapshot.Load, Log: n.log})
 	n.dispatcher = d // before the first run, which may call services
 	if err := d.Start(ctx); err != nil {
 		return fmt.Errorf("start dispatcher: %w", err)
@@ -329,6 +333,7 @@ func (n *Node) startDispatcher(ctx context.Context, url string, p *postgres.Pool
 		Store: postgres.NewCronStore(p.General), Outbox: d, Snapshot: n.snapshot.Load, Now: time.Now, Log: n.log,
 	})
 	n.background(n.cron.Run)
+	n.background(n.teller.Run)
 	return nil
 }
 
@@ -354,7 +359,7 @@ func (l late) Hold(ctx context.Context, epoch int64) error { return l.n.dispatch
 
 func (n *Node) publicServer(in *inbox.Inbox, results *postgres.ResultStore, secret []byte) *http.Server {
 	public := ingress.New(ingress.Config{
-		Snapshot: n.snapshot.Load, Dispatcher: n.dispatcher, Inbox: in, Results: results, Secret: secret,
+		Snapshot: n.snapshot.Load, Dispatcher: n.dispatcher, Inbox: in, Results: results, Secret: secret, Secrets: n.vault,
 		MaxBody: n.cfg.MaxBody, Verbose: n.cfg.Dev, Log: n.log,
 	})
 	server := &http.Server{

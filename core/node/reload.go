@@ -36,6 +36,9 @@ func (n *Node) reload(ctx context.Context) error {
 	if n.cron != nil {
 		n.cron.Poke()
 	}
+	if n.teller != nil {
+		n.teller.Poke()
+	}
 	return nil
 }
 

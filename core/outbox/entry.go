@@ -47,11 +47,14 @@ const (
 	KindFiles  Kind = 8  // a change of a file
 	KindPubSub Kind = 9  // a message that was published
 	KindCron   Kind = 10 // a time that has come
+	KindHook   Kind = 11 // a signed request of another service
+	KindApp    Kind = 12 // the app was deployed, or a script of it has failed
 )
 
 // Kinds are all that this version can run.
 var Kinds = []Kind{
-	KindHTTP, KindInvoke, KindReplay, KindQueue, KindLetter, KindKV, KindDocs, KindFiles, KindPubSub, KindCron,
+	KindHTTP, KindInvoke, KindReplay, KindQueue, KindLetter, KindKV, KindDocs, KindFiles, KindPubSub, KindCron, KindHook,
+	KindApp,
 }
 
 func (k Kind) String() string {
@@ -76,6 +79,10 @@ func (k Kind) String() string {
 		return "pubsub"
 	case KindCron:
 		return "cron"
+	case KindHook:
+		return "webhook"
+	case KindApp:
+		return "app"
 	}
 	return "unknown"
 }

@@ -35,7 +35,7 @@ const sqlChangeApp = `
 UPDATE apps SET config_version = $2, release = release + $3, updated_at = now() WHERE id = $1 RETURNING release`
 
 const sqlChangeRelease = `
-INSERT INTO releases (app, number, action, manifest, created_by)
+INSERT INTO releases (app, number, action, manifest, created_by, told)
 SELECT $1, $2, $3, jsonb_build_object(
     'scripts', (SELECT coalesce(jsonb_agg(jsonb_build_object('id', id, 'name', name, 'kind', kind, 'engine', engine,
         'version', active_version, 'timeout_ms', timeout_ms, 'max_attempts', max_attempts, 'policy', policy, 'limits', limits) ORDER BY name), '[]')
@@ -49,7 +49,8 @@ SELECT $1, $2, $3, jsonb_build_object(
         'route', route, 'filter', filter, 'policy', policy, 'enabled', enabled, 'registered_by', registered_by,
         'created_at', created_at) ORDER BY name), '[]')
         FROM triggers WHERE app = $1)),
-    nullif($4::uuid, '00000000-0000-0000-0000-000000000000')`
+    nullif($4::uuid, '00000000-0000-0000-0000-000000000000'),
+    $3 NOT IN ('deploy', 'version.activate', 'release.activate')`
 
 const sqlChangeAudit = `
 INSERT INTO audit_log (actor, app, action, object, detail)

@@ -234,7 +234,11 @@ func (f *find) matches(d *data.Doc) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("read document: %w", err)
 	}
-	return f.query.Filter.Match(v), nil
+	matches := f.query.Filter.Match(v)
+	if f.query.Exhausted() {
+		return false, data.ErrEffort
+	}
+	return matches, nil
 }
 
 func (f *find) scan(rows pgx.Rows) (*found, error) {

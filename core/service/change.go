@@ -95,7 +95,7 @@ func (c *call) dataRefusal(ctx context.Context, err error) error {
 		return context.Cause(ctx)
 	case errors.Is(err, data.ErrConflict):
 		return fault.New(fault.Conflict, fault.Script, "%v: read it again, then write", err)
-	case errors.Is(err, data.ErrNoNumber):
+	case errors.Is(err, data.ErrNoNumber), errors.Is(err, data.ErrEffort):
 		return invalid("%v", err)
 	case errors.Is(err, data.ErrNone):
 		return fault.New(fault.NotFound, fault.Script, "%v", err)

@@ -15,6 +15,9 @@ const (
 // ReservedPrefix is the one part of every app's path space that belongs to the platform.
 const ReservedPrefix = "/.picloud"
 
+// WebhooksPath is where triggers of kind webhook take requests, by name, on every host of their app.
+const WebhooksPath = ReservedPrefix + "/webhooks/"
+
 type segmentKind uint8
 
 // In the order of precedence.

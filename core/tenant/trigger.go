@@ -19,6 +19,8 @@ const (
 	TriggerFiles      = "files"       // a change of a file
 	TriggerPubSub     = "pubsub"      // a message that was published
 	TriggerCron       = "cron"        // a time that has come
+	TriggerWebhook    = "webhook"     // a signed request of another service
+	TriggerApp        = "app"         // the app was deployed, or a script of it has failed
 )
 
 // The operations that change data.
@@ -26,6 +28,24 @@ const (
 	OpCreate = "create"
 	OpUpdate = "update"
 	OpDelete = "delete"
+)
+
+// The events of a trigger of kind app.
+const (
+	EventDeployed = "deployed"
+	EventFailed   = "failed"
+)
+
+// How the requests to a trigger of kind webhook are signed, see core/webhook.
+const (
+	SignatureStandard = "standard" // Standard Webhooks
+	SignatureGitHub   = "github"
+	SignatureStripe   = "stripe"
+	SignatureSlack    = "slack"
+	SignatureHMAC     = "hmac" // of the body, in a header
+	SignatureNone     = "none" // whoever knows the address may send
+
+	DefaultSignatureHeader = "X-Signature" // of SignatureHMAC
 )
 
 // Trigger says that events like these go to that script.
@@ -46,7 +66,7 @@ type Trigger struct {
 
 // TriggerFilter says which events a trigger takes. Empty fields take everything, but for those that a kind must have.
 type TriggerFilter struct {
-	Scripts []string `json:"scripts,omitempty"` // dead_letter: names of the scripts that failed
+	Scripts []string `json:"scripts,omitempty"` // dead_letter, app: names of the scripts that failed, or have a new version
 	Reasons []string `json:"reasons,omitempty"` // dead_letter: why they were given up
 
 	Collection string   `json:"collection,omitempty"` // kv, docs, files: a name, "prefix*" or "*"
@@ -56,6 +76,13 @@ type TriggerFilter struct {
 
 	Schedule string `json:"schedule,omitempty"`  // cron: five or six fields, see core/cron
 	TimeZone string `json:"time_zone,omitempty"` // cron: of the IANA database; empty: UTC
+
+	Events []string `json:"events,omitempty"` // app: EventDeployed, EventFailed
+
+	Signature string `json:"signature,omitempty"` // webhook: SignatureStandard and so on
+	Secret    string `json:"secret,omitempty"`    // webhook: name of the app's secret that holds the key, or a list of keys
+	Header    string `json:"header,omitempty"`    // webhook, SignatureHMAC: has the signature; empty: DefaultSignatureHeader
+	Algorithm string `json:"algorithm,omitempty"` // webhook, SignatureHMAC: "sha1", "sha256" or "sha512"; empty: sha256
 
 	// When is an expression over the event in CEL, see core/trigger. Not of http, dead_letter and cron.
 	When string `json:"when,omitempty"`
@@ -77,14 +104,19 @@ func (f *TriggerFilter) Validate(kind string) error {
 		has  bool
 		of   string
 	}{
-		{"scripts", len(f.Scripts) > 0, kind == TriggerDeadLetter, "dead_letter"},
+		{"scripts", len(f.Scripts) > 0, kind == TriggerDeadLetter || kind == TriggerApp, "dead_letter and app"},
+		{"events", len(f.Events) > 0, kind == TriggerApp, "app"},
 		{"reasons", len(f.Reasons) > 0, kind == TriggerDeadLetter, "dead_letter"},
 		{"collection", f.Collection != "", data, "kv, docs and files"},
 		{"ops", len(f.Ops) > 0, data, "kv, docs and files"},
 		{"topic", f.Topic != "", kind == TriggerPubSub, "pubsub"},
 		{"schedule", f.Schedule != "", kind == TriggerCron, "cron"},
 		{"time_zone", f.TimeZone != "", kind == TriggerCron, "cron"},
-		{"when", f.When != "", data || kind == TriggerPubSub, "kv, docs, files and pubsub"},
+		{"signature", f.Signature != "", kind == TriggerWebhook, "webhook"},
+		{"secret", f.Secret != "", kind == TriggerWebhook, "webhook"},
+		{"header", f.Header != "", kind == TriggerWebhook, "webhook"},
+		{"algorithm", f.Algorithm != "", kind == TriggerWebhook, "webhook"},
+		{"when", f.When != "", kind != TriggerHTTP && kind != TriggerCron, "dead_letter, kv, docs, files, pubsub, webhook and app"},
 	} {
 		if field.set && !field.has {
 			return &Invalid{Field: field.name, Message: "is for triggers of kind " + field.of}
@@ -95,6 +127,11 @@ func (f *TriggerFilter) Validate(kind string) error {
 			return &Invalid{Field: "ops", Message: fmt.Sprintf("%q is none of create, update and delete", op)}
 		}
 	}
+	for _, event := range f.Events {
+		if event != EventDeployed && event != EventFailed {
+			return &Invalid{Field: "events", Message: fmt.Sprintf("%q is none of deployed and failed", event)}
+		}
+	}
 	switch {
 	case data:
 		return checkCollectionPattern(f.Collection)
@@ -102,9 +139,32 @@ func (f *TriggerFilter) Validate(kind string) error {
 		return checkTopicPattern(f.Topic)
 	case kind == TriggerCron && f.Schedule == "":
 		return &Invalid{Field: "schedule", Message: `is missing: give one such as "0 9 * * *"`}
+	case kind == TriggerWebhook:
+		return f.checkSignature()
 	}
 	return nil
 }
+
+func (f *TriggerFilter) checkSignature() error {
+	signatures := []string{SignatureStandard, SignatureGitHub, SignatureStripe, SignatureSlack, SignatureHMAC, SignatureNone}
+	switch {
+	case !slices.Contains(signatures, f.Signature):
+		return &Invalid{Field: "signature", Message: fmt.Sprintf("%q is none of %s", f.Signature, strings.Join(signatures, ", "))}
+	case f.Signature == SignatureNone && f.Secret != "":
+		return &Invalid{Field: "secret", Message: "is not used where nothing is signed: name how requests are signed, or leave it out"}
+	case f.Signature != SignatureNone && f.Secret == "":
+		return &Invalid{Field: "secret", Message: "is missing: name the secret of the app that holds the key"}
+	case f.Signature != SignatureHMAC && f.Header+f.Algorithm != "":
+		return &Invalid{Field: "header", Message: "and algorithm are for the signature hmac"}
+	case !slices.Contains([]string{"", "sha1", "sha256", "sha512"}, f.Algorithm):
+		return &Invalid{Field: "algorithm", Message: fmt.Sprintf("%q is none of sha1, sha256, sha512", f.Algorithm)}
+	case f.Header != "" && (len(f.Header) > 100 || strings.Trim(f.Header, headerLetters) != ""):
+		return &Invalid{Field: "header", Message: fmt.Sprintf("%.100q is no name of a header", f.Header)}
+	}
+	return nil
+}
+
+const headerLetters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"
 
 func checkCollectionPattern(p string) error {
 	name, _ := strings.CutSuffix(p, "*")
@@ -158,6 +218,14 @@ func (f *TriggerFilter) TakesCollection(collection, op string) bool {
 	}
 	prefix, open := strings.CutSuffix(f.Collection, "*")
 	return open && strings.HasPrefix(collection, prefix) || f.Collection == collection
+}
+
+// TakesEvent reports whether the filter takes an event of the app that is about scripts.
+func (f *TriggerFilter) TakesEvent(event string, scripts []string) bool {
+	if len(f.Events) > 0 && !slices.Contains(f.Events, event) {
+		return false
+	}
+	return len(f.Scripts) == 0 || slices.ContainsFunc(scripts, func(name string) bool { return slices.Contains(f.Scripts, name) })
 }
 
 // TakesTopic reports whether the filter takes messages of a topic. "user.*" takes all that begins with "user.".

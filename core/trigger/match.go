@@ -11,17 +11,20 @@ import (
 	"github.com/picloud/picloud/sdk/event"
 )
 
-// Change is something that has happened, which triggers may take: a change of data, a message that was published, or a
-// time that has come. Not safe for concurrent use: what is read of it is read once.
+// Change is something that has happened, which triggers may take: a change of data, a message that was published, a
+// time that has come, or a request of another service. Not safe for concurrent use: what is read of it is read once.
 type Change struct {
-	Kind outbox.Kind // KindKV, KindDocs, KindFiles, KindPubSub or KindCron
+	Kind outbox.Kind // KindKV, KindDocs, KindFiles, KindPubSub, KindCron, KindHook, KindLetter or KindApp
 
 	// Of kv, docs and files.
-	Op         string // tenant.OpCreate, OpUpdate or OpDelete
+	Op         string // tenant.OpCreate, OpUpdate or OpDelete; of app: tenant.EventDeployed or EventFailed
 	Collection string
-	Key        string // of a document or file: its id
+	Key        string // of a document or file: its id; of dead_letter and app: a script
 
-	Topic string // of pubsub
+	Topic string // of pubsub; of webhook what the sender calls the event, or nothing
+
+	HTTP        *event.HTTP // of webhook
+	ContentType string      // of webhook, whose Data is the body of the request, in any form
 
 	// Data is JSON: the value as it is now, nil when it was deleted; the message of pubsub; what a cron script is given.
 	Data json.RawMessage
@@ -55,17 +58,26 @@ func (c *Change) Type() string {
 		return "pubsub.message"
 	case outbox.KindCron:
 		return "cron.tick"
+	case outbox.KindLetter:
+		return "dead_letter"
+	case outbox.KindHook:
+		if c.Topic != "" {
+			return "webhook." + c.Topic
+		}
+		return "webhook"
 	}
 	return c.Kind.String() + "." + c.Op
 }
 
-// Subject says what the event is about: "collection/key", or a topic; of cron nothing.
+// Subject says what the event is about: "collection/key", or a topic; of cron and webhook nothing.
 func (c *Change) Subject() string {
 	switch c.Kind {
 	case outbox.KindPubSub:
 		return c.Topic
-	case outbox.KindCron:
+	case outbox.KindCron, outbox.KindHook:
 		return ""
+	case outbox.KindLetter, outbox.KindApp:
+		return c.Key
 	}
 	return c.Collection + "/" + c.Key
 }
@@ -74,7 +86,8 @@ func (c *Change) Subject() string {
 func (c *Change) Payload() ([]byte, error) {
 	switch {
 	case c.payload != nil:
-	case c.Kind == outbox.KindPubSub || c.Kind == outbox.KindCron:
+	case c.Kind == outbox.KindPubSub || c.Kind == outbox.KindCron || c.Kind == outbox.KindHook || c.Kind == outbox.KindLetter ||
+		c.Kind == outbox.KindApp:
 		c.payload = c.Data
 	default:
 		v := changed{Collection: c.Collection, Key: c.Key, Op: c.Op, Value: c.Data, Previous: c.Previous}
@@ -110,7 +123,7 @@ func (c *Change) fits(f *tenant.TriggerFilter) bool {
 	case outbox.KindKV, outbox.KindDocs, outbox.KindFiles:
 		return f.TakesCollection(c.Collection, c.Op)
 	}
-	return true // of cron: a time comes for one trigger
+	return true // of cron and webhook: it comes for one trigger
 }
 
 // Caused makes the entry that brings a change to the script of a trigger of a snapshot, ready to be written. cause is the entry of the run that
@@ -125,8 +138,11 @@ func Caused(t *tenant.Trigger, c *Change, cause *outbox.Entry) (*outbox.Entry, e
 		return nil, err
 	}
 	env := event.Envelope{Type: c.Type(), Subject: c.Subject(), ContentType: "application/json"}
-	if c.Kind == outbox.KindCron {
+	switch c.Kind {
+	case outbox.KindCron:
 		env.Subject = t.Name
+	case outbox.KindHook:
+		env.Subject, env.HTTP, env.ContentType = t.Name, c.HTTP, c.ContentType
 	}
 	if cause != nil {
 		env.TraceParent = trace(cause)

@@ -3,12 +3,14 @@ package trigger
 import (
 	"encoding/json"
 	"fmt"
+	"net/url"
 	"strings"
 	"sync"
 
 	"cel.dev/cel-go/cel"
 	"cel.dev/cel-go/common/types"
 
+	"github.com/picloud/picloud/core/docquery"
 	"github.com/picloud/picloud/core/outbox"
 	"github.com/picloud/picloud/core/tenant"
 )
@@ -19,6 +21,8 @@ const (
 	maxWhen  = 2000 // bytes of source
 	maxCost  = 100_000
 	maxCache = 1000 // programs that are kept
+
+	maxProgram = 1000 // steps that a pattern is compiled to: thirty times x{1000} would take megabytes, kept for as long as the expression
 )
 
 // environment declares what expressions know. Each member of event is a variable of its own, so that one that is misspelt
@@ -29,6 +33,7 @@ var environment = sync.OnceValues(func() (*cel.Env, error) {
 		cel.Variable("event.collection", cel.StringType), cel.Variable("event.key", cel.StringType),
 		cel.Variable("event.id", cel.StringType), cel.Variable("event.op", cel.StringType),
 		cel.Variable("event.topic", cel.StringType), cel.Variable("data", cel.DynType),
+		cel.RegexProgramSizeLimit(maxProgram),
 	)
 })
 
@@ -112,8 +117,8 @@ func (c *Change) meets(source string) (bool, error) {
 		if err != nil {
 			return false, err
 		}
-		var parsed any
-		if err := json.Unmarshal(data, &parsed); err != nil {
+		parsed, err := c.parsed(data)
+		if err != nil {
 			return false, fmt.Errorf("read the data of the event: %w", err)
 		}
 		c.variables = map[string]any{
@@ -129,6 +134,22 @@ func (c *Change) meets(source string) (bool, error) {
 		return false, fmt.Errorf("it is a %s, not a bool", result.Type().TypeName())
 	}
 	return result == types.True, nil
+}
+
+// parsed is the data of the event as an expression sees it: what JSON it is, or the fields of a form by name.
+func (c *Change) parsed(data []byte) (parsed any, err error) {
+	if media, _, _ := strings.Cut(c.ContentType, ";"); strings.EqualFold(strings.TrimSpace(media), "application/x-www-form-urlencoded") {
+		form, err := url.ParseQuery(string(data))
+		fields := make(map[string]any, len(form))
+		for name := range form {
+			fields[name] = form.Get(name)
+		}
+		return fields, err
+	}
+	if err := docquery.Bounded(data); err != nil {
+		return nil, err
+	}
+	return parsed, json.Unmarshal(data, &parsed)
 }
 
 // Takes says why a trigger does not take a change of its kind, as a *tenant.Invalid; nil: it does.

@@ -96,6 +96,25 @@ func TestWhenIsBounded(t *testing.T) {
 	}
 }
 
+// Patterns that are short to write and take megabytes are refused, where they are written and where they come with the data.
+func TestWhenPatterns(t *testing.T) {
+	t.Parallel()
+	large := strings.Repeat("x{1000}", 30)
+	if err := CheckWhen("data.text.matches('x{900}')"); err != nil {
+		t.Error(err)
+	}
+	if err := CheckWhen("data.text.matches('" + large + "')"); err == nil {
+		t.Error("a large pattern passes")
+	}
+	for pattern, want := range map[string]bool{"x+": true, large: false, strings.Repeat("x?", 400) + "y": false} {
+		data, _ := json.Marshal(map[string]string{"text": strings.Repeat("x", 1000), "pattern": pattern})
+		is, err := (&Change{Kind: outbox.KindPubSub, Topic: "t", Data: data}).meets("data.text.matches(data.pattern)")
+		if is != want {
+			t.Errorf("%.20s: %t, %v", pattern, is, err)
+		}
+	}
+}
+
 // However many expressions there are, those that are kept are not more than maxCache.
 func TestProgramsAreBounded(t *testing.T) {
 	for i := range maxCache + 1 {
@@ -138,4 +157,22 @@ func BenchmarkMatch(b *testing.B) {
 			}
 		}
 	})
+}
+
+// What would take a hundred times its size in memory is not looked into.
+func TestWhenOfBombs(t *testing.T) {
+	t.Parallel()
+	for data, want := range map[string]bool{
+		"[" + strings.Repeat("0,", 90_000) + "0]":         true,
+		"[" + strings.Repeat("0,", 100_000) + "0]":        false,
+		strings.Repeat("[", 64) + strings.Repeat("]", 64): true,
+		strings.Repeat("[", 65) + strings.Repeat("]", 65): false,
+		`{"a": 1, "a": 2}`: false, // which of them is a matter of the reader
+		strings.Repeat(`{"a":`, 60) + "1" + strings.Repeat("}", 60): true,
+	} {
+		c := &Change{Kind: outbox.KindPubSub, Topic: "t", Data: json.RawMessage(data)}
+		if is, err := c.meets("event.topic == 't'"); is != want || (err == nil) != want {
+			t.Errorf("%.20s of %d bytes: %t, %v", data, len(data), is, err)
+		}
+	}
 }

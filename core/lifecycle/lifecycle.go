@@ -1,0 +1,229 @@
+// Package lifecycle tells triggers of kind app what becomes of the app itself: that it was deployed, and that a script of it has
+// failed. It stands beside core/trigger: releases come from the database, failures from core/dispatcher.
+package lifecycle
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/picloud/picloud/core/outbox"
+	"github.com/picloud/picloud/core/tenant"
+	"github.com/picloud/picloud/core/trigger"
+)
+
+// Release is one that nobody was told of.
+type Release struct {
+	App       uuid.UUID
+	Number    int64
+	Version   int64  // of the configuration that it came with, or a later one
+	Action    string // such as "deploy"
+	By        uuid.UUID
+	CreatedAt time.Time
+	Scripts   []Version // that have another version than in the release before
+}
+
+// Version is which one of a script is active.
+type Version struct {
+	Script  string `json:"script"`
+	Version int    `json:"version"`
+}
+
+// Store keeps releases. See core/postgres.ReleaseStore.
+type Store interface {
+	// Untold returns releases that nobody was told of, the oldest first.
+	Untold(ctx context.Context, limit int) ([]Release, error)
+	// Tell writes entries and notes that the release was told of, in one transaction, under the owner's epoch. Another node may have
+	// been faster: then nothing is written, and told is false.
+	Tell(ctx context.Context, owner int64, r *Release, entries []*outbox.Entry) (told bool, err error)
+}
+
+// Outbox is where entries go. See core/dispatcher.
+type Outbox interface {
+	Append(ctx context.Context, e *outbox.Entry) error
+	AppendCaused(ctx context.Context, app uuid.UUID, size int, commit func(owner int64) ([]*outbox.Entry, error)) error
+}
+
+// Config is what a teller works with.
+type Config struct {
+	Store    Store
+	Outbox   Outbox
+	Snapshot func() *tenant.Snapshot
+	Log      hclog.Logger
+}
+
+// Teller makes entries of what becomes of apps. One runs on each node; they do not get in each other's way.
+type Teller struct {
+	Config
+	poke chan struct{}
+}
+
+// New makes a teller.
+func New(c Config) *Teller {
+	c.Log = c.Log.Named("lifecycle")
+	return &Teller{Config: c, poke: make(chan struct{}, 1)}
+}
+
+// Poke says that there may be new releases. It does not block.
+func (t *Teller) Poke() {
+	select {
+	case t.poke <- struct{}{}:
+	default:
+	}
+}
+
+// Bounds of telling: of one step, how many releases it reads, when one that failed is tried again, and how long a run that failed
+// waits for its failure to be told.
+const (
+	limit    = 30 * time.Second
+	batch    = 100
+	again    = 5 * time.Second
+	patience = 5 * time.Second
+)
+
+// Run tells of releases until ctx ends.
+func (t *Teller) Run(ctx context.Context) {
+	timer := time.NewTimer(0) // there may be some from before
+	defer timer.Stop()
+	for {
+		select {
+		case <-timer.C:
+		case <-t.poke:
+		case <-ctx.Done():
+			return
+		}
+		if err := t.step(ctx); err != nil && ctx.Err() == nil {
+			t.Log.Warn("releases are told of later", "error", err)
+			timer.Reset(again)
+		}
+	}
+}
+
+func (t *Teller) step(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	for {
+		releases, err := t.Store.Untold(ctx, batch)
+		if err != nil {
+			return err
+		}
+		snapshot := t.Snapshot()
+		for i := range releases {
+			if releases[i].Version > snapshot.Version {
+				return nil // whoever reads the configuration pokes
+			}
+			if err := t.tell(ctx, snapshot, &releases[i]); err != nil {
+				return err
+			}
+		}
+		if len(releases) < batch {
+			return nil
+		}
+	}
+}
+
+func (t *Teller) tell(ctx context.Context, s *tenant.Snapshot, r *Release) error {
+	var names []string
+	for _, v := range r.Scripts {
+		names = append(names, v.Script)
+	}
+	by := ""
+	if r.By != uuid.Nil {
+		by = r.By.String()
+	}
+	entries, err := t.entries(s, r.App, tenant.EventDeployed, names, nil, struct {
+		Event     string    `json:"event"`
+		Release   int64     `json:"release"`
+		Action    string    `json:"action"`
+		By        string    `json:"by,omitempty"`
+		CreatedAt time.Time `json:"created_at"`
+		Scripts   []Version `json:"scripts"`
+	}{tenant.EventDeployed, r.Number, r.Action, by, r.CreatedAt.UTC(), r.Scripts})
+	if err != nil {
+		return err
+	}
+	return t.Outbox.AppendCaused(ctx, r.App, 0, func(owner int64) ([]*outbox.Entry, error) {
+		told, err := t.Store.Tell(ctx, owner, r, entries)
+		if !told {
+			return nil, err
+		}
+		return entries, err
+	})
+}
+
+// Failed tells of a run that has failed for good, before that is settled: if the node dies between the two, it is told again. A
+// failure of who is told of failures is not told.
+func (t *Teller) Failed(x *outbox.Settlement) {
+	e := x.Entry
+	switch x.Outcome {
+	case outbox.Failed, outbox.DeadLettered, outbox.HandlerFailed:
+	default:
+		return
+	}
+	snapshot := t.Snapshot()
+	if len(snapshot.Triggers(e.App, tenant.TriggerApp)) == 0 || e.Kind == outbox.KindApp {
+		return
+	}
+	script := snapshot.Script(e.Target)
+	if script == nil {
+		return
+	}
+	entries, err := t.entries(snapshot, e.App, tenant.EventFailed, []string{script.Name}, e, struct {
+		Event       string    `json:"event"`
+		Script      string    `json:"script"`
+		Version     int       `json:"version"`
+		ExecutionID string    `json:"execution_id"`
+		Kind        string    `json:"kind"`
+		Outcome     string    `json:"outcome"`
+		Reason      string    `json:"reason"`
+		Error       string    `json:"error"`
+		Fault       string    `json:"fault"`
+		Attempt     int       `json:"attempt"`
+		StartedAt   time.Time `json:"started_at"`
+		DurationMS  int64     `json:"duration_ms"`
+	}{
+		tenant.EventFailed, script.Name, x.Version, e.ID.String(), e.Kind.String(), x.Outcome.String(), x.Reason, x.Error, x.Fault, e.Attempt,
+		x.Started.UTC(), x.Duration.Milliseconds(),
+	})
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	for _, entry := range entries {
+		if err == nil {
+			err = t.Outbox.Append(ctx, entry)
+		}
+	}
+	if err != nil {
+		t.Log.Warn("nobody was told of a failure", "execution_id", e.ID, "error", err)
+	}
+}
+
+// entries makes those of the triggers that take an event. cause is the entry whose run it is of, nil: none.
+func (t *Teller) entries(s *tenant.Snapshot, app uuid.UUID, event string, scripts []string, cause *outbox.Entry, about any) (entries []*outbox.Entry, err error) {
+	var change *trigger.Change
+	for _, to := range s.Triggers(app, tenant.TriggerApp) {
+		if !to.Filter.TakesEvent(event, scripts) {
+			continue
+		}
+		if change == nil {
+			data, err := json.Marshal(about)
+			if err != nil {
+				return nil, fmt.Errorf("describe what has become of an app: %w", err)
+			}
+			change = &trigger.Change{Kind: outbox.KindApp, Op: event, Key: slices.Concat(scripts, []string{""})[0], Data: data}
+		}
+		if trigger.Takes(to, change) != nil {
+			continue
+		}
+		e, err := trigger.Caused(to, change, cause)
+		if err != nil {
+			return nil, fmt.Errorf("the trigger %q: %w", to.Name, err)
+		}
+		entries = append(entries, e)
+	}
+	return entries, nil
+}
