@@ -123,7 +123,7 @@ type sender struct{ node *Node }
 
 func (s sender) Send(ctx context.Context, q tenant.Queue, m api.Message) (uuid.UUID, error) {
 	lane := s.node.snapshot.Load().Lane(q.ID)
-	if lane == nil || lane.Script.Version == 0 {
+	if lane == nil || !lane.Active() {
 		return uuid.Nil, &tenant.Conflict{Message: "the script of the queue has no active version"}
 	}
 	e, err := trigger.NewEntry(lane, outbox.KindQueue, trigger.Message(q.Name, m.ContentType), m.Data, m.Options)
@@ -135,7 +135,7 @@ func (s sender) Send(ctx context.Context, q tenant.Queue, m api.Message) (uuid.U
 }
 
 func (s sender) Fire(ctx context.Context, t tenant.Trigger, c *trigger.Change, key *outbox.Idempotency) (uuid.UUID, error) {
-	if t.Lane = s.node.snapshot.Load().Lane(t.ID); t.Lane == nil || t.Lane.Script.Version == 0 {
+	if t.Lane = s.node.snapshot.Load().Lane(t.ID); t.Lane == nil || !t.Lane.Active() {
 		return uuid.Nil, &tenant.Conflict{Message: "the script of the trigger has no active version"}
 	}
 	e, err := trigger.Caused(&t, c, nil)
@@ -152,7 +152,7 @@ type lanes struct{ node *Node }
 func (l lanes) Facts(lane, target uuid.UUID) explain.Facts {
 	snapshot, state := l.node.snapshot.Load(), l.node.dispatcher.Lane(lane)
 	return explain.Facts{
-		Lane: snapshot.Lane(lane), Target: snapshot.Script(target), Running: state.Running, Limit: state.Limit,
+		Lane: snapshot.Lane(lane), Target: snapshot.Script(target), Sink: snapshot.Sink(target), Running: state.Running, Limit: state.Limit,
 		NextStart: state.NextStart, FreeSlots: state.FreeSlots,
 	}
 }

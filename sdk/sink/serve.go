@@ -282,10 +282,10 @@ func (h *session) take(id uint64, m *sinkv1.Item) {
 	h.mu.Unlock()
 	switch {
 	case draining:
-		item.Answer(0, fault.New(fault.Unavailable, fault.Platform, "the sink takes no more items"))
+		item.refuse("the sink takes no more items")
 		return
 	case x == nil:
-		item.Answer(0, fault.New(fault.Unavailable, fault.Platform, "the instance is not configured"))
+		item.refuse("the instance is not configured")
 		return
 	}
 	x.mu.Lock()

@@ -107,7 +107,7 @@ func (i *Item) Log(level, format string, args ...any) {
 }
 
 // Answer says how it went. nil is done; a *fault.Fault of kind fault.Invalid, or a fatal one, failed for good; any other error means
-// that it is tried again, where it is a fault after its RetryAfter. status is what the receiver said, as a number of its protocol;
+// that it is tried again, where it is a fault after its RetryAfter, and counts as an attempt. status is what the receiver said, as a number of its protocol;
 // zero: it said nothing. Only the first answer counts.
 func (i *Item) Answer(status int, err error) {
 	i.mu.Lock()
@@ -119,5 +119,25 @@ func (i *Item) Answer(status int, err error) {
 	if err != nil && i.ctx.Err() == context.DeadlineExceeded && fault.From(err).Kind != fault.Invalid {
 		err = fault.New(fault.Deadline, fault.Script, "the delivery did not end in time: %v", err)
 	}
-	i.send(i, answer{status, err, i.logs})
+	i.send(i, answer{status, charged(err), i.logs})
+}
+
+// charged makes an error one of an attempt that was made. Unavailable says that none was, and Cancelled that the host has given it up: a
+// sink that passes on what it was told must not have the item tried again without end.
+func charged(err error) error {
+	f := fault.From(err)
+	if f == nil || f.Kind != fault.Unavailable && f.Kind != fault.Cancelled && f.Kind != fault.EngineLost {
+		return err
+	}
+	c := *f
+	c.Kind = fault.ScriptError
+	return &c
+}
+
+// refuse answers an item that nothing was done for.
+func (i *Item) refuse(format string, args ...any) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.answer = true
+	i.send(i, answer{err: fault.New(fault.Unavailable, fault.Platform, format, args...)})
 }
