@@ -117,7 +117,7 @@ func (s Suite) Check(tb testing.TB, name string) error {
 		}
 		b := &bench{suite: s, tb: tb, receiver: s.New(tb), limit: s.Patience}
 		if b.limit == 0 {
-			b.limit = 30 * time.Second
+			b.limit = patience
 		}
 		if err := b.start(); err != nil {
 			return err
@@ -137,6 +137,9 @@ type bench struct {
 	instance uint64
 	limit    time.Duration
 }
+
+// patience is how long a delivery may take that should be quick, on a machine that is busy.
+const patience = 30 * time.Second
 
 // short is the time of a delivery that does not end by itself.
 const short = 200 * time.Millisecond
@@ -251,7 +254,9 @@ func (b *bench) all(n int) error {
 	errs := make([]error, n)
 	var all sync.WaitGroup
 	for i := range n {
-		all.Go(func() { errs[i] = done(b.deliver(b.delivery(fmt.Sprint("e-", i), fmt.Sprint("text ", i, ".")), b.limit)) })
+		all.Go(func() {
+			errs[i] = done(b.deliver(b.delivery(fmt.Sprint("e-", i), fmt.Sprint("text ", i, ".")), b.limit))
+		})
 	}
 	all.Wait()
 	if err := errors.Join(errs...); err != nil {
