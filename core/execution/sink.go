@@ -14,6 +14,7 @@ import (
 	"github.com/picloud/picloud/core/outbox"
 	"github.com/picloud/picloud/core/secret"
 	"github.com/picloud/picloud/core/tenant"
+	"github.com/picloud/picloud/core/trigger"
 	"github.com/picloud/picloud/sdk/engine"
 	"github.com/picloud/picloud/sdk/event"
 	"github.com/picloud/picloud/sdk/fault"
@@ -31,9 +32,6 @@ type FindFunc func(app, id uuid.UUID) *tenant.Sink
 
 // DeliverTo has entries whose target is a sink delivered.
 func (r *Runner) DeliverTo(sinks Sinks, find FindFunc) { r.sinks, r.find = sinks, find }
-
-// MessageType is the type of what a script sends to a sink without saying what it is.
-const MessageType = "sink.message"
 
 // deliver is Run for an entry whose target is a sink. Nobody waits for it.
 func (r *Runner) deliver(ctx context.Context, e *outbox.Entry) Result {
@@ -131,7 +129,7 @@ func delivery(e *outbox.Entry) (*sink.Delivery, error) {
 		}
 		return d, nil
 	}
-	if d.Type != MessageType { // a script says what it is: as CloudEvents do beside the data
+	if d.Type != trigger.SinkMessage { // a script says what it is: as CloudEvents do beside the data
 		d.Headers = []event.Header{
 			{Name: "Ce-Specversion", Value: "1.0"}, {Name: "Ce-Id", Value: d.EventID}, {Name: "Ce-Type", Value: d.Type},
 			{Name: "Ce-Source", Value: env.Source}, {Name: "Ce-Time", Value: d.Time.Format(time.RFC3339Nano)},

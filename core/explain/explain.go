@@ -52,10 +52,10 @@ type Facts struct {
 	Cancelled bool
 	Gate      string
 	GateLimit int
-	Holders   []uuid.UUID  // entries that hold the gate
-	Ahead     int          // entries of the lane that start before it, or wait before it at the gate
-	Node      string       // that runs it; empty: none does any more
-	Lane      *tenant.Lane // nil: gone
+	Holders   []uuid.UUID    // entries that hold the gate
+	Ahead     int            // entries of the lane that start before it, or wait before it at the gate
+	Node      string         // that runs it; empty: none does any more
+	Lane      *tenant.Lane   // nil: gone
 	Target    *tenant.Script // or
 	Sink      *tenant.Sink
 	Running   int // runs of the lane on this node

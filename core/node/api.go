@@ -36,6 +36,9 @@ func (n *Node) apiHandler(
 		Routes:      postgres.NewRouteStore(pool),
 		Queues:      postgres.NewQueueStore(pool),
 		Triggers:    postgres.NewTriggerStore(pool),
+		Sinks:       postgres.NewSinkStore(pool),
+		SinkChecker: n.sinks,
+		SinkTester:  sender{n},
 		Pauses:      postgres.NewPauseStore(pool),
 		Releases:    postgres.NewReleaseStore(pool),
 		Snapshots:   n.snapshots,
@@ -118,7 +121,7 @@ func (i invoker) Invoke(ctx context.Context, s tenant.Script, in api.Invocation)
 	return out, err
 }
 
-// sender puts messages into queues, and fires triggers, for the control API.
+// sender puts messages into queues, fires triggers and tries sinks, for the control API.
 type sender struct{ node *Node }
 
 func (s sender) Send(ctx context.Context, q tenant.Queue, m api.Message) (uuid.UUID, error) {
@@ -143,6 +146,25 @@ func (s sender) Fire(ctx context.Context, t tenant.Trigger, c *trigger.Change, k
 		return uuid.Nil, err
 	}
 	e.Idempotency = key
+	return e.ID, ingress.Accepted(s.node.dispatcher.Append(ctx, e))
+}
+
+func (s sender) TestSink(
+	ctx context.Context, k tenant.Sink, kind string, data []byte, by uuid.UUID, key *outbox.Idempotency,
+) (uuid.UUID, error) {
+	lane := s.node.snapshot.Load().Lane(k.ID)
+	if lane == nil {
+		return uuid.Nil, tenant.ErrNotFound
+	}
+	if kind == "" {
+		kind = trigger.SinkMessage
+	}
+	env := event.Envelope{Type: kind, Subject: k.Name, ContentType: "application/json"}
+	e, err := trigger.NewEntry(lane, outbox.KindSink, env, data, &trigger.Options{MaxAttempts: 1})
+	if err != nil {
+		return uuid.Nil, err
+	}
+	e.Principal, e.Idempotency = by, key
 	return e.ID, ingress.Accepted(s.node.dispatcher.Append(ctx, e))
 }
 

@@ -28,9 +28,9 @@ type Installed struct {
 	Name       string   `json:"name"` // "engine/stack"
 	Version    string   `json:"version"`
 	SDKVersion string   `json:"sdk_version"` // of an engine
-	Extensions []string `json:"extensions"` // of the files that an engine runs
-	SHA256     string   `json:"sha256"`     // of the program: only that one is started
-	Program    string   `json:"-"`          // its path
+	Extensions []string `json:"extensions"`  // of the files that an engine runs
+	SHA256     string   `json:"sha256"`      // of the program: only that one is started
+	Program    string   `json:"-"`           // its path
 }
 
 const (

@@ -39,6 +39,9 @@ func Aim(e *outbox.Entry, lane *tenant.Lane) {
 	e.Target, e.TargetKind, e.Timeout, e.MaxAttempts = s.ID, outbox.TargetScript, s.Timeout, s.MaxAttempts
 }
 
+// SinkMessage is the type of what a script sends to a sink without saying what it is.
+const SinkMessage = "sink.message"
+
 // Message is the envelope of a message to a queue.
 func Message(queue, contentType string) event.Envelope {
 	return event.Envelope{Type: "queue.message", Subject: queue, ContentType: contentType}
