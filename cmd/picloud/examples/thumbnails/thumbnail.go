@@ -18,11 +18,11 @@ const (
 
 // Handle makes the thumbnail of a picture that was kept.
 func Handle(ctx *picloud.Context) (any, error) {
-	var event struct{ Key string }
+	var event struct{ ID string }
 	if err := ctx.Request.JSON(&event); err != nil {
 		return nil, err
 	}
-	data, err := ctx.Files("pictures").Get(event.Key)
+	data, err := ctx.Files("pictures").Get(event.ID)
 	if err != nil || data == nil { // it is deleted already
 		return nil, err
 	}
@@ -43,7 +43,7 @@ func Handle(ctx *picloud.Context) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	_, err = ctx.KV("thumbnails").Set(event.Key, file.ID)
+	_, err = ctx.KV("thumbnails").Set(event.ID, file.ID)
 	return nil, err
 }
 

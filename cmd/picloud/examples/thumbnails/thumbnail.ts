@@ -5,11 +5,11 @@ const samples = 4; // of a picture's pixels, either way, for each of the thumbna
 
 // Makes the thumbnail of a picture that was kept: PNG of 8 bits, RGB or RGBA, not interlaced, as pictures.ts has looked at.
 export default async function handle(ctx: Context) {
-  const { key } = ctx.request.json<{ key: string }>();
-  const data = await ctx.files("pictures").get(key);
+  const { id } = ctx.request.json<{ id: string }>();
+  const data = await ctx.files("pictures").get(id);
   if (data === undefined) return; // it is deleted already
   const file = await ctx.files("thumbnails").create("thumbnail.png", encode(shrink(decode(data))), { contentType: "image/png" });
-  await ctx.kv("thumbnails").set(key, file.id);
+  await ctx.kv("thumbnails").set(id, file.id);
 }
 
 // A picture has four bytes a pixel: red, green, blue and alpha.
