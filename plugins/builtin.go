@@ -11,7 +11,10 @@ import (
 	"github.com/picloud/picloud/plugins/engine/starlark"
 	"github.com/picloud/picloud/plugins/engine/wasm"
 	"github.com/picloud/picloud/plugins/engine/yaegi"
+	"github.com/picloud/picloud/plugins/sink/http"
+	"github.com/picloud/picloud/plugins/sink/smtp"
 	"github.com/picloud/picloud/sdk/engine"
+	"github.com/picloud/picloud/sdk/sink"
 	"github.com/picloud/picloud/sdk/watch"
 )
 
@@ -33,6 +36,8 @@ var builtin = map[string]func(){
 		wasm.Bound()
 		engine.Serve(wasm.New())
 	},
+	"sink/http": func() { sink.Serve(http.New()) },
+	"sink/smtp": func() { sink.Serve(smtp.New()) },
 }
 
 // Names returns the names of all built-in plugins, sorted.

@@ -103,7 +103,7 @@ func (c *cli) deadLettersCommand() *cobra.Command {
 			return printList(c, letters, []string{"ID", "SCRIPT", "REASON", "ATTEMPTS", "CREATED", "RESOLUTION", "ERROR"},
 				func(d *api.DeadLetter) []string {
 					return []string{
-						d.ID, d.Script, d.Reason, attempts(d.Attempts, d.MaxAttempts), clock(d.CreatedAt), first(d.Resolution, "-"), d.Error,
+						d.ID, first(d.Script, d.Sink), d.Reason, attempts(d.Attempts, d.MaxAttempts), clock(d.CreatedAt), first(d.Resolution, "-"), d.Error,
 					}
 				})
 		},
@@ -320,7 +320,7 @@ func (c *cli) showDeadLetter(ctx context.Context, id string) error {
 func deadLetterGrid(d *api.DeadLetterWithBody) grid {
 	g := grid{rows: [][]string{
 		{"id", d.ID},
-		{"script", d.Script},
+		{"script or sink", first(d.Script, d.Sink)},
 		{"kind", d.Kind},
 		{"reason", d.Reason},
 		{"error", d.Error},

@@ -16,7 +16,7 @@ func (c *cli) createTriggerCommand() *cobra.Command {
 	var body api.NewTrigger
 	var policy policyFlags
 	command := &cobra.Command{
-		Use: "create NAME --kind KIND --script NAME", Short: "Have a script run when data changes, a message is published, a time comes or another service calls",
+		Use: "create NAME --kind KIND --script NAME|--sink NAME", Short: "Have a script run when data changes, a message is published, a time comes or another service calls",
 		Args: cobra.ExactArgs(1),
 		Long: `Has a script run for each event of a kind: kv, docs or files when data in a collection changes, pubsub when a message is published
 under a topic, cron when a time comes. The script's body is JSON: of a change the collection, key (or id), op, value and previous, of a
@@ -33,6 +33,7 @@ will not be tried again; --of names scripts that it is about.
 event.topic, and data, which is what the script is given. Of a webhook event.topic is what its sender calls the event.`,
 		Example: `  picloud triggers create welcome --kind kv --script welcome --collection 'user*' --op create
   picloud triggers create big --kind docs --script review --collection orders --when 'data.value.total > 100'
+  picloud triggers create billing --kind docs --sink billing --collection orders
   picloud triggers create stock --kind pubsub --script stock --topic 'order.*'
   picloud triggers create report --kind cron --script report --schedule '0 9 * * 1-5' --time-zone Europe/Berlin
   picloud triggers create alarm --kind app --script tell-me --event failed --of order,mail
@@ -52,6 +53,7 @@ event.topic, and data, which is what the script is given. Of a webhook event.top
 	flags := command.Flags()
 	flags.StringVar(&body.Kind, "kind", "", "`kind` of event: kv, docs, files, pubsub, cron, webhook or app")
 	flags.StringVar(&body.Script, "script", "", "`name` of the script that runs")
+	flags.StringVar(&body.Sink, "sink", "", "or `name` of the sink that the event goes to, as JSON with id, type, time, source, subject and data")
 	flags.StringVar(&body.Filter.Collection, "collection", "", "of kv, docs and files: a collection, `'prefix*'`, or '*' for all")
 	flags.StringSliceVar(&body.Filter.Ops, "op", nil, "of kv, docs and files: `words` for what is done: create, update, delete (default: all)")
 	flags.StringVar(&body.Filter.Topic, "topic", "", "of pubsub: a topic, `'prefix.*'`, or '*' for all")
@@ -65,8 +67,9 @@ event.topic, and data, which is what the script is given. Of a webhook event.top
 	flags.StringVar(&body.Filter.Algorithm, "algorithm", "", "of signature hmac: `name`: sha1, sha256 or sha512 (default: sha256)")
 	flags.StringVar(&body.Filter.When, "when", "", "an `expression` that has to be true of the event")
 	policy.add(command)
-	_ = command.MarkFlagRequired("kind")   // it exists
-	_ = command.MarkFlagRequired("script") // it exists
+	_ = command.MarkFlagRequired("kind") // it exists
+	command.MarkFlagsOneRequired("script", "sink")
+	command.MarkFlagsMutuallyExclusive("script", "sink")
 	return command
 }
 

@@ -39,7 +39,7 @@ func (c *cli) executionsCommand() *cobra.Command {
 			return printList(c, runs, []string{"ID", "ATTEMPT", "SCRIPT", "OUTCOME", "STATUS", "DURATION", "FINISHED", "ERROR"},
 				func(e *api.Execution) []string {
 					return []string{
-						e.ID, fmt.Sprint(e.Attempt), e.Script, e.Outcome, number(e.Status), milliseconds(e.DurationMS),
+						e.ID, fmt.Sprint(e.Attempt), first(e.Script, e.Sink), e.Outcome, number(e.Status), milliseconds(e.DurationMS),
 						clock(e.FinishedAt), e.Error,
 					}
 				})

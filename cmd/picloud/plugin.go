@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -26,14 +25,15 @@ func (c *cli) pluginCommand() *cobra.Command {
 that very program is started from then on. A server knows its plugins from its start: restart it afterwards. Where several servers
 share a database, each needs the plugin.
 
-A plugin is trusted with the scripts that it runs and with what they are given. It is linked statically (CGO_ENABLED=0).`,
+An engine runs scripts and reaches nothing but the server. A sink takes what leaves the platform and a source brings events in: both
+reach the network. A plugin is trusted with what it is given. It is linked statically (CGO_ENABLED=0).`,
 			Example: `  picloud plugin add ./stack
   picloud plugin add ./stack --data /var/lib/picloud`,
 			RunE: func(cmd *cobra.Command, args []string) error { return c.addPlugin(cmd.Context(), args[0]) },
 		},
 		&cobra.Command{
 			Use: "delete NAME", Aliases: []string{"rm"}, Short: "Remove an installed plugin", Args: cobra.ExactArgs(1),
-			Long:    "Removes a plugin from the data folder. Scripts that it runs stay, and answer 503 until it is there again.",
+			Long:    "Removes a plugin from the data folder. What needs it stays, and waits until it is there again: scripts of an\nengine answer 503, entries of a sink are retried.",
 			Example: "  picloud plugin delete engine/stack",
 			RunE: func(_ *cobra.Command, args []string) error {
 				data, err := c.dataDir()
@@ -55,8 +55,8 @@ it says that it is a plugin, and ends.`,
 // listedPlugin is a plugin as plugin ls shows it.
 type listedPlugin struct {
 	Name       string   `json:"name"`
-	Extensions []string `json:"extensions"`
-	Version    string   `json:"version"` // of an installed one
+	Extensions []string `json:"extensions"` // of the files that an engine runs
+	Version    string   `json:"version"`    // of an installed one
 	SHA256     string   `json:"sha256"`
 	Builtin    bool     `json:"builtin"`
 }
@@ -71,10 +71,13 @@ func (c *cli) listPlugins() error {
 		return err
 	}
 	var all []listedPlugin
+	extensions := map[string][]string{}
 	for _, e := range api.BuiltinEngines() {
-		all = append(all, listedPlugin{Name: "engine/" + e.Name, Extensions: e.Extensions, Builtin: true})
+		extensions["engine/"+e.Name] = e.Extensions
 	}
-	slices.SortFunc(all, func(a, b listedPlugin) int { return strings.Compare(a.Name, b.Name) })
+	for _, name := range plugins.Names() {
+		all = append(all, listedPlugin{Name: name, Extensions: extensions[name], Builtin: true})
+	}
 	for _, p := range installed {
 		all = append(all, listedPlugin{Name: p.Name, Extensions: p.Extensions, Version: p.Version, SHA256: p.SHA256})
 	}
@@ -99,7 +102,7 @@ func (c *cli) addPlugin(ctx context.Context, file string) error {
 	if err := c.launchers(&cfg); err != nil {
 		return err
 	}
-	p, err := node.InstallPlugin(ctx, cfg, file)
+	p, err := node.InstallPlugin(ctx, cfg, plugins.Names(), file)
 	if err != nil {
 		return err
 	}

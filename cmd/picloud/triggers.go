@@ -41,16 +41,16 @@ func (c *cli) triggersCommand() *cobra.Command {
 	_ = forHTTP.MarkFlagRequired("route") // it exists
 	forRoute.add(forHTTP)
 
-	var script string
+	var script, sink string
 	var filter api.TriggerFilter
 	deadLetter := &cobra.Command{
-		Use: "dead-letter NAME --script NAME", Short: "Have a script handle what other scripts failed at for good", Args: cobra.ExactArgs(1),
+		Use: "dead-letter NAME --script NAME|--sink NAME", Short: "Have a script handle what other scripts failed at for good", Args: cobra.ExactArgs(1),
 		Long: `Has a script run for each dead letter. Its body is JSON: what failed, why, and the data of the event. It is tried once; if it
 fails the dead letter stays open.`,
 		Example: "  picloud triggers dead-letter alarm --script tell-me --of order,mail --reason exhausted",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.printTrigger(call[api.Trigger](cmd.Context(), c, http.MethodPost, c.triggers(), api.NewTrigger{
-				Name: args[0], Kind: "dead_letter", Script: script, Filter: filter,
+				Name: args[0], Kind: "dead_letter", Script: script, Sink: sink, Filter: filter,
 			}))
 		},
 	}
@@ -58,7 +58,9 @@ fails the dead letter stays open.`,
 	deadLetter.Flags().StringSliceVar(&filter.Scripts, "of", nil, "`names` of the scripts that failed (default: all)")
 	deadLetter.Flags().StringSliceVar(&filter.Reasons, "reason", nil, "`words` for why, such as exhausted, fatal, poison (default: all)")
 	deadLetter.Flags().StringVar(&filter.When, "when", "", "an `expression` that has to be true of it, such as 'data.attempts > 3'")
-	_ = deadLetter.MarkFlagRequired("script") // it exists
+	deadLetter.Flags().StringVar(&sink, "sink", "", "or `name` of the sink that they go to")
+	deadLetter.MarkFlagsOneRequired("script", "sink")
+	deadLetter.MarkFlagsMutuallyExclusive("script", "sink")
 
 	enable := func(word, short string, enabled bool) *cobra.Command {
 		return &cobra.Command{
@@ -77,8 +79,8 @@ fails the dead letter stays open.`,
 				if err != nil {
 					return absentApp(err, c.app)
 				}
-				return printList(c, triggers, []string{"NAME", "KIND", "SCRIPT", "ENABLED", "PAUSED", "POLICY"}, func(t *api.Trigger) []string {
-					return []string{t.Name, t.Kind, t.Script, yesNo(t.Enabled, "enabled"), yesNo(t.Paused, "paused"), policyText(&t.Policy)}
+				return printList(c, triggers, []string{"NAME", "KIND", "TARGET", "ENABLED", "PAUSED", "POLICY"}, func(t *api.Trigger) []string {
+					return []string{t.Name, t.Kind, first(t.Script, t.Sink), yesNo(t.Enabled, "enabled"), yesNo(t.Paused, "paused"), policyText(&t.Policy)}
 				})
 			},
 		},
@@ -146,7 +148,7 @@ func (c *cli) printTrigger(t api.Trigger, err error) error {
 		g := grid{rows: [][]string{
 			{"name", t.Name},
 			{"kind", t.Kind},
-			{"script", t.Script},
+			{map[bool]string{true: "script", false: "sink"}[t.Sink == ""], first(t.Script, t.Sink)},
 			{"enabled", yesNo(t.Enabled, "yes")},
 			{"paused", yesNo(t.Paused, "yes")},
 		}}

@@ -27,6 +27,9 @@ type Config struct {
 	Routes      RouteStore
 	Queues      QueueStore
 	Triggers    TriggerStore
+	Sinks       SinkStore
+	SinkChecker SinkChecker
+	SinkTester  SinkTester
 	Pauses      PauseStore
 	Releases    ReleaseStore
 	Snapshots   SnapshotStore
@@ -144,6 +147,7 @@ func build(c Config, mux *http.ServeMux) huma.API {
 	a.registerRoutes(doc)
 	a.registerQueues(doc)
 	a.registerTriggers(doc)
+	a.registerSinks(doc)
 	a.registerPauses(doc)
 	a.registerReleases(doc)
 	a.registerExecutions(doc)
@@ -170,6 +174,7 @@ var tags = []*huma.Tag{
 	{Name: "scripts", Description: "Scripts, their immutable versions, and calling them"},
 	{Name: "routes", Description: "Which requests lead to which script"},
 	{Name: "queues", Description: "Named work: each message goes to one run of a script"},
+	{Name: "sinks", Description: "Where events leave the platform: URLs, mail servers, and what plugins reach"},
 	{Name: "triggers", Description: "Which events lead to which script, and how they are delivered"},
 	{Name: "releases", Description: "The states an app went through, and going back"},
 	{Name: "executions", Description: "What ran, how it ended, and what waits"},

@@ -16,8 +16,9 @@ import (
 // DeadLetter is an event whose script failed for good. Its id is the execution's.
 type DeadLetter struct {
 	ID          string    `json:"id" format:"uuid"`
-	Script      string    `json:"script" example:"hello" doc:"Name of the script; empty if it was deleted"`
-	ScriptID    string    `json:"script_id" format:"uuid"`
+	Script      string    `json:"script" example:"hello" doc:"Name of the script; empty if it was deleted, or see sink"`
+	ScriptID    string    `json:"script_id" format:"uuid" doc:"Of the script, or of the sink"`
+	Sink        string    `json:"sink,omitempty" example:"billing" doc:"Name of the sink that did not take it"`
 	Version     int       `json:"version" example:"3" doc:"What ran last; 0: nothing did"`
 	Kind        string    `json:"kind" example:"http" doc:"What brought the event"`
 	Reason      string    `json:"reason" example:"exhausted" doc:"Why it was given up"`
@@ -46,7 +47,7 @@ type DeadLetterWithBody struct {
 
 func viewDeadLetter(d *record.DeadLetter) DeadLetter {
 	return DeadLetter{
-		ID: d.ID.String(), Script: d.TargetName, ScriptID: d.Target.String(), Version: d.Version, Kind: d.Kind.String(),
+		ID: d.ID.String(), Script: d.TargetName, ScriptID: d.Target.String(), Sink: d.SinkName, Version: d.Version, Kind: d.Kind.String(),
 		Reason: d.Reason, Error: d.Error, Fault: d.Fault, Attempts: d.Attempts, MaxAttempts: d.MaxAttempts,
 		EventID: d.EventID.String(), RootID: d.RootID.String(), TriggerID: optional(d.Trigger), ReplayOf: optional(d.ReplayOf),
 		AcceptedAt: d.AcceptedAt.UTC(), CreatedAt: d.CreatedAt.UTC(), ResolvedAt: d.ResolvedAt.UTC(), Resolution: d.Resolution,

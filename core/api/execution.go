@@ -21,8 +21,9 @@ import (
 type Execution struct {
 	ID         string    `json:"id" format:"uuid" doc:"The same for all attempts"`
 	Attempt    int       `json:"attempt" example:"1" doc:"From 1; 0 if it was never started"`
-	Script     string    `json:"script" example:"hello" doc:"Name of the script; empty if it was deleted"`
-	ScriptID   string    `json:"script_id" format:"uuid"`
+	Script     string    `json:"script" example:"hello" doc:"Name of the script; empty if it was deleted, or see sink"`
+	ScriptID   string    `json:"script_id" format:"uuid" doc:"Of the script, or of the sink"`
+	Sink       string    `json:"sink,omitempty" example:"billing" doc:"Name of the sink that it was delivered to"`
 	Version    int       `json:"version" example:"3" doc:"What ran; 0: nothing did"`
 	Kind       string    `json:"kind" example:"http" doc:"What brought the event"`
 	Outcome    string    `json:"outcome" enum:"succeeded,retried,dead_lettered,cancelled,expired,stopped,handler_failed,abandoned,failed"`
@@ -42,7 +43,7 @@ type Execution struct {
 
 func viewExecution(e *record.Execution) Execution {
 	return Execution{
-		ID: e.ID.String(), Attempt: e.Attempt, Script: e.ScriptName, ScriptID: e.Script.String(), Version: e.Version,
+		ID: e.ID.String(), Attempt: e.Attempt, Script: e.ScriptName, ScriptID: e.Script.String(), Sink: e.SinkName, Version: e.Version,
 		Kind: e.Kind.String(), Outcome: e.Outcome.String(), Reason: e.Reason, Status: e.Status, Error: e.Error, Fault: e.Fault,
 		Depth: e.Depth, EventID: e.EventID.String(), RootID: e.RootID.String(), TriggerID: optional(e.Trigger),
 		AcceptedAt: e.AcceptedAt.UTC(), StartedAt: e.StartedAt.UTC(), FinishedAt: e.FinishedAt.UTC(),

@@ -28,6 +28,10 @@ func (a *api) registerPauses(doc huma.API) {
 		q, err := a.Queues.Get(ctx, app(ctx), in.Queue)
 		return q.ID, err
 	})
+	pausable(a, doc, "sink", sinkPath, "sinks", auth.AppWriteRoute, func(ctx context.Context, in *SinkPath) (uuid.UUID, error) {
+		k, err := a.Sinks.Get(ctx, app(ctx), in.Sink)
+		return k.ID, err
+	})
 	pausable(a, doc, "trigger", triggerPath, "triggers", auth.AppWriteRoute, func(ctx context.Context, in *TriggerPath) (uuid.UUID, error) {
 		t, err := a.Triggers.Get(ctx, app(ctx), in.Trigger)
 		return t.ID, err

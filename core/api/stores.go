@@ -92,6 +92,25 @@ type TriggerStore interface {
 	Delete(ctx context.Context, by, app, id uuid.UUID) error
 }
 
+// SinkStore keeps sinks.
+type SinkStore interface {
+	Create(ctx context.Context, by uuid.UUID, k tenant.Sink) (tenant.SinkRecord, error)
+	Get(ctx context.Context, app uuid.UUID, ref string) (tenant.SinkRecord, error)
+	List(ctx context.Context, app uuid.UUID, cursor string, limit int) ([]tenant.SinkRecord, string, error)
+	Update(ctx context.Context, by, app, id uuid.UUID, u tenant.SinkUpdate) (tenant.SinkRecord, error)
+	Delete(ctx context.Context, by, app, id uuid.UUID) error
+}
+
+// SinkChecker says what is wrong with the configuration of a sink, as a *tenant.Invalid; other errors are faults.
+type SinkChecker interface {
+	Check(ctx context.Context, app uuid.UUID, kind string, config json.RawMessage) error
+}
+
+// SinkTester sends something to a sink once, and returns the id of the execution.
+type SinkTester interface {
+	TestSink(ctx context.Context, k tenant.Sink, kind string, data []byte, by uuid.UUID, key *outbox.Idempotency) (uuid.UUID, error)
+}
+
 // PauseStore keeps what is paused. The lane is a script, queue or trigger, or the zero id for all of the app.
 type PauseStore interface {
 	Pause(ctx context.Context, by, app, lane uuid.UUID) error

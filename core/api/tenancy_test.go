@@ -16,16 +16,16 @@ import (
 
 // references are the fields and query parameters that name something of an app: what another app has must be no way in. Every
 // other one is in plain. A new one has to be put in one of the two.
-var references = words("script scripts route_id queue trigger")
+var references = words("script scripts route_id queue trigger sink")
 
 // plain are the names of fields and query parameters that name nothing, or, as that of a secret, something that is only looked
 // for in the app itself, whenever it is needed.
 var plain = words(`activate algorithm answer_bytes async backoff base batch body body_base64 burst calls cap cause collection concurrency
-	concurrency_key content content_base64 content_type count cpu_ms cursor data data_base64 debounce debounce_key delay delays delivery
+	concurrency_key config content content_base64 content_type count cpu_ms cursor data data_base64 debounce debounce_key delay delays delivery
 	description enabled engine expires_in factor files filter goroutines header headers host key key_concurrency kind limit limits log_bytes
 	log_lines max_attempts max_wait memory_bytes method mode name note op ops ordering_key outcome params path pattern per policy preview
 	previous priority query rate rate_key reason reasons request resolution routes run_at schedule secret signature since size slug
-	state stop_on_failure events text time_zone timeout_ms topic unresolved until value wait weight when window`)
+	state stop_on_failure events text time_zone timeout_ms topic type unresolved until value wait weight when window`)
 
 func words(list string) map[string]bool {
 	set := map[string]bool{}
@@ -43,6 +43,7 @@ var foreignRows = map[string]map[string]any{
 	"create-trigger": {
 		"script":         object{"name": "new", "kind": "dead_letter", "script": "{script}"},
 		"route_id":       object{"name": "new", "kind": "http", "route_id": "{route}"},
+		"sink":           object{"name": "new", "kind": "dead_letter", "sink": "{sink}"},
 		"filter.scripts": object{"name": "new", "kind": "dead_letter", "script": "own", "filter": object{"scripts": []string{"{script}"}}},
 	},
 	"update-queue":            {"script": object{"script": "{script}"}},
@@ -69,19 +70,22 @@ func TestForeignReferences(t *testing.T) {
 	s.want(t, 201, "POST", "/api/v1/apps/mine/scripts", object{"name": "theirs-not"}, nil)
 	var queue api.Queue
 	s.want(t, 201, "POST", "/api/v1/apps/mine/queues", object{"name": "q", "script": "hello"}, &queue)
+	var sink api.Sink
+	s.want(t, 201, "POST", "/api/v1/apps/mine/sinks", object{"name": "k", "kind": "http", "config": object{}}, &sink)
 	var trigger api.Trigger
 	s.want(t, 201, "POST", "/api/v1/apps/mine/triggers", object{"name": "t", "kind": "dead_letter", "script": "hello"}, &trigger)
 	s.want(t, 201, "POST", "/api/v1/apps", object{"slug": "theirs"}, nil)
 	s.want(t, 201, "POST", "/api/v1/apps/theirs/scripts", object{"name": "own"}, nil)
 	s.want(t, 201, "POST", "/api/v1/apps/theirs/queues", object{"name": "own", "script": "own"}, nil)
+	s.want(t, 201, "POST", "/api/v1/apps/theirs/sinks", object{"name": "own", "kind": "http", "config": object{}}, nil)
 	s.want(t, 201, "POST", "/api/v1/apps/theirs/triggers", object{"name": "own", "kind": "dead_letter", "script": "own"}, nil)
 
 	id := uuid.New()
 	s.execute(t, s.snapshot(t).AppBySlug("mine").ID, id, 3)
 	s.bury(t, s.snapshot(t).AppBySlug("mine").ID, id)
 	foreign := []map[string]string{
-		{"script": script.ID, "route": route.ID, "queue": queue.ID, "trigger": trigger.ID},
-		{"script": "theirs-not", "route": route.ID, "queue": "q", "trigger": "t"},
+		{"script": script.ID, "route": route.ID, "queue": queue.ID, "trigger": trigger.ID, "sink": sink.ID},
+		{"script": "theirs-not", "route": route.ID, "queue": "q", "trigger": "t", "sink": "k"},
 	}
 	version, audited := s.count(t, "SELECT version FROM config"), s.count(t, "SELECT count(*) FROM audit_log")
 	doc := fetchDocument(t, s)
@@ -95,7 +99,7 @@ func TestForeignReferences(t *testing.T) {
 			if !slices.Equal(found, rows) {
 				t.Errorf("%s names others by %v, but the rows are %v", op.OperationID, found, rows)
 			}
-			path := strings.NewReplacer("{app}", "theirs", "{trigger}", "own", "{queue}", "own").Replace(path)
+			path := strings.NewReplacer("{app}", "theirs", "{trigger}", "own", "{queue}", "own", "{sink}", "own").Replace(path)
 			for _, row := range rows {
 				for _, values := range foreign {
 					s.refuses(t, strings.ToUpper(method), path, row, foreignRows[op.OperationID][row], values)
@@ -200,7 +204,7 @@ func TestMassAssignment(t *testing.T) {
 	audited := s.count(t, "SELECT count(*) FROM audit_log")
 	id := uuid.NewString()
 	values := map[string]string{
-		"secret": "KEY", "queue": "q", "trigger": "t", "replay": id, "script": "hello", "number": "1", "route": id, "host": "a.example.com",
+		"secret": "KEY", "queue": "q", "trigger": "t", "sink": "k", "replay": id, "script": "hello", "number": "1", "route": id, "host": "a.example.com",
 		"execution": id, "entry": id, "dead_letter": id,
 	}
 	bodies := 0

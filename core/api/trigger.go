@@ -21,8 +21,10 @@ type Trigger struct {
 	ID           string        `json:"id" format:"uuid"`
 	Name         string        `json:"name" example:"orders"`
 	Kind         string        `json:"kind" enum:"http,dead_letter,kv,docs,files,pubsub,cron,webhook,app"`
-	Script       string        `json:"script" example:"handle-order" doc:"Name of the script that runs"`
-	ScriptID     string        `json:"script_id" format:"uuid"`
+	Script       string        `json:"script,omitempty" example:"handle-order" doc:"Name of the script that runs"`
+	ScriptID     string        `json:"script_id,omitempty" format:"uuid"`
+	Sink         string        `json:"sink,omitempty" example:"billing" doc:"Or of the sink that the event goes to"`
+	SinkID       string        `json:"sink_id,omitempty" format:"uuid"`
 	RouteID      string        `json:"route_id,omitempty" format:"uuid" doc:"Of kind http"`
 	Path         string        `json:"path,omitempty" example:"/.picloud/webhooks/orders" doc:"Of kind webhook: where it takes requests, on every host of the app"`
 	Filter       TriggerFilter `json:"filter"`
@@ -59,7 +61,7 @@ type TriggerFilter struct {
 
 func viewTrigger(t *tenant.TriggerRecord) Trigger {
 	view := Trigger{
-		ID: t.ID.String(), Name: t.Name, Kind: t.Kind, Script: t.ScriptName, ScriptID: t.Script.String(),
+		ID: t.ID.String(), Name: t.Name, Kind: t.Kind, Script: t.ScriptName, ScriptID: optional(t.Script), Sink: t.SinkName, SinkID: optional(t.Sink),
 		RouteID: optional(t.Route), Filter: TriggerFilter(t.Filter), Policy: viewPolicy(&t.Policy), Enabled: t.Enabled,
 		Paused: t.Paused, RegisteredBy: optional(t.RegisteredBy), CreatedAt: t.CreatedAt.UTC(), UpdatedAt: t.UpdatedAt.UTC(),
 	}
@@ -75,6 +77,7 @@ type NewTrigger struct {
 	Kind    string        `json:"kind" enum:"http,dead_letter,kv,docs,files,pubsub,cron,webhook,app" doc:"http: how the requests of a route are delivered that nobody waits for. dead_letter: a script handles what other scripts failed at. kv, docs, files: a script runs when data changes. pubsub: when a message is published. cron: when a time comes. webhook: when another service sends a signed request to /.picloud/webhooks/ and the name of the trigger. app: when the app was deployed, or a script of it has failed for good"`
 	RouteID uuid.UUID     `json:"route_id,omitempty" format:"uuid" doc:"Of kind http: the route, whose script it is"`
 	Script  string        `json:"script,omitempty" maxLength:"63" doc:"Of all kinds but http: name or id of the script that runs"`
+	Sink    string        `json:"sink,omitempty" maxLength:"63" doc:"Of all kinds but http, in place of a script: name or id of the sink that the event goes to, as JSON with id, type, time, source, subject and data"`
 	Filter  TriggerFilter `json:"filter,omitempty"`
 	Policy  Policy        `json:"policy,omitempty" doc:"A handler of dead letters is tried once, so it only has priority, concurrency and rate"`
 	Enabled *bool         `json:"enabled,omitempty" doc:"true if absent"`
@@ -176,17 +179,24 @@ func (a *api) createTrigger(ctx context.Context, in *struct {
 		if b.RouteID == uuid.Nil {
 			return nil, wrong("body.route_id", "a trigger of kind http needs a route")
 		}
-		if b.Script != "" {
+		if b.Script != "" || b.Sink != "" {
 			return nil, wrong("body.script", "a trigger of kind http runs the script of its route")
 		}
 	default:
 		if b.RouteID != uuid.Nil {
 			return nil, wrong("body.route_id", "only a trigger of kind http has a route")
 		}
-		if b.Script == "" {
-			return nil, wrong("body.script", "a trigger of kind "+b.Kind+" needs a script")
+		switch {
+		case b.Script != "" && b.Sink != "":
+			return nil, wrong("body.sink", "excludes script")
+		case b.Sink != "":
+			t.Sink, err = a.sinkTarget(ctx, "body.sink", b.Sink)
+		case b.Script == "":
+			return nil, wrong("body.script", "a trigger of kind "+b.Kind+" needs a script, or a sink")
+		default:
+			t.Script, err = a.target(ctx, "body.script", b.Script)
 		}
-		if t.Script, err = a.target(ctx, "body.script", b.Script); err != nil {
+		if err != nil {
 			return nil, err
 		}
 	}

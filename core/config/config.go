@@ -6,6 +6,7 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -15,8 +16,9 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
-	"github.com/picloud/picloud/core/outbound"
 	"github.com/picloud/picloud/core/secret"
+	"github.com/picloud/picloud/sdk/guard"
+	"github.com/picloud/picloud/sdk/mail"
 )
 
 // Config is what a node runs with. The tag is the name of the setting; fields without one are set by the program.
@@ -110,6 +112,25 @@ type Config struct {
 	// itself listens on is never reached. Default: nothing.
 	HTTPAllow string `koanf:"http_allow"`
 
+	// SMTPHost is the mail server that e-mail of scripts is handed to. Empty: scripts cannot send e-mail. It may be inside: no script
+	// chooses it.
+	SMTPHost string `koanf:"smtp_host"`
+
+	// SMTPPort is its port. Default 0: 587, 465 where SMTPTLS is tls, 25 where it is none.
+	SMTPPort int `koanf:"smtp_port"`
+
+	// SMTPUser is who the node is to the mail server. Empty: nobody.
+	SMTPUser string `koanf:"smtp_user"`
+
+	// SMTPPassword goes with SMTPUser. It comes from where DatabaseURL comes from.
+	SMTPPassword string `koanf:"smtp_password"`
+
+	// SMTPTLS is starttls, tls from the beginning of the connection, or none. Default starttls, without which nothing is sent.
+	SMTPTLS string `koanf:"smtp_tls"`
+
+	// SMTPFrom is who e-mail is from that does not say, such as "PiCloud <picloud@example.com>". It goes with SMTPHost.
+	SMTPFrom string `koanf:"smtp_from"`
+
 	// EngineSpares is how many blank processes are ready of each engine that an active script uses. Default 1; 0 to 64.
 	EngineSpares int `koanf:"engine_spares"`
 
@@ -184,6 +205,7 @@ func Default() Config {
 		MaxScriptLogLines:   10_000,
 		MaxScriptLogBytes:   1 << 20,
 		MaxScriptCalls:      100_000,
+		SMTPTLS:             "starttls",
 		EngineSpares:        1,
 		EngineIdle:          5 * time.Minute,
 		EngineRuns:          1_000_000,
@@ -227,6 +249,10 @@ func (c *Config) validate() error {
 		{"max_script_log_bytes", checkRange(int64(c.MaxScriptLogBytes), 1, 1<<20)},
 		{"max_script_calls", checkRange(int64(c.MaxScriptCalls), 1, 100_000)},
 		{"http_allow", checkAllowed(c.HTTPAllow)},
+		{"smtp_port", checkRange(int64(c.SMTPPort), 0, 65535)},
+		{"smtp_tls", checkOneOf(c.SMTPTLS, "starttls", "tls", "none")},
+		{"smtp_from", c.checkSender()},
+		{"smtp_user", c.checkLogin()},
 		{"engine_spares", checkRange(int64(c.EngineSpares), 0, 64)},
 		{"engine_idle", checkDuration(c.EngineIdle, time.Second, 24*time.Hour)},
 		{"engine_runs", checkRange(c.EngineRuns, 100, 1<<50)},
@@ -278,8 +304,28 @@ func checkDuration(d, least, most time.Duration) error {
 }
 
 func checkAllowed(list string) error {
-	_, err := outbound.ParseAllowed(list)
+	_, err := guard.ParseAllowed(list)
 	return err
+}
+
+// checkSender says what is wrong with who e-mail is from.
+func (c *Config) checkSender() error {
+	switch {
+	case c.SMTPHost == "" && c.SMTPFrom != "":
+		return errors.New("has no effect without smtp_host")
+	case c.SMTPHost != "" && c.SMTPFrom == "":
+		return errors.New("is missing: who e-mail is from, where smtp_host says to whom it goes")
+	case c.SMTPFrom != "":
+		return mail.CheckAddress(c.SMTPFrom)
+	}
+	return nil
+}
+
+func (c *Config) checkLogin() error {
+	if (c.SMTPUser == "") != (c.SMTPPassword == "") {
+		return errors.New("and smtp_password belong together")
+	}
+	return nil
 }
 
 func checkSecretKey(keys string) error {

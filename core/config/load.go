@@ -18,7 +18,7 @@ import (
 )
 
 // secrets may be given as the name of a file that holds them: PICLOUD_DATABASE_URL_FILE.
-var secrets = []string{"database_url", "secret_key"}
+var secrets = []string{"database_url", "secret_key", "smtp_password"}
 
 // Flags adds a flag for each setting that may be one. The folder for data is not among them: every command has it.
 func Flags(flags *pflag.FlagSet) {
@@ -45,6 +45,11 @@ func Flags(flags *pflag.FlagSet) {
 	flags.Int("max-script-log-bytes", d.MaxScriptLogBytes, "how many `bytes` a run of a script may be allowed to log")
 	flags.Int("max-script-calls", d.MaxScriptCalls, "how many calls of services a run of a script may be allowed")
 	flags.String("http-allow", d.HTTPAllow, "`hosts` at ports, and prefixes, that scripts may reach beside the public web")
+	flags.String("smtp-host", d.SMTPHost, "`host` of the mail server for the e-mail of scripts")
+	flags.Int("smtp-port", d.SMTPPort, "its `port`; 0: 587, 465 with --smtp-tls tls, 25 with none")
+	flags.String("smtp-user", d.SMTPUser, "`user` at the mail server")
+	flags.String("smtp-tls", d.SMTPTLS, "how the connection to it is encrypted: starttls, tls or none")
+	flags.String("smtp-from", d.SMTPFrom, "`address` of e-mail that does not say who it is from")
 	flags.Int("engine-spares", d.EngineSpares, "how many blank engine processes are ready")
 	flags.Duration("engine-idle", d.EngineIdle, "how long an engine process without runs is kept")
 	flags.Int64("engine-runs", d.EngineRuns, "after how many runs an engine process is replaced")

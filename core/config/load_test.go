@@ -46,7 +46,7 @@ func TestFlagsAreTheSettings(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := Default(); !reflect.DeepEqual(got, want) || len(all) != 32 {
+	if want := Default(); !reflect.DeepEqual(got, want) || len(all) != 37 {
 		t.Errorf("with all of %d flags at their defaults: %+v, want %+v", len(all), got, want)
 	}
 }

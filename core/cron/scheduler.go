@@ -187,7 +187,7 @@ func (s *Scheduler) plan(ctx context.Context) error {
 			}
 			triggers[t.ID] = p
 			plans = append(plans, Plan{
-				App: app.ID, Trigger: t.ID, Spec: p.spec, At: p.next(now), Paused: t.Lane.Paused || t.Lane.Script.Version == 0,
+				App: app.ID, Trigger: t.ID, Spec: p.spec, At: p.next(now), Paused: t.Lane.Paused || !t.Lane.Active(),
 			})
 		}
 	}

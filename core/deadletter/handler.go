@@ -25,7 +25,8 @@ type Letter struct {
 // handled is what the handler of a dead letter is given as JSON.
 type handled struct {
 	ID         uuid.UUID    `json:"id"`
-	Script     string       `json:"script"`
+	Script     string       `json:"script"`         // that failed, or
+	Sink       string       `json:"sink,omitempty"` // that did not take it
 	Version    int          `json:"version"`
 	Reason     string       `json:"reason"`
 	Error      string       `json:"error"`
@@ -77,8 +78,8 @@ func (h Handlers) Of(l *Letter) (entries []*outbox.Entry, err error) {
 	var happened *trigger.Change
 	for i := range app.Triggers {
 		t := &app.Triggers[i]
-		script := h.snapshot.Script(t.Script)
-		if script == nil || !wants(t, l) {
+		lane := h.snapshot.Lane(t.ID)
+		if lane == nil || !wants(t, l) {
 			continue
 		}
 		if happened == nil {
@@ -91,7 +92,7 @@ func (h Handlers) Of(l *Letter) (entries []*outbox.Entry, err error) {
 		if trigger.Takes(t, happened) != nil {
 			continue
 		}
-		e, err := handler(t, script, l, happened.Data)
+		e, err := handler(t, lane, l, happened.Data)
 		if err != nil {
 			return nil, err
 		}
@@ -109,7 +110,7 @@ func wants(t *tenant.Trigger, l *Letter) bool {
 
 // handler makes the entry of one handler. It is tried once: what fails here must not make work of its own. Of the trigger's
 // policy, the limits are its lane's.
-func handler(t *tenant.Trigger, script *tenant.Script, l *Letter, data []byte) (*outbox.Entry, error) {
+func handler(t *tenant.Trigger, lane *tenant.Lane, l *Letter, data []byte) (*outbox.Entry, error) {
 	id, err := uuid.NewV7()
 	if err != nil {
 		return nil, err
@@ -122,17 +123,19 @@ func handler(t *tenant.Trigger, script *tenant.Script, l *Letter, data []byte) (
 	if err != nil {
 		return nil, err
 	}
-	return &outbox.Entry{
-		ID: id, EventID: id, App: l.App, Lane: t.ID, Target: script.ID, TargetKind: outbox.TargetScript, Trigger: t.ID,
-		RootID: l.RootID, HandlerFor: l.ID, Principal: t.RegisteredBy, AcceptedAt: now, Timeout: script.Timeout,
-		Kind: outbox.KindLetter, State: outbox.Ready, MaxAttempts: 1, Depth: l.Depth + 1, Priority: int16(t.Policy.Priority),
+	e := &outbox.Entry{
+		ID: id, EventID: id, App: l.App, Lane: t.ID, Trigger: t.ID, RootID: l.RootID, HandlerFor: l.ID, Principal: t.RegisteredBy,
+		AcceptedAt: now, Kind: outbox.KindLetter, State: outbox.Ready, Depth: l.Depth + 1, Priority: int16(t.Policy.Priority),
 		Envelope: encoded, Payload: data,
-	}, nil
+	}
+	trigger.Aim(e, lane)
+	e.MaxAttempts = 1
+	return e, nil
 }
 
 func describe(l *Letter) *handled {
 	h := &handled{
-		ID: l.ID, Script: l.TargetName, Version: l.Version, Reason: l.Reason, Error: l.Error, Fault: l.Fault, Attempts: l.Attempts,
+		ID: l.ID, Script: l.TargetName, Sink: l.SinkName, Version: l.Version, Reason: l.Reason, Error: l.Error, Fault: l.Fault, Attempts: l.Attempts,
 		AcceptedAt: l.AcceptedAt.UTC(), CreatedAt: l.CreatedAt.UTC(),
 	}
 	if env, err := event.Unmarshal(l.Envelope); err == nil { // one that cannot be read is why it is here

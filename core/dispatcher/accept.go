@@ -303,7 +303,8 @@ func (d *Dispatcher) release(lane *tenant.Lane, seat *schedule.Ticket) {
 // end tells the limits of a run's lane that it is over. lane is what it was when the run was let in.
 func (d *Dispatcher) end(lane *tenant.Lane) {
 	if lane != nil {
-		d.limits.end(lane.ID, lane.Script.ID)
+		target, _ := lane.Target()
+		d.limits.end(lane.ID, target)
 	}
 }
 

@@ -180,17 +180,18 @@ func (l *limits) runs(lane *tenant.Lane) (running, most int) {
 	return l.running[lane.ID], most
 }
 
-// limited is one whose policy limits a run: its lane, and where that is not the script itself, the script.
+// limited is one whose policy limits a run: its lane, and where that is not the target itself, the target.
 type limited struct {
 	id     uuid.UUID
 	policy *tenant.Policy
 }
 
 func owners(lane *tenant.Lane) []limited {
-	if lane.ID == lane.Script.ID {
+	id, own := lane.Target()
+	if lane.ID == id {
 		return []limited{{lane.ID, &lane.Policy}}
 	}
-	return []limited{{lane.ID, &lane.Policy}, {lane.Script.ID, &lane.Script.Policy}}
+	return []limited{{lane.ID, &lane.Policy}, {id, own}}
 }
 
 func (l *limits) bucketOf(id uuid.UUID, p *tenant.Policy) *bucket {

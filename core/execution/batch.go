@@ -27,6 +27,9 @@ const (
 // a run can take. The results are in the order of entries. None of them is sync. It returns when nothing of the runs is
 // left; ctx ends them early, and the cause says why.
 func (r *Runner) RunBatch(ctx context.Context, entries []*outbox.Entry) []Result {
+	if entries[0].TargetKind == outbox.TargetSink {
+		return r.deliverAll(ctx, entries)
+	}
 	results := make([]Result, 0, len(entries))
 	for len(entries) > 0 {
 		n, size := 1, len(entries[0].Payload)

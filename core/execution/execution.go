@@ -1,5 +1,5 @@
-// Package execution is one run of a script: its deadline, what it logs, whom it answers, and the result that the
-// dispatcher settles. It stands between core/dispatcher, which decides when, and core/engine, which knows where.
+// Package execution is one run of a script, or one delivery to a sink: its deadline, what it logs, whom it answers, and the result that the
+// dispatcher settles. It stands between core/dispatcher, which decides when, and core/engine and core/sink, which know where.
 package execution
 
 import (
@@ -57,6 +57,9 @@ type Runner struct {
 	scripts  Scripts
 	services Services
 	inbox    *inbox.Inbox
+
+	sinks Sinks
+	find  FindFunc
 }
 
 // New makes a runner.
@@ -68,6 +71,9 @@ func New(engines Engines, scripts Scripts, services Services, in *inbox.Inbox) *
 // deadline. ctx ends early when the node must not go on; the cause says why. A sync entry is answered before Run returns.
 // One whose caller has stopped waiting meanwhile is async from then on, and keeps its answer.
 func (r *Runner) Run(ctx context.Context, e *outbox.Entry) Result {
+	if e.TargetKind == outbox.TargetSink {
+		return r.deliver(ctx, e)
+	}
 	res := Result{Started: time.Now()}
 	deadline := res.Started.Add(e.Timeout)
 	if e.Sync() {

@@ -52,11 +52,12 @@ type Facts struct {
 	Cancelled bool
 	Gate      string
 	GateLimit int
-	Holders   []uuid.UUID  // entries that hold the gate
-	Ahead     int          // entries of the lane that start before it, or wait before it at the gate
-	Node      string       // that runs it; empty: none does any more
-	Lane      *tenant.Lane // nil: gone
-	Target    *tenant.Script
+	Holders   []uuid.UUID    // entries that hold the gate
+	Ahead     int            // entries of the lane that start before it, or wait before it at the gate
+	Node      string         // that runs it; empty: none does any more
+	Lane      *tenant.Lane   // nil: gone
+	Target    *tenant.Script // or
+	Sink      *tenant.Sink
 	Running   int // runs of the lane on this node
 	Limit     int // of those; zero: none
 	NextStart time.Duration
@@ -69,15 +70,15 @@ func Why(f *Facts) []Reason {
 		return []Reason{running(f)}
 	}
 	var out []Reason
-	if f.Target == nil || f.Target.Version == 0 {
+	if f.Sink == nil && (f.Target == nil || f.Target.Version == 0) {
 		out = append(out, Reason{
-			Code: TargetGone, Message: "its script does not exist any more or has no active version",
+			Code: TargetGone, Message: "its script or sink does not exist any more, or the script has no active version",
 			Frees: "deploy or activate a version; without one it becomes a dead letter when it is due",
 		})
 	}
 	if f.Lane != nil && f.Lane.Paused {
 		out = append(out, Reason{
-			Code: Paused, Message: f.Lane.Name + ", its script or its app is paused", Frees: "resume it",
+			Code: Paused, Message: f.Lane.Name + ", its script, its sink or its app is paused", Frees: "resume it",
 		})
 	}
 	switch f.State {

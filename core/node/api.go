@@ -36,6 +36,9 @@ func (n *Node) apiHandler(
 		Routes:      postgres.NewRouteStore(pool),
 		Queues:      postgres.NewQueueStore(pool),
 		Triggers:    postgres.NewTriggerStore(pool),
+		Sinks:       postgres.NewSinkStore(pool),
+		SinkChecker: n.sinks,
+		SinkTester:  sender{n},
 		Pauses:      postgres.NewPauseStore(pool),
 		Releases:    postgres.NewReleaseStore(pool),
 		Snapshots:   n.snapshots,
@@ -118,12 +121,12 @@ func (i invoker) Invoke(ctx context.Context, s tenant.Script, in api.Invocation)
 	return out, err
 }
 
-// sender puts messages into queues, and fires triggers, for the control API.
+// sender puts messages into queues, fires triggers and tries sinks, for the control API.
 type sender struct{ node *Node }
 
 func (s sender) Send(ctx context.Context, q tenant.Queue, m api.Message) (uuid.UUID, error) {
 	lane := s.node.snapshot.Load().Lane(q.ID)
-	if lane == nil || lane.Script.Version == 0 {
+	if lane == nil || !lane.Active() {
 		return uuid.Nil, &tenant.Conflict{Message: "the script of the queue has no active version"}
 	}
 	e, err := trigger.NewEntry(lane, outbox.KindQueue, trigger.Message(q.Name, m.ContentType), m.Data, m.Options)
@@ -135,7 +138,7 @@ func (s sender) Send(ctx context.Context, q tenant.Queue, m api.Message) (uuid.U
 }
 
 func (s sender) Fire(ctx context.Context, t tenant.Trigger, c *trigger.Change, key *outbox.Idempotency) (uuid.UUID, error) {
-	if t.Lane = s.node.snapshot.Load().Lane(t.ID); t.Lane == nil || t.Lane.Script.Version == 0 {
+	if t.Lane = s.node.snapshot.Load().Lane(t.ID); t.Lane == nil || !t.Lane.Active() {
 		return uuid.Nil, &tenant.Conflict{Message: "the script of the trigger has no active version"}
 	}
 	e, err := trigger.Caused(&t, c, nil)
@@ -146,13 +149,32 @@ func (s sender) Fire(ctx context.Context, t tenant.Trigger, c *trigger.Change, k
 	return e.ID, ingress.Accepted(s.node.dispatcher.Append(ctx, e))
 }
 
+func (s sender) TestSink(
+	ctx context.Context, k tenant.Sink, kind string, data []byte, by uuid.UUID, key *outbox.Idempotency,
+) (uuid.UUID, error) {
+	lane := s.node.snapshot.Load().Lane(k.ID)
+	if lane == nil {
+		return uuid.Nil, tenant.ErrNotFound
+	}
+	if kind == "" {
+		kind = trigger.SinkMessage
+	}
+	env := event.Envelope{Type: kind, Subject: k.Name, ContentType: "application/json"}
+	e, err := trigger.NewEntry(lane, outbox.KindSink, env, data, &trigger.Options{MaxAttempts: 1})
+	if err != nil {
+		return uuid.Nil, err
+	}
+	e.Principal, e.Idempotency = by, key
+	return e.ID, ingress.Accepted(s.node.dispatcher.Append(ctx, e))
+}
+
 // lanes says how lanes stand on this node.
 type lanes struct{ node *Node }
 
 func (l lanes) Facts(lane, target uuid.UUID) explain.Facts {
 	snapshot, state := l.node.snapshot.Load(), l.node.dispatcher.Lane(lane)
 	return explain.Facts{
-		Lane: snapshot.Lane(lane), Target: snapshot.Script(target), Running: state.Running, Limit: state.Limit,
+		Lane: snapshot.Lane(lane), Target: snapshot.Script(target), Sink: snapshot.Sink(target), Running: state.Running, Limit: state.Limit,
 		NextStart: state.NextStart, FreeSlots: state.FreeSlots,
 	}
 }

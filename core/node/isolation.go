@@ -9,7 +9,7 @@ import (
 	"github.com/picloud/picloud/core/pluginhost"
 )
 
-// probed is the plugin whose process shows which layers of isolation there are. All have the same.
+// probed is the plugin whose process shows which layers of isolation there are for scripts. All engines have the same.
 const probed = "engine/yaegi"
 
 // startPlugins makes the host of the plugins, and says how well they are isolated.

@@ -39,7 +39,9 @@ import (
 	"github.com/picloud/picloud/core/postgres/embedded"
 	"github.com/picloud/picloud/core/secret"
 	"github.com/picloud/picloud/core/service"
+	"github.com/picloud/picloud/core/sink"
 	"github.com/picloud/picloud/core/tenant"
+	"github.com/picloud/picloud/sdk/guard"
 )
 
 // Node is one running platform process. Start once, Stop once.
@@ -58,6 +60,7 @@ type Node struct {
 	installed  []pluginhost.Installed // plugins beside those that are built in
 	reloads    chan struct{}
 	engines    *engine.Manager
+	sinks      *sink.Manager
 	dispatcher *dispatcher.Dispatcher
 	letters    *deadletter.Worker
 	teller     *lifecycle.Teller
@@ -165,6 +168,7 @@ func (n *Node) Start(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	n.startSinks(host)
 	launch := func(ctx context.Context, name string) (engine.Process, error) { return host.Launch(ctx, name) }
 	n.engines = engine.New(engine.Config{
 		Launch: launch, Bundles: postgres.NewVersionStore(pools.General), Log: n.log,
@@ -291,12 +295,17 @@ func (n *Node) startDispatcher(ctx context.Context, url string, p *postgres.Pool
 	n.letters = deadletter.NewWorker(postgres.NewDeadLetterStore(p.General), n.snapshot.Load,
 		func() int64 { return n.dispatcher.Epoch() }, func() { n.dispatcher.Wake() }, n.log)
 	n.background(n.letters.Run)
-	allow, err := outbound.ParseAllowed(n.cfg.HTTPAllow)
+	allow, err := guard.ParseAllowed(n.cfg.HTTPAllow)
 	if err != nil {
 		return fmt.Errorf("http_allow: %w", err)
 	}
-	web := outbound.New(outbound.Config{Allow: allow, Own: []string{n.PublicAddr(), n.AdminAddr()}})
+	web := outbound.New(guard.Config{Allow: allow, Own: []string{n.PublicAddr(), n.AdminAddr()}})
 	n.onStop(func(context.Context) error { web.Close(); return nil })
+	runner := execution.New(n.engines, current{n}, service.New(service.Config{
+		Outbox: late{n}, Snapshot: n.snapshot.Load, Entries: postgres.NewKeyedStore(p.Data), KV: postgres.NewKVStore(p.Data), Files: postgres.NewFileStore(p.Data),
+		Contents: n.contents, Docs: postgres.NewDocStore(p.Data), Web: web, Secrets: n.vault, Email: n.cfg.SMTPFrom, Log: n.log,
+	}), in)
+	runner.DeliverTo(n.sinks, func(app, id uuid.UUID) *tenant.Sink { return n.snapshot.Load().SinkOf(app, id) })
 	d := dispatcher.New(dispatcher.Config{
 		Node:    dispatcher.Node{Name: n.cfg.NodeName, Address: n.PublicAddr(), Version: Version, Kinds: kinds},
 		Nodes:   nodes,
@@ -304,13 +313,10 @@ func (n *Node) startDispatcher(ctx context.Context, url string, p *postgres.Pool
 		Durable: postgres.NewOutboxStore(p.Durable),
 		Fast:    postgres.NewOutboxStore(p.Fast),
 		Keyed:   postgres.NewKeyedStore(p.Durable),
-		Runner: execution.New(n.engines, current{n}, service.New(service.Config{
-			Outbox: late{n}, Snapshot: n.snapshot.Load, Entries: postgres.NewKeyedStore(p.Data), KV: postgres.NewKVStore(p.Data), Files: postgres.NewFileStore(p.Data),
-			Contents: n.contents, Docs: postgres.NewDocStore(p.Data), Web: web, Secrets: n.vault, Log: n.log,
-		}), in),
-		Inbox: in,
-		Lane:  func(id uuid.UUID) *tenant.Lane { return n.snapshot.Load().Lane(id) },
-		Alone: func() bool { return n.snapshot.Load().Alone() },
+		Runner:  runner,
+		Inbox:   in,
+		Lane:    func(id uuid.UUID) *tenant.Lane { return n.snapshot.Load().Lane(id) },
+		Alone:   func() bool { return n.snapshot.Load().Alone() },
 		Configured: func(version int64) {
 			if version > n.snapshot.Load().Version {
 				n.requestReload()

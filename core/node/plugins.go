@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"strings"
 
 	"github.com/hashicorp/go-hclog"
 
@@ -20,15 +21,12 @@ func InstalledPlugins(data string) ([]pluginhost.Installed, error) {
 	return pluginhost.ReadInstalled(pluginDir(data))
 }
 
-// InstallPlugin puts a program into the data folder as a plugin, after it was started once as a node would.
-func InstallPlugin(ctx context.Context, cfg config.Config, file string) (pluginhost.Installed, error) {
+// InstallPlugin puts a program into the data folder as a plugin, after it was started once as a node would. builtin are the plugins
+// that need not be.
+func InstallPlugin(ctx context.Context, cfg config.Config, builtin []string, file string) (pluginhost.Installed, error) {
 	there, err := InstalledPlugins(cfg.DataDir)
 	if err != nil {
 		return pluginhost.Installed{}, err
-	}
-	var builtin []string
-	for _, e := range api.BuiltinEngines() {
-		builtin = append(builtin, e.Name)
 	}
 	taken := map[string]string{}
 	for _, e := range append(api.BuiltinEngines(), installedEngines(there)...) {
@@ -56,7 +54,9 @@ func UninstallPlugin(data, name string) error {
 func installedEngines(plugins []pluginhost.Installed) []api.Engine {
 	var engines []api.Engine
 	for _, p := range plugins {
-		engines = append(engines, api.Engine{Name: filepath.Base(p.Name), Extensions: p.Extensions})
+		if name, ok := strings.CutPrefix(p.Name, "engine/"); ok {
+			engines = append(engines, api.Engine{Name: name, Extensions: p.Extensions})
+		}
 	}
 	return engines
 }

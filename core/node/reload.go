@@ -33,6 +33,9 @@ func (n *Node) reload(ctx context.Context) error {
 	if n.engines != nil {
 		n.engines.Keep(next)
 	}
+	if n.sinks != nil {
+		n.sinks.Keep(next)
+	}
 	if n.cron != nil {
 		n.cron.Poke()
 	}

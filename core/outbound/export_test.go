@@ -13,7 +13,7 @@ func (c *Client) Trust(cfg *tls.Config) { c.carrier.TLSClientConfig = cfg }
 
 // Connects reports whether the guard lets a request for asked connect to an address.
 func (c *Client) Connects(asked, network, address string) bool {
-	return c.guard.control(asked)(network, address, nil) == nil
+	return c.guard.Control(asked)(network, address, nil) == nil
 }
 
 // Hold takes room as bodies do.

@@ -13,7 +13,7 @@ import (
 
 	"golang.org/x/net/dns/dnsmessage"
 
-	"github.com/picloud/picloud/core/outbound"
+	"github.com/picloud/picloud/sdk/guard"
 )
 
 // Addresses that are inside, in whatever form, are never connected to.
@@ -101,7 +101,7 @@ func TestAllowed(t *testing.T) {
 		t.Error("127.0.0.2:9001 is not the node's")
 	}
 	for _, list := range []string{"localhost", "http://localhost:80", "127.0.0.1:0", "127.0.0.1:65536", ":80", "10.0.0.0/33", "10.0.0.0/8:80", "a:b"} {
-		if _, err := outbound.ParseAllowed(list); err == nil {
+		if _, err := guard.ParseAllowed(list); err == nil {
 			t.Errorf("%q is allowed", list)
 		}
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/picloud/picloud/core/outbound"
 	"github.com/picloud/picloud/sdk/fault"
+	"github.com/picloud/picloud/sdk/guard"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -23,11 +24,11 @@ var app = uuid.New()
 // client makes one that may reach what a list allows.
 func client(t *testing.T, allow string, own ...string) *outbound.Client {
 	t.Helper()
-	list, err := outbound.ParseAllowed(allow)
+	list, err := guard.ParseAllowed(allow)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := outbound.New(outbound.Config{Allow: list, Own: own})
+	c := outbound.New(guard.Config{Allow: list, Own: own})
 	t.Cleanup(c.Close)
 	return c
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/picloud/picloud/sdk/fault"
+	"github.com/picloud/picloud/sdk/guard"
 )
 
 // The limits of one request.
@@ -27,25 +28,18 @@ const (
 	dialTimeout  = 10 * time.Second
 )
 
-// Config says what a Client may reach beyond public addresses at the ports 80 and 443.
-type Config struct {
-	Allow []Allowed
-	// Own are the addresses that the node listens on, as host:port. They are never reached, whatever Allow says.
-	Own []string
-}
-
 // Client makes requests. Its methods are safe for concurrent use.
 type Client struct {
-	guard    *guard
+	guard    *guard.Guard
 	dialer   net.Dialer
 	carrier  *http.Transport
 	client   *http.Client
 	capacity *capacity
 }
 
-// New makes a client. Close ends what it keeps.
-func New(cfg Config) *Client {
-	c := &Client{guard: newGuard(cfg), dialer: net.Dialer{Timeout: dialTimeout}, capacity: newCapacity()}
+// New makes a client that reaches what cfg lets it. Close ends what it keeps.
+func New(cfg guard.Config) *Client {
+	c := &Client{guard: guard.New(cfg), dialer: net.Dialer{Timeout: dialTimeout}, capacity: newCapacity()}
 	// Nothing is taken from the environment: a proxy there would be asked for addresses that nobody has checked.
 	c.carrier = &http.Transport{
 		DialContext:            c.dial,
@@ -137,7 +131,7 @@ func (c *Client) do(r *http.Request) (*Response, error) {
 // were resolved, so that nothing can change in between.
 func (c *Client) dial(ctx context.Context, network, address string) (net.Conn, error) {
 	d := c.dialer
-	d.Control = c.guard.control(address)
+	d.Control = c.guard.Control(address)
 	conn, err := d.DialContext(ctx, network, address)
 	if err != nil {
 		return nil, errUnreachable

@@ -49,12 +49,13 @@ const (
 	KindCron   Kind = 10 // a time that has come
 	KindHook   Kind = 11 // a signed request of another service
 	KindApp    Kind = 12 // the app was deployed, or a script of it has failed
+	KindSink   Kind = 20 // a message of a script to a sink, by e-mail too
 )
 
 // Kinds are all that this version can run.
 var Kinds = []Kind{
 	KindHTTP, KindInvoke, KindReplay, KindQueue, KindLetter, KindKV, KindDocs, KindFiles, KindPubSub, KindCron, KindHook,
-	KindApp,
+	KindApp, KindSink,
 }
 
 func (k Kind) String() string {
@@ -83,12 +84,17 @@ func (k Kind) String() string {
 		return "webhook"
 	case KindApp:
 		return "app"
+	case KindSink:
+		return "sink"
 	}
 	return "unknown"
 }
 
-// TargetScript is the target kind of a script; sinks follow.
-const TargetScript int16 = 1
+// The kinds of targets.
+const (
+	TargetScript int16 = 1
+	TargetSink   int16 = 2
+)
 
 // MaxDepth is how many events may cause one another before the chain counts as a loop, and MaxRootEvents how many one
 // first cause may lead to.

@@ -27,6 +27,7 @@ type child struct {
 	program *os.File
 	dir     string                  // made for it, for its socket
 	has     func(layer string) bool // of isolation, from its start
+	home    bool                    // it starts in dir, and knows it only as that
 	args    []string                // the first is the name under which it is listed
 	env     []string
 	stderr  *capture
@@ -201,8 +202,11 @@ func (c *child) PluginToHost(network, address string) (string, string, error) {
 
 // socketDir is the folder of the process's socket as the process sees it.
 func (c *child) socketDir() string {
-	if c.has(layerRoot) {
+	switch {
+	case c.has(layerRoot):
 		return "/"
+	case c.home:
+		return "."
 	}
 	return c.dir
 }

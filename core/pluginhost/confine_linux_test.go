@@ -31,6 +31,7 @@ type scene struct {
 	t       *testing.T
 	host    *pluginhost.Host
 	process *pluginhost.Process
+	plugin  string            // whose process that is
 	targets map[string]string // by attack
 
 	mounted, machine string
@@ -44,7 +45,7 @@ func newScene(t *testing.T, layers ...string) *scene {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	s := &scene{t: t, mounted: filepath.Join(dir, "mounted")}
+	s := &scene{t: t, plugin: "engine/thief", mounted: filepath.Join(dir, "mounted")}
 	must := func(errs ...error) {
 		if err := errors.Join(errs...); err != nil {
 			t.Fatal(err)
@@ -97,7 +98,7 @@ func (s *scene) reaches(attack string) bool {
 	s.t.Helper()
 	select {
 	case <-s.process.Done(): // the last one was too much for it
-		s.process = launch(s.t, s.host, "engine/thief")
+		s.process = launch(s.t, s.host, s.plugin)
 	default:
 	}
 	what := strings.TrimPrefix(attack, "neighbour-")

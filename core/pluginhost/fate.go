@@ -7,7 +7,7 @@ import (
 	"os/exec"
 	"syscall"
 
-	"github.com/picloud/picloud/sdk/engine"
+	"github.com/picloud/picloud/sdk/plugin"
 )
 
 // Fate says in words how a process that was launched has ended: "it exited with status 2: fatal error: stack overflow". It
@@ -19,7 +19,7 @@ func (p *Process) Fate() string {
 	switch err := p.Err(); {
 	case errors.Is(err, ErrStuck):
 		return "it was killed since a run did not end in time"
-	case errors.Is(err, engine.ErrProtocol):
+	case errors.Is(err, plugin.ErrProtocol):
 		return "it was killed since it broke the protocol"
 	case errors.As(p.child.status, &status):
 		how = fmt.Sprintf("it exited with status %d", status.ExitCode())

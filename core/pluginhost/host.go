@@ -1,6 +1,6 @@
 // Package pluginhost starts and ends plugin processes: it finds the program, gives it an environment with nothing in it
 // and a private folder for its socket, isolates it from the machine as far as that permits, sees that it dies with the host,
-// and captures what it prints. What it hands out are interfaces of the sdk.
+// and captures what it prints. What it hands out are clients of the sdk, of the kind that the first half of the plugin's name says.
 package pluginhost
 
 import (
@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
-	"sync/atomic"
 	"syscall"
 
 	"github.com/hashicorp/go-hclog"
@@ -43,12 +42,12 @@ type Host struct {
 	cfg     Config
 	dir     string // of this process
 	log     hclog.Logger
-	lacks   map[string]string // layers that processes do not have from their start, and why
-	builtin *os.File          // the program of Command, held open like those of installed plugins
+	builtin *os.File // the program of Command, held open like those of installed plugins
 
 	installed map[string]*program // by the plugin's name
 
-	isolation atomic.Pointer[[]Layer]
+	families sync.Mutex
+	known    map[string]*family // by its name
 
 	mu        sync.Mutex
 	processes map[*Process]bool
@@ -73,8 +72,8 @@ func New(cfg Config) (*Host, error) {
 	}
 	h := &Host{
 		cfg: cfg, dir: dir, log: cfg.Log.Named("plugin"), builtin: builtin, installed: map[string]*program{}, processes: map[*Process]bool{},
+		known: map[string]*family{},
 	}
-	h.lacks = h.lacking()
 	h.openInstalled()
 	return h, nil
 }
@@ -124,6 +123,10 @@ func (h *Host) Close() {
 // fails or is given up leaves nothing behind. It fails with ErrClosed after Close, and with an error that wraps ErrDied
 // when the process ended by itself.
 func (h *Host) Launch(ctx context.Context, name string) (*Process, error) {
+	of, err := h.family(name)
+	if err != nil {
+		return nil, fmt.Errorf("start plugin %s: %w", name, err)
+	}
 	program, err := h.program(name)
 	if err != nil {
 		return nil, fmt.Errorf("start plugin %s: %w", name, err)
@@ -134,7 +137,7 @@ func (h *Host) Launch(ctx context.Context, name string) (*Process, error) {
 		return nil, ErrClosed
 	}
 	h.next++
-	p := newProcess(h, name, program, filepath.Join(h.dir, strconv.Itoa(h.next)))
+	p := newProcess(h, of, name, program, filepath.Join(h.dir, strconv.Itoa(h.next)))
 	h.processes[p] = true
 	h.mu.Unlock()
 

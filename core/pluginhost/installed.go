@@ -15,7 +15,11 @@ import (
 	"slices"
 	"strings"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
 	"github.com/picloud/picloud/sdk/engine"
+	"github.com/picloud/picloud/sdk/sink"
 )
 
 // Installed is a plugin that somebody has put into the plugin folder: a folder of its own, named like the plugin, with its program
@@ -23,10 +27,10 @@ import (
 type Installed struct {
 	Name       string   `json:"name"` // "engine/stack"
 	Version    string   `json:"version"`
-	SDKVersion string   `json:"sdk_version"`
-	Extensions []string `json:"extensions"` // of the files that it runs
-	SHA256     string   `json:"sha256"`     // of the program: only that one is started
-	Program    string   `json:"-"`          // its path
+	SDKVersion string   `json:"sdk_version"` // of an engine
+	Extensions []string `json:"extensions"`  // of the files that an engine runs
+	SHA256     string   `json:"sha256"`      // of the program: only that one is started
+	Program    string   `json:"-"`           // its path
 }
 
 const (
@@ -59,30 +63,30 @@ func ReadInstalled(folder string) ([]Installed, error) {
 	return all, nil
 }
 
-// pluginName is that of an engine, as folders can have it.
-var pluginName = regexp.MustCompile(`^engine/[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?$`)
+// pluginName is that of a plugin, as folders can have it.
+var pluginName = regexp.MustCompile(`^[a-z]+/[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?$`)
 
-// Install copies a program into the plugin folder, in place of an earlier one of its name, and starts it once to see what it is.
-// cfg is that of a host; builtin are the engines that need not be installed, and
-// taken are all that there are, by the extensions of their files.
+// Install copies a program into the plugin folder, in place of an earlier one of its name, and starts it to see what it is.
+// cfg is that of a host; builtin are the plugins that need not be installed, and taken are all engines that there are, by the
+// extensions of their files.
 func Install(ctx context.Context, cfg Config, folder, file string, builtin []string, taken map[string]string) (p Installed, err error) {
-	if p.SHA256, err = hashOf(file); err != nil {
+	sum, err := hashOf(file)
+	if err != nil {
 		return p, err
 	}
-	cfg.Installed = []Installed{{Name: "engine/new", Program: file, SHA256: p.SHA256}}
+	for _, name := range kindNames() { // engines come first: they take it ill to be started as what reaches more
+		cfg.Installed = append(cfg.Installed, Installed{Name: name + "/new", Program: file, SHA256: sum})
+	}
 	host, err := New(cfg)
 	if err != nil {
 		return p, err
 	}
 	defer host.Close()
-	process, err := host.Launch(ctx, "engine/new")
-	if err != nil {
+	if p, err = host.ask(ctx, cfg.Installed); err != nil {
 		return p, fmt.Errorf("%s is no plugin that can be used here: %w", file, err)
 	}
-	info := process.Engine().Info()
-	process.Kill()
-	p.Name, p.Version, p.SDKVersion, p.Extensions = "engine/"+info.Name, info.Version, info.SDKVersion, info.Extensions
-	if err := p.check(info, builtin, taken); err != nil {
+	p.SHA256 = sum
+	if err := p.check(builtin, taken); err != nil {
 		return p, err
 	}
 	dir := filepath.Join(folder, filepath.FromSlash(p.Name))
@@ -90,25 +94,63 @@ func Install(ctx context.Context, cfg Config, folder, file string, builtin []str
 	return p, errors.Join(os.MkdirAll(dir, 0o755), p.write(dir, file))
 }
 
-// check says why a plugin cannot be installed.
-func (p *Installed) check(info engine.Info, builtin []string, taken map[string]string) error {
-	if !pluginName.MatchString(p.Name) {
-		return fmt.Errorf("the plugin calls itself %q: an engine's name has lower-case letters, digits, dashes and underscores", info.Name)
+// ask starts a program as a plugin of one kind after the other until it has the service of that kind, and returns what it says of
+// itself.
+func (h *Host) ask(ctx context.Context, as []Installed) (p Installed, err error) {
+	for _, candidate := range as {
+		var process *Process
+		process, err = h.Launch(ctx, candidate.Name)
+		if status.Code(err) == codes.Unimplemented {
+			continue
+		}
+		if err != nil {
+			return p, err
+		}
+		defer process.Kill()
+		p = process.family.describe(process.client)
+		p.Name = process.family.name + "/" + p.Name
+		return p, nil
 	}
+	return p, err
+}
+
+func describeEngine(c client) Installed {
+	info := c.(*engine.Client).Info()
+	return Installed{Name: info.Name, Version: info.Version, SDKVersion: info.SDKVersion, Extensions: info.Extensions}
+}
+
+func describeSink(c client) Installed {
+	info := c.(*sink.Client).Info()
+	return Installed{Name: info.Name, Version: info.Version}
+}
+
+// check says why a plugin cannot be installed.
+func (p *Installed) check(builtin []string, taken map[string]string) error {
+	kind, name, _ := strings.Cut(p.Name, "/")
+	if !pluginName.MatchString(p.Name) {
+		return fmt.Errorf("the plugin calls itself %q: its name has lower-case letters, digits, dashes and underscores", name)
+	}
+	if slices.Contains(builtin, p.Name) {
+		return fmt.Errorf("the %s %q is built in", kind, name)
+	}
+	if kind == "engine" {
+		return p.checkEngine(name, taken)
+	}
+	return nil
+}
+
+func (p *Installed) checkEngine(name string, taken map[string]string) error {
 	if len(p.Extensions) == 0 {
-		return fmt.Errorf("the engine %q says of no file that it runs it", info.Name)
+		return fmt.Errorf("the engine %q says of no file that it runs it", name)
 	}
 	for _, extension := range p.Extensions {
 		owner, known := taken[extension]
 		switch {
 		case !strings.HasPrefix(extension, ".") || strings.ContainsAny(extension, "/\\ ") || len(extension) < 2:
 			return fmt.Errorf("%q is no extension of a file, such as .lua", extension)
-		case known && owner != info.Name:
+		case known && owner != name:
 			return fmt.Errorf("files like *%s are run by the engine %q already", extension, owner)
 		}
-	}
-	if slices.Contains(builtin, info.Name) {
-		return fmt.Errorf("the engine %q is built in", info.Name)
 	}
 	return nil
 }
@@ -189,7 +231,10 @@ func (h *Host) openInstalled() {
 		case sum != p.SHA256:
 			x.err = fmt.Errorf("%s is not the program that was installed: install it again", p.Program)
 		default:
-			x.err = h.isolatable(x.file)
+			var f *family
+			if f, x.err = h.family(p.Name); x.err == nil {
+				x.err = f.isolatable(x.file)
+			}
 		}
 		if x.err != nil {
 			h.log.Error("a plugin cannot be used", "plugin", p.Name, "error", x.err)

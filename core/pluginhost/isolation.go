@@ -4,9 +4,8 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 
-	"github.com/picloud/picloud/sdk/engine"
+	"github.com/picloud/picloud/sdk/plugin"
 )
 
 // Layer is one layer of isolation of plugin processes, and whether it holds.
@@ -18,7 +17,7 @@ type Layer struct {
 	Why   string // why it does not hold
 }
 
-// Names of the layers that a process has from its start; the others are those of sdk/engine.
+// Names of the layers that a process has from its start; the others are those of sdk/plugin.
 const (
 	layerRoot  = "root-folder"
 	layerUID   = "uid"
@@ -35,7 +34,8 @@ const (
 	needsSeccomp    = "Linux with seccomp, which containers must not forbid"
 )
 
-// layers are all that there are, in the order in which a process gets them.
+// layers are all that there are, in the order in which a process gets them, as they stand for engines. A kind whose work is on the
+// network has not all of them, and more sockets and files.
 var layers = []Layer{
 	{
 		Name: layerRoot, Stops: "every file and every socket that has a path",
@@ -51,14 +51,14 @@ var layers = []Layer{
 	{Name: layerMount, Stops: "mounts that others see", Needs: needsNamespaces},
 	{Name: layerUTS, Stops: "changes of the machine's name", Needs: needsNamespaces},
 	{Name: layerCaps, Stops: "everything that takes a privilege of root, and programs that would give one", Needs: "Linux"},
-	{Name: engine.LayerThreads, Stops: "floods of threads and processes", Needs: "the layer uid, or user namespaces"},
-	{Name: engine.LayerLimits, Stops: "taking all memory or open files, writing files, core dumps", Needs: "Linux"},
+	{Name: plugin.LayerThreads, Stops: "floods of threads and processes", Needs: "the layer uid, or user namespaces"},
+	{Name: plugin.LayerLimits, Stops: "taking all memory or open files, writing files, core dumps", Needs: "Linux"},
 	{
-		Name: engine.LayerLandlock, Stops: "files outside of its folder; signals and abstract sockets of others",
+		Name: plugin.LayerLandlock, Stops: "files outside of its folder; signals and abstract sockets of others",
 		Needs: "Linux 6.12 or later with Landlock enabled (CONFIG_SECURITY_LANDLOCK, lsm=landlock,...)",
 	},
-	{Name: engine.LayerFilter, Stops: "starting and touching processes, sockets but its own, mounts, namespaces", Needs: needsSeccomp},
-	{Name: engine.LayerSession, Stops: "opening any file or socket at all, before the first line of a script runs", Needs: needsSeccomp},
+	{Name: plugin.LayerFilter, Stops: "starting and touching processes, sockets but its own, mounts, namespaces", Needs: needsSeccomp},
+	{Name: plugin.LayerSession, Stops: "opening any file or socket at all, before the first line of a script runs", Needs: needsSeccomp},
 }
 
 // Layers are the names of all layers of isolation.
@@ -73,29 +73,16 @@ func Layers() []string {
 // asked says whether processes are to have a layer.
 func (c *Config) asked(layer string) bool { return c.Layers == nil || slices.Contains(c.Layers, layer) }
 
-// own are the layers that a process is to put on itself, as it is told them.
-func (h *Host) own() string {
-	var names []string
-	for _, name := range engine.OwnLayers {
-		if h.holds(name) {
-			names = append(names, name)
-		}
-	}
-	return strings.Join(names, ",")
-}
-
-// holds says whether processes have a layer from their start, or may try to put it on.
-func (h *Host) holds(layer string) bool { return h.lacks[layer] == "" }
-
 // isolationOf says how all layers stand for a process, which says so of those that it has put on itself.
-func (h *Host) isolationOf(own []engine.Layer) []Layer {
-	all := slices.Clone(layers)
+func (f *family) isolationOf(own []plugin.Layer) []Layer {
+	never := f.never()
+	all := slices.DeleteFunc(slices.Clone(layers), func(l Layer) bool { return slices.Contains(never, l.Name) })
 	for i := range all {
 		l := &all[i]
-		l.Why = h.lacks[l.Name]
-		if l.Why == "" && slices.Contains(engine.OwnLayers, l.Name) {
+		l.Why = f.lacks[l.Name]
+		if l.Why == "" && slices.Contains(plugin.OwnLayers, l.Name) {
 			l.Why = "the plugin does not have it"
-			if at := slices.IndexFunc(own, func(o engine.Layer) bool { return o.Name == l.Name }); at >= 0 {
+			if at := slices.IndexFunc(own, func(o plugin.Layer) bool { return o.Name == l.Name }); at >= 0 {
 				l.Why = own[at].Missing
 			}
 		}
@@ -121,14 +108,23 @@ func (h *Host) Probe(ctx context.Context, name string) error {
 		return err
 	}
 	defer p.Kill()
-	h.isolation.Store(&p.isolation)
+	p.family.isolation.Store(&p.isolation)
 	return nil
 }
 
-// Isolation is how the layers stand on this machine, in the order in which processes get them, as the last Probe found. It
-// is nil before.
+// Isolation is how the layers stand on this machine for engines, in the order in which processes get them, as the last Probe of
+// one found. It is nil before.
 func (h *Host) Isolation() []Layer {
-	if found := h.isolation.Load(); found != nil {
+	f, err := h.family("engine")
+	if err != nil {
+		return nil
+	}
+	return f.found()
+}
+
+// found is what the last Probe of the kind found.
+func (f *family) found() []Layer {
+	if found := f.isolation.Load(); found != nil {
 		return slices.Clone(*found)
 	}
 	return nil

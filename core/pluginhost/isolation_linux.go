@@ -14,7 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/picloud/picloud/sdk/engine"
+	"github.com/picloud/picloud/sdk/plugin"
 )
 
 // firstUID is where the users of plugin processes begin. A process has the one that its host's thread is called by: ids of
@@ -27,8 +27,9 @@ var namespaces = map[string]uintptr{
 
 // steps are what it takes to start a process with some of the layers.
 type steps struct {
-	has func(layer string) bool
-	dir string // of the process's socket
+	has  func(layer string) bool
+	dir  string // of the process's socket
+	home bool   // the process starts in it, which it may not be able to reach by its path
 }
 
 // attributes are the steps that Go takes between fork and exec. They belong to the calling thread.
@@ -51,7 +52,7 @@ func (s steps) attributes() *syscall.SysProcAttr {
 	if s.has(layerUID) {
 		a.Credential = &syscall.Credential{Uid: s.id(), Gid: s.id()}
 	}
-	if uid, gid := os.Geteuid(), os.Getegid(); uid != 0 && (a.Cloneflags|a.Unshareflags != 0 || a.Chroot != "" || s.has(engine.LayerThreads)) {
+	if uid, gid := os.Geteuid(), os.Getegid(); uid != 0 && (a.Cloneflags|a.Unshareflags != 0 || a.Chroot != "" || s.has(plugin.LayerThreads)) {
 		// Who is nobody else in a namespace of users is entitled to the others.
 		a.Cloneflags |= unix.CLONE_NEWUSER
 		a.UidMappings = []syscall.SysProcIDMap{{ContainerID: uid, HostID: uid, Size: 1}}
@@ -80,6 +81,11 @@ func (s steps) prepare() error {
 	if s.has(layerCaps) {
 		if err := dropPrivileges(); err != nil {
 			return fmt.Errorf("drop privileges: %w", err)
+		}
+	}
+	if s.home {
+		if err := errors.Join(unix.Unshare(unix.CLONE_FS), unix.Chdir(s.dir)); err != nil {
+			return fmt.Errorf("enter the socket folder: %w", err)
 		}
 	}
 	if s.has(layerRoot) {
@@ -117,6 +123,9 @@ func (s steps) program(f *os.File) (path, dir string) {
 	if s.has(layerRoot) {
 		return fmt.Sprintf("self/fd/%d", f.Fd()), "" // the thread is in /proc
 	}
+	if s.home {
+		return fmt.Sprintf("/proc/self/fd/%d", f.Fd()), ""
+	}
 	return fmt.Sprintf("/proc/self/fd/%d", f.Fd()), "/"
 }
 
@@ -128,8 +137,11 @@ func (s steps) try() error {
 		err := s.prepare()
 		if err == nil {
 			missing, dir := filepath.Join(s.dir, "none"), "/"
-			if s.has(layerRoot) {
+			switch {
+			case s.has(layerRoot):
 				missing, dir = "self/none", ""
+			case s.home:
+				missing, dir = "./none", ""
 			}
 			_, err = os.StartProcess(missing, []string{missing}, &os.ProcAttr{Dir: dir, Sys: s.attributes()})
 		}
@@ -148,11 +160,14 @@ func (s steps) try() error {
 	return err
 }
 
-// lacking finds the layers that processes cannot have from their start, and why.
-func (h *Host) lacking() map[string]string {
+// lacking finds the layers that processes of a kind cannot have from their start, and why.
+func (h *Host) lacking(f *family) map[string]string {
 	lacks := map[string]string{}
+	for _, name := range f.never() {
+		lacks[name] = "its work is on the network"
+	}
 	for _, l := range layers {
-		if !h.cfg.asked(l.Name) {
+		if !h.cfg.asked(l.Name) && lacks[l.Name] == "" {
 			lacks[l.Name] = "it was not asked for"
 		}
 	}
@@ -171,12 +186,12 @@ func (h *Host) lacking() map[string]string {
 	tried := 0
 	try := func(has func(string) bool) error {
 		tried++
-		return steps{has, filepath.Join(h.dir, fmt.Sprintf("try%d", tried))}.try()
+		return steps{has, filepath.Join(h.dir, fmt.Sprintf("try-%s%d", f.name, tried)), f.network}.try()
 	}
 	if err := try(has); err != nil { // mostly all of them work
 		refused := map[string]string{}
 		for _, l := range layers {
-			if has(l.Name) && (l.Name == engine.LayerThreads || !slices.Contains(engine.OwnLayers, l.Name)) {
+			if has(l.Name) && (l.Name == plugin.LayerThreads || !slices.Contains(plugin.OwnLayers, l.Name)) {
 				alone := func(layer string) bool {
 					// Another user finds its folder by a path, unless that is its root.
 					return layer == l.Name || l.Name == layerUID && layer == layerRoot && has(layer) && refused[layer] == ""
@@ -189,26 +204,26 @@ func (h *Host) lacking() map[string]string {
 		maps.Copy(lacks, refused)
 		if err := try(has); err != nil { // not all at one time
 			for _, l := range layers {
-				if !slices.Contains(engine.OwnLayers, l.Name) {
+				if !slices.Contains(plugin.OwnLayers, l.Name) {
 					give(l.Name, err.Error())
 				}
 			}
-			give(engine.LayerThreads, err.Error())
+			give(plugin.LayerThreads, err.Error())
 		}
 	}
 	if !ordinary && !has(layerUID) {
-		give(engine.LayerThreads, "threads of root are not counted: it needs the layer uid")
+		give(plugin.LayerThreads, "threads of root are not counted: it needs the layer uid")
 	}
 	return lacks
 }
 
 // isolatable says why a program cannot be started with the layers that processes have.
-func (h *Host) isolatable(program *os.File) error {
+func (f *family) isolatable(program *os.File) error {
 	why := ""
-	if h.holds(layerUID) {
+	if f.holds(layerUID) {
 		why = outOfReach(program)
 	}
-	if why == "" && h.holds(layerRoot) {
+	if why == "" && f.holds(layerRoot) {
 		why = needsLibraries(program)
 	}
 	if why != "" {

@@ -5,7 +5,7 @@ package pluginhost
 import "os"
 
 // lacking says that only Linux has layers of isolation.
-func (h *Host) lacking() map[string]string {
+func (h *Host) lacking(*family) map[string]string {
 	lacks := map[string]string{}
 	for _, l := range layers {
 		lacks[l.Name] = "only Linux has it"
@@ -14,4 +14,4 @@ func (h *Host) lacking() map[string]string {
 }
 
 // isolatable is for Linux: elsewhere there is nothing that a program could prevent.
-func (h *Host) isolatable(*os.File) error { return nil }
+func (*family) isolatable(*os.File) error { return nil }

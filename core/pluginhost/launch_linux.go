@@ -16,7 +16,7 @@ const oomScore = "500"
 
 // command prepares the start of the process. The calling thread must be locked, and be of no other use afterwards.
 func (c *child) command() (*exec.Cmd, error) {
-	s := steps{c.has, c.dir}
+	s := steps{c.has, c.dir, c.home}
 	if err := s.prepare(); err != nil {
 		return nil, err
 	}

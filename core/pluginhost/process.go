@@ -15,6 +15,7 @@ import (
 
 	"github.com/picloud/picloud/sdk/engine"
 	"github.com/picloud/picloud/sdk/plugin"
+	"github.com/picloud/picloud/sdk/sink"
 )
 
 // startLimit bounds a start, from fork to an open session.
@@ -31,9 +32,10 @@ var (
 // Process is one running plugin. Its methods are safe for concurrent use.
 type Process struct {
 	host   *Host
+	family *family
 	log    hclog.Logger
 	child  *child
-	engine *engine.Client
+	client client
 	err    error // read it after done
 
 	isolation []Layer
@@ -44,25 +46,28 @@ type Process struct {
 	ended  chan struct{} // closed when nothing of it is left
 }
 
-func newProcess(h *Host, name string, of *program, dir string) *Process {
+func newProcess(h *Host, f *family, name string, of *program, dir string) *Process {
 	log := h.log.With("plugin", name)
 	return &Process{
-		host: h, log: log,
+		host: h, family: f, log: log,
 		child: &child{
-			program: of.file, dir: dir, has: h.holds, args: of.args,
+			program: of.file, dir: dir, has: f.holds, home: f.network, args: of.args,
 			stderr: &capture{log: log}, reaped: make(chan struct{}),
 		},
 		kill: make(chan struct{}), done: make(chan struct{}), ended: make(chan struct{}),
 	}
 }
 
-// Engine talks to the plugin as an engine.
-func (p *Process) Engine() *engine.Client { return p.engine }
+// Engine talks to the plugin, which must be an engine.
+func (p *Process) Engine() *engine.Client { return p.client.(*engine.Client) }
+
+// Sink talks to the plugin, which must be a sink.
+func (p *Process) Sink() *sink.Client { return p.client.(*sink.Client) }
 
 // Done is closed when the process has ended or is of no use any more. Its runs have failed by then.
 func (p *Process) Done() <-chan struct{} { return p.done }
 
-// Err is why Done is closed: nil after Kill, else an error that wraps ErrDied, ErrStuck or engine.ErrProtocol. It is nil
+// Err is why Done is closed: nil after Kill, else an error that wraps ErrDied, ErrStuck or plugin.ErrProtocol. It is nil
 // before.
 func (p *Process) Err() error {
 	select {
@@ -88,7 +93,7 @@ func (p *Process) live(started chan<- error) {
 	defer p.host.forget(p)
 	client := goplugin.NewClient(&goplugin.ClientConfig{
 		HandshakeConfig:  plugin.Handshake,
-		VersionedPlugins: engine.Versions(),
+		VersionedPlugins: p.family.versions,
 		AllowedProtocols: []goplugin.Protocol{goplugin.ProtocolGRPC},
 		GRPCDialOptions:  plugin.DialOptions(),
 		StartTimeout:     startLimit,
@@ -112,7 +117,7 @@ func (p *Process) live(started chan<- error) {
 		started <- nil
 		p.err = p.serve()
 		p.child.kill()
-		p.engine.Close()
+		p.client.Close()
 	} else {
 		p.child.kill()
 		started <- p.explain(err)
@@ -131,30 +136,30 @@ func (p *Process) live(started chan<- error) {
 func (p *Process) command(_ hclog.Logger, spec *exec.Cmd, _ string) (runner.Runner, error) {
 	// The folder that go-plugin makes has a name that leaves little of a socket's path to us: the last value counts. One
 	// processor, since threads that hand work to one another cost more than they gain.
-	p.child.env = append(spec.Env, goplugin.EnvUnixSocketDir+"="+p.child.socketDir(), engine.LayersEnv+"="+p.host.own(), "GOMAXPROCS=1")
+	p.child.env = append(spec.Env, goplugin.EnvUnixSocketDir+"="+p.child.socketDir(), plugin.LayersEnv+"="+p.family.own(), "GOMAXPROCS=1")
 	return p.child, nil
 }
 
 // open starts the process and its session. It is bounded by the limits of its parts, and by kill.
-func (p *Process) open(client *goplugin.Client) error {
-	protocol, err := client.Client()
+func (p *Process) open(from *goplugin.Client) error {
+	protocol, err := from.Client()
 	if err != nil {
 		return err
 	}
-	raw, err := protocol.Dispense(engine.PluginName)
+	raw, err := protocol.Dispense(p.family.name)
 	if err != nil {
 		return err
 	}
-	e, ok := raw.(*engine.Client)
+	c, ok := raw.(client)
 	if !ok {
-		return fmt.Errorf("it is no engine but a %T", raw)
+		return fmt.Errorf("it is no plugin but a %T", raw)
 	}
-	p.engine = e
-	p.isolation = p.host.isolationOf(e.Layers())
+	p.client = c
+	p.isolation = p.family.isolationOf(c.Layers())
 	if p.host.cfg.RequireIsolation {
 		return Lacking(p.isolation)
 	}
-	for i, before := range p.host.Isolation() {
+	for i, before := range p.family.found() {
 		if l := p.isolation[i]; before.Holds && !l.Holds {
 			p.log.Warn("a process lacks a layer of isolation that others have", "layer", l.Name, "why", l.Why)
 		}
@@ -182,16 +187,16 @@ func (p *Process) serve() error {
 	select {
 	case <-p.kill:
 		return nil
-	case <-p.engine.Stuck():
+	case <-p.client.Stuck():
 		return ErrStuck
-	case <-p.engine.Lost():
+	case <-p.client.Lost():
 	}
 	select {
 	case <-p.kill: // both: it was the kill
 		return nil
 	default:
 	}
-	if err := p.engine.Err(); errors.Is(err, engine.ErrProtocol) {
+	if err := p.client.Err(); errors.Is(err, plugin.ErrProtocol) {
 		return err
 	}
 	return ErrDied

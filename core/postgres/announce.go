@@ -25,9 +25,10 @@ WHERE NOT announced AND app = ANY ($1::uuid[]) ORDER BY created_at LIMIT 100 FOR
 	sqlAnnounceVersion = `SELECT version FROM config`
 
 	sqlAnnounceRead = `
-SELECT d.id, d.app, d.event_id, d.target, coalesce(s.name, ''), d.root_id, d.kind, d.attempts, d.reason, d.error, d.fault,
+SELECT d.id, d.app, d.event_id, d.target, coalesce(s.name, ''), ` + sinkOfLetter + `, d.root_id, d.kind, d.attempts, d.reason, d.error, d.fault,
     d.version, d.depth, d.accepted_at, d.created_at, d.envelope, d.payload
-FROM dead_letters d LEFT JOIN scripts s ON s.id = d.target AND s.app = d.app WHERE d.id = ANY ($1::uuid[]) ORDER BY d.created_at`
+FROM dead_letters d LEFT JOIN scripts s ON s.id = d.target AND s.app = d.app LEFT JOIN sinks k ON k.id = d.target AND k.app = d.app
+WHERE d.id = ANY ($1::uuid[]) ORDER BY d.created_at`
 
 	sqlAnnounceDone = `UPDATE dead_letters SET announced = true WHERE id = ANY ($1::uuid[])`
 )
@@ -109,7 +110,7 @@ func (a *announcement) take(ctx context.Context, apps []uuid.UUID) (ids []uuid.U
 func (a *announcement) hand(ctx context.Context, ids []uuid.UUID) error {
 	rows, _ := a.tx.Query(ctx, sqlAnnounceRead, ids)
 	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (l deadletter.Letter, err error) {
-		err = row.Scan(&l.ID, &l.App, &l.EventID, &l.Target, &l.TargetName, &l.RootID, &l.Kind, &l.Attempts, &l.Reason, &l.Error,
+		err = row.Scan(&l.ID, &l.App, &l.EventID, &l.Target, &l.TargetName, &l.SinkName, &l.RootID, &l.Kind, &l.Attempts, &l.Reason, &l.Error,
 			&l.Fault, &l.Version, &l.Depth, &l.AcceptedAt, &l.CreatedAt, &l.Envelope, &l.Payload)
 		return l, err
 	})

@@ -46,7 +46,7 @@ SELECT $1, $2, $3, jsonb_build_object(
     'queues', (SELECT coalesce(jsonb_agg(jsonb_build_object('id', id, 'name', name, 'script', script, 'policy', policy)
         ORDER BY name), '[]') FROM queues WHERE app = $1),
     'triggers', (SELECT coalesce(jsonb_agg(jsonb_build_object('id', id, 'name', name, 'kind', kind, 'script', script,
-        'route', route, 'filter', filter, 'policy', policy, 'enabled', enabled, 'registered_by', registered_by,
+        'sink', sink, 'route', route, 'filter', filter, 'policy', policy, 'enabled', enabled, 'registered_by', registered_by,
         'created_at', created_at) ORDER BY name), '[]')
         FROM triggers WHERE app = $1)),
     nullif($4::uuid, '00000000-0000-0000-0000-000000000000'),

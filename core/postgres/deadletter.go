@@ -20,17 +20,17 @@ type DeadLetterStore struct{ pool *pgxpool.Pool }
 func NewDeadLetterStore(pool *pgxpool.Pool) *DeadLetterStore { return &DeadLetterStore{pool} }
 
 const (
-	deadLetterColumns = `d.id, d.event_id, d.target, coalesce(s.name, ''), d.trigger, d.root_id, d.replay_of, d.kind,
+	deadLetterColumns = `d.id, d.event_id, d.target, coalesce(s.name, ''), ` + sinkOfLetter + `, d.trigger, d.root_id, d.replay_of, d.kind,
     d.attempts, d.max_attempts, d.reason, d.error, d.fault, d.version, d.accepted_at, d.created_at, d.resolved_at,
     coalesce(d.resolution, ''), d.replayed_as, d.cause`
 	deadLetterTables = ` FROM dead_letters d JOIN apps a ON a.id = d.app AND a.deleted_at IS NULL
-    LEFT JOIN scripts s ON s.id = d.target AND s.app = d.app `
+    LEFT JOIN scripts s ON s.id = d.target AND s.app = d.app LEFT JOIN sinks k ON k.id = d.target AND k.app = d.app `
 )
 
 func scanDeadLetter(row pgx.CollectableRow) (d record.DeadLetter, err error) {
 	var trigger, replayOf, replayedAs *uuid.UUID
 	var resolved *time.Time
-	err = row.Scan(&d.ID, &d.EventID, &d.Target, &d.TargetName, &trigger, &d.RootID, &replayOf, &d.Kind, &d.Attempts,
+	err = row.Scan(&d.ID, &d.EventID, &d.Target, &d.TargetName, &d.SinkName, &trigger, &d.RootID, &replayOf, &d.Kind, &d.Attempts,
 		&d.MaxAttempts, &d.Reason, &d.Error, &d.Fault, &d.Version, &d.AcceptedAt, &d.CreatedAt, &resolved, &d.Resolution,
 		&replayedAs, &d.Cause, &d.Envelope, &d.Payload)
 	d.Trigger, d.ReplayOf, d.ReplayedAs = orNil(trigger), orNil(replayOf), orNil(replayedAs)
@@ -86,7 +86,7 @@ func (s *DeadLetterStore) Count(ctx context.Context, app uuid.UUID, f record.Dea
 const sqlDeadLetterGroups = `
 SELECT d.cause, count(*), min(d.created_at), max(d.created_at), (array_agg(d.reason ORDER BY d.created_at DESC))[1],
     (array_agg(d.fault ORDER BY d.created_at DESC))[1], (array_agg(d.error ORDER BY d.created_at DESC))[1],
-    (array_agg(coalesce(s.name, '') ORDER BY d.created_at DESC))[1], (array_agg(d.version ORDER BY d.created_at DESC))[1],
+    (array_agg(coalesce(s.name, ` + sinkOfLetter + `) ORDER BY d.created_at DESC))[1], (array_agg(d.version ORDER BY d.created_at DESC))[1],
     (array_agg(d.id ORDER BY d.created_at DESC))[1]` + deadLetterTables + `
 WHERE ` + deadLetterWhere + ` GROUP BY d.cause ORDER BY count(*) DESC, d.cause LIMIT $9`
 

@@ -23,16 +23,16 @@ type ExecutionStore struct{ pool *pgxpool.Pool }
 func NewExecutionStore(pool *pgxpool.Pool) *ExecutionStore { return &ExecutionStore{pool} }
 
 const (
-	executionColumns = `e.id, e.attempt, e.script, coalesce(s.name, ''), e.version, e.trigger, e.kind, e.outcome, e.reason,
+	executionColumns = `e.id, e.attempt, e.script, coalesce(s.name, ''), ` + sinkOfExecution + `, e.version, e.trigger, e.kind, e.outcome, e.reason,
     e.status, e.depth, e.event_id, e.root_id, e.accepted_at, e.started_at, e.finished_at, e.duration_us, e.error, e.fault`
 	executionTables = ` FROM executions e JOIN apps a ON a.id = e.app AND a.deleted_at IS NULL
-    LEFT JOIN scripts s ON s.id = e.script AND s.app = e.app `
+    LEFT JOIN scripts s ON s.id = e.script AND s.app = e.app LEFT JOIN sinks k ON k.id = e.script AND k.app = e.app `
 )
 
 func scanExecution(row pgx.CollectableRow) (e record.Execution, err error) {
 	var trigger *uuid.UUID
 	var micros int64
-	err = row.Scan(&e.ID, &e.Attempt, &e.Script, &e.ScriptName, &e.Version, &trigger, &e.Kind, &e.Outcome, &e.Reason,
+	err = row.Scan(&e.ID, &e.Attempt, &e.Script, &e.ScriptName, &e.SinkName, &e.Version, &trigger, &e.Kind, &e.Outcome, &e.Reason,
 		&e.Status, &e.Depth, &e.EventID, &e.RootID, &e.AcceptedAt, &e.StartedAt, &e.FinishedAt, &micros, &e.Error, &e.Fault)
 	e.Trigger = orNil(trigger)
 	e.Duration = time.Duration(micros) * time.Microsecond

@@ -210,12 +210,13 @@ FROM releases r WHERE r.app = $1 AND r.number = $2`
 	sqlReleaseForget = `DELETE FROM triggers WHERE app = $1`
 
 	sqlReleaseTrigger = `
-INSERT INTO triggers (id, app, name, kind, script, route, filter, policy, enabled, registered_by, created_at)
-SELECT m.id, $1, m.name, m.kind, s.id, r.id, m.filter, m.policy, m.enabled, m.registered_by, m.created_at
-FROM jsonb_to_recordset($2) AS m (id uuid, name text, kind text, script uuid, route uuid, filter jsonb, policy jsonb,
+INSERT INTO triggers (id, app, name, kind, script, sink, route, filter, policy, enabled, registered_by, created_at)
+SELECT m.id, $1, m.name, m.kind, s.id, k.id, r.id, m.filter, m.policy, m.enabled, m.registered_by, m.created_at
+FROM jsonb_to_recordset($2) AS m (id uuid, name text, kind text, script uuid, sink uuid, route uuid, filter jsonb, policy jsonb,
     enabled boolean, registered_by uuid, created_at timestamptz)
-JOIN scripts s ON s.app = $1 AND s.id = m.script LEFT JOIN routes r ON r.app = $1 AND r.id = m.route
-WHERE m.route IS NULL OR r.id IS NOT NULL`
+LEFT JOIN scripts s ON s.app = $1 AND s.id = m.script LEFT JOIN sinks k ON k.app = $1 AND k.id = m.sink
+LEFT JOIN routes r ON r.app = $1 AND r.id = m.route
+WHERE (m.route IS NULL OR r.id IS NOT NULL) AND coalesce(s.id, k.id) IS NOT NULL`
 
 	// Queues that came after the release stay: they may have messages.
 	sqlReleaseQueues = `

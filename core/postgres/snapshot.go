@@ -33,6 +33,8 @@ const sqlSnapshotScripts = `SELECT ` + scriptColumns + scriptTables
 
 const sqlSnapshotRoutes = `SELECT ` + routeColumns + routeTables
 
+const sqlSnapshotSinks = `SELECT ` + sinkColumns + sinkTables
+
 const sqlSnapshotQueues = `SELECT ` + queueColumns + queueTables
 
 const sqlSnapshotTriggers = `SELECT ` + triggerColumns + triggerTables
@@ -92,7 +94,16 @@ func (s *SnapshotStore) Load(ctx context.Context) (*tenant.Snapshot, error) {
 
 // loadLanes reads what else may own entries, and what is paused.
 func loadLanes(ctx context.Context, tx pgx.Tx, apps map[uuid.UUID]*tenant.App) error {
-	rows, _ := tx.Query(ctx, sqlSnapshotQueues)
+	rows, _ := tx.Query(ctx, sqlSnapshotSinks)
+	sinks, err := pgx.CollectRows(rows, scanSink)
+	if err != nil {
+		return fmt.Errorf("read sinks: %w", err)
+	}
+	for i := range sinks {
+		app := apps[sinks[i].App]
+		app.Sinks = append(app.Sinks, sinks[i].Sink)
+	}
+	rows, _ = tx.Query(ctx, sqlSnapshotQueues)
 	queues, err := pgx.CollectRows(rows, scanQueue)
 	if err != nil {
 		return fmt.Errorf("read queues: %w", err)

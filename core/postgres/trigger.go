@@ -19,33 +19,35 @@ type TriggerStore struct{ pool *pgxpool.Pool }
 func NewTriggerStore(pool *pgxpool.Pool) *TriggerStore { return &TriggerStore{pool} }
 
 const (
-	triggerColumns = `t.id, t.app, t.name, t.kind, t.script, t.route, t.filter, t.policy, t.enabled, t.registered_by, s.name,
-    t.created_at, t.updated_at,
-    EXISTS (SELECT 1 FROM pauses p WHERE p.app = t.app AND p.lane IN (t.id, t.script, '00000000-0000-0000-0000-000000000000'))`
-	triggerTables = ` FROM triggers t JOIN scripts s ON s.id = t.script JOIN apps a ON a.id = t.app AND a.deleted_at IS NULL `
+	triggerColumns = `t.id, t.app, t.name, t.kind, t.script, t.sink, t.route, t.filter, t.policy, t.enabled, t.registered_by,
+    coalesce(s.name, ''), coalesce(k.name, ''), t.created_at, t.updated_at,
+    EXISTS (SELECT 1 FROM pauses p WHERE p.app = t.app AND p.lane IN (t.id, t.script, t.sink, '00000000-0000-0000-0000-000000000000'))`
+	triggerTables = ` FROM triggers t JOIN apps a ON a.id = t.app AND a.deleted_at IS NULL LEFT JOIN scripts s ON s.id = t.script
+    LEFT JOIN sinks k ON k.app = t.app AND k.id = t.sink `
 )
 
 func scanTrigger(row pgx.CollectableRow) (t tenant.TriggerRecord, err error) {
-	var route, by *uuid.UUID
-	err = row.Scan(&t.ID, &t.App, &t.Name, &t.Kind, &t.Script, &route, &t.Filter, &t.Policy, &t.Enabled, &by, &t.ScriptName,
-		&t.CreatedAt, &t.UpdatedAt, &t.Paused)
-	t.Route, t.RegisteredBy = orNil(route), orNil(by)
+	var script, sink, route, by *uuid.UUID
+	err = row.Scan(&t.ID, &t.App, &t.Name, &t.Kind, &script, &sink, &route, &t.Filter, &t.Policy, &t.Enabled, &by, &t.ScriptName,
+		&t.SinkName, &t.CreatedAt, &t.UpdatedAt, &t.Paused)
+	t.Script, t.Sink, t.Route, t.RegisteredBy = orNil(script), orNil(sink), orNil(route), orNil(by)
 	return t, err
 }
 
 const (
 	sqlTriggerCreate = `
-INSERT INTO triggers (id, app, name, kind, script, route, filter, policy, enabled, registered_by)
-SELECT $1, s.app, $3, $4, s.id, nullif($6::uuid, '00000000-0000-0000-0000-000000000000'), $7, $8, $9,
+INSERT INTO triggers (id, app, name, kind, script, sink, route, filter, policy, enabled, registered_by)
+SELECT $1, $2, $3, $4, x.script, x.sink, nullif($6::uuid, '00000000-0000-0000-0000-000000000000'), $7, $8, $9,
     nullif($10::uuid, '00000000-0000-0000-0000-000000000000')
-FROM scripts s WHERE s.app = $2 AND s.id = $5 AND s.kind = 'endpoint'`
+FROM (SELECT s.id, NULL::uuid FROM scripts s WHERE s.app = $2 AND s.id = $5 AND s.kind = 'endpoint'
+    UNION ALL SELECT NULL, k.id FROM sinks k WHERE k.app = $2 AND k.id = $11) AS x (script, sink)`
 
 	// sqlTriggerRoute is the script of a route.
 	sqlTriggerRoute = `SELECT script FROM routes WHERE app = $1 AND id = $2`
 )
 
 // Create makes a trigger. One of kind http takes the script of its route, which may have one trigger. A name or route in
-// use is a *tenant.Conflict, a route or script that the app does not have *tenant.Invalid.
+// use is a *tenant.Conflict, a route, script or sink that the app does not have *tenant.Invalid.
 func (s *TriggerStore) Create(ctx context.Context, t tenant.Trigger) (tenant.TriggerRecord, error) {
 	var err error
 	if t.ID, err = uuid.NewV7(); err != nil {
@@ -63,7 +65,7 @@ func (s *TriggerStore) Create(ctx context.Context, t tenant.Trigger) (tenant.Tri
 			}
 		}
 		tag, err := tx.Exec(ctx, sqlTriggerCreate, t.ID, t.App, t.Name, t.Kind, t.Script, t.Route, t.Filter, t.Policy, t.Enabled,
-			t.RegisteredBy)
+			t.RegisteredBy, t.Sink)
 		switch {
 		case duplicate(err):
 			return &tenant.Conflict{Message: "the app has a trigger of that name, or for that route, already"}

@@ -16,7 +16,8 @@ type Execution struct {
 	ID         uuid.UUID // the entry's
 	Attempt    int
 	Script     uuid.UUID
-	ScriptName string // empty: the script was deleted
+	ScriptName string // empty: the script was deleted, or see SinkName
+	SinkName   string // empty: it went to no sink, or that was deleted
 	Version    int    // zero: nothing was started
 	Trigger    uuid.UUID
 	Kind       outbox.Kind
@@ -53,8 +54,9 @@ type Log struct {
 type DeadLetter struct {
 	ID          uuid.UUID
 	EventID     uuid.UUID
-	Target      uuid.UUID // a script
-	TargetName  string    // empty: the script was deleted
+	Target      uuid.UUID // a script or a sink
+	TargetName  string    // of a script; empty: it was deleted, or see SinkName
+	SinkName    string    // empty: the target is no sink, or it was deleted
 	Trigger     uuid.UUID
 	RootID      uuid.UUID
 	ReplayOf    uuid.UUID

@@ -96,11 +96,18 @@ func (c *call) entry(lane *tenant.Lane, kind outbox.Kind, m *message, env event.
 	if len(m.ContentType) > maxContentType {
 		return nil, invalid("content_type: is longer than %d bytes", maxContentType)
 	}
-	options, err := m.Delivery.options()
+	return c.entryOf(lane, kind, data, m.ContentType, &m.Delivery, env)
+}
+
+// entryOf is entry for data that was checked.
+func (c *call) entryOf(
+	lane *tenant.Lane, kind outbox.Kind, data []byte, contentType string, as *delivery, env event.Envelope,
+) (*outbox.Entry, error) {
+	options, err := as.options()
 	if err != nil {
 		return nil, err
 	}
-	env.ContentType, env.TraceParent = m.ContentType, c.trace()
+	env.ContentType, env.TraceParent = contentType, c.trace()
 	e, err := trigger.NewEntry(lane, kind, env, data, options)
 	if wrong := (*tenant.Invalid)(nil); errors.As(err, &wrong) {
 		return nil, invalid("%v", err)
@@ -113,8 +120,8 @@ func (c *call) entry(lane *tenant.Lane, kind outbox.Kind, m *message, env event.
 	if e.RootID == uuid.Nil {
 		e.RootID = cause.ID
 	}
-	if key := m.Delivery.IdempotencyKey; key != "" {
-		e.Idempotency = &outbox.Idempotency{Scope: lane.ID, Key: key, Hash: digest(m.ContentType, data)}
+	if key := as.IdempotencyKey; key != "" {
+		e.Idempotency = &outbox.Idempotency{Scope: lane.ID, Key: key, Hash: digest(contentType, data)}
 	}
 	return e, nil
 }

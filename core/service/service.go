@@ -39,6 +39,9 @@ var methods = map[string]func(c *call, ctx context.Context, args []byte) (any, e
 	"invoke.send": (*call).invokeSend,
 	"queue.send":  (*call).queueSend,
 
+	"sink.send":  (*call).sinkSend,
+	"email.send": (*call).emailSend,
+
 	"pubsub.publish": (*call).pubsubPublish,
 
 	"kv.get": (*call).kvGet, "kv.has": (*call).kvHas, "kv.set": (*call).kvSet, "kv.delete": (*call).kvDelete,
@@ -92,6 +95,7 @@ type Host struct {
 	docs     Docs
 	web      Web
 	secrets  Secrets
+	email    string
 	log      hclog.Logger
 	share    *share
 }
@@ -107,6 +111,7 @@ type Config struct {
 	Docs     Docs
 	Web      Web
 	Secrets  Secrets
+	Email    string // who messages are from that do not say; empty: e-mail is not configured
 	Log      hclog.Logger
 }
 
@@ -114,7 +119,7 @@ type Config struct {
 func New(c Config) *Host {
 	return &Host{
 		outbox: c.Outbox, snapshot: c.Snapshot, entries: c.Entries, kv: c.KV, docs: c.Docs, files: c.Files, contents: c.Contents,
-		web: c.Web, secrets: c.Secrets, log: c.Log.Named("service"), share: newShare(),
+		web: c.Web, secrets: c.Secrets, email: c.Email, log: c.Log.Named("service"), share: newShare(),
 	}
 }
 

@@ -177,13 +177,25 @@ type Queue struct {
 	Policy Policy
 }
 
-// Lane is what owns the limits and the pause of entries: a script, a queue or a trigger.
+// Lane is what owns the limits and the pause of entries: a script, a sink, a queue or a trigger.
 type Lane struct {
 	ID     uuid.UUID
 	App    uuid.UUID
-	Name   string // "script hello", "queue mail", "trigger retry-mail"
-	Script *Script
+	Name   string  // "script hello", "queue mail", "trigger retry-mail"
+	Script *Script // that its entries run; nil: see Sink
+	Sink   *Sink   // that its entries go to
 	Policy Policy
-	Paused bool // itself, its app, or its script
+	Paused bool // itself, its app, or what its entries go to
 	Weight int  // of its app; zero: one
 }
+
+// Target is the id and the policy of what the lane's entries go to.
+func (l *Lane) Target() (uuid.UUID, *Policy) {
+	if l.Sink != nil {
+		return l.Sink.ID, &l.Sink.Policy
+	}
+	return l.Script.ID, &l.Script.Policy
+}
+
+// Active reports whether what the lane's entries go to can take them.
+func (l *Lane) Active() bool { return l.Sink != nil || l.Script.Version != 0 }

@@ -86,8 +86,9 @@ type QueueRecord struct {
 // TriggerRecord is a trigger as its owner sees it.
 type TriggerRecord struct {
 	Trigger
-	ScriptName string
-	Paused     bool // itself, its script or its app
+	ScriptName string // or
+	SinkName   string
+	Paused     bool // itself, what it leads to or its app
 	CreatedAt  time.Time
 	UpdatedAt  time.Time
 }

@@ -17,6 +17,7 @@ type Snapshot struct {
 	apps     map[uuid.UUID]*App
 	slugs    map[string]*App
 	scripts  map[uuid.UUID]*Script
+	sinks    map[uuid.UUID]*Sink
 	routes   map[uuid.UUID]*Route
 	lanes    map[uuid.UUID]*Lane
 	http     map[uuid.UUID]*Trigger // by route
@@ -40,6 +41,7 @@ func NewSnapshot(version int64, apps []*App) *Snapshot {
 		apps:     make(map[uuid.UUID]*App, len(apps)),
 		slugs:    make(map[string]*App, len(apps)),
 		scripts:  make(map[uuid.UUID]*Script),
+		sinks:    make(map[uuid.UUID]*Sink),
 		routes:   make(map[uuid.UUID]*Route),
 		lanes:    make(map[uuid.UUID]*Lane),
 		http:     make(map[uuid.UUID]*Trigger),
@@ -55,6 +57,9 @@ func NewSnapshot(version int64, apps []*App) *Snapshot {
 		for i := range app.Scripts {
 			s.scripts[app.Scripts[i].ID] = &app.Scripts[i]
 		}
+		for i := range app.Sinks {
+			s.sinks[app.Sinks[i].ID] = &app.Sinks[i]
+		}
 		s.matchers[app.ID] = s.newMatcher(app)
 		s.addLanes(app)
 		if len(app.Scripts) > 0 {
@@ -69,24 +74,35 @@ func (s *Snapshot) addLanes(app *App) {
 	paused := func(ids ...uuid.UUID) bool {
 		return slices.ContainsFunc(ids, func(id uuid.UUID) bool { return slices.Contains(app.Paused, id) })
 	}
-	add := func(id, script uuid.UUID, name string, p Policy) {
-		target := s.scripts[script]
-		if target == nil || target.App != app.ID {
-			return
-		}
-		s.lanes[id] = &Lane{
-			ID: id, App: app.ID, Name: name, Script: target, Policy: p, Paused: paused(uuid.Nil, id, script), Weight: app.Weight,
+	add := func(id, target uuid.UUID, name string, p Policy) {
+		lane := &Lane{ID: id, App: app.ID, Name: name, Policy: p, Paused: paused(uuid.Nil, id, target), Weight: app.Weight}
+		if script := s.scripts[target]; script != nil && script.App == app.ID {
+			lane.Script = script
+			s.lanes[id] = lane
+		} else if sink := s.sinks[target]; sink != nil && sink.App == app.ID {
+			lane.Sink = sink
+			s.lanes[id] = lane
 		}
 	}
+	mail := emailLane(app)
+	mail.Paused = paused(uuid.Nil)
+	s.lanes[mail.ID] = mail
 	for i := range app.Scripts {
 		script := &app.Scripts[i]
 		add(script.ID, script.ID, "script "+script.Name, script.Policy)
+	}
+	for _, x := range app.Sinks {
+		add(x.ID, x.ID, "sink "+x.Name, x.Policy)
 	}
 	for _, q := range app.Queues {
 		add(q.ID, q.Script, "queue "+q.Name, q.Policy)
 	}
 	for _, t := range app.Triggers {
-		add(t.ID, t.Script, "trigger "+t.Name, t.Policy)
+		target := t.Script
+		if t.Sink != uuid.Nil {
+			target = t.Sink
+		}
+		add(t.ID, target, "trigger "+t.Name, t.Policy)
 		t.Lane = s.lanes[t.ID]
 		if !t.Enabled {
 			continue
@@ -118,7 +134,7 @@ func (s *Snapshot) Lane(id uuid.UUID) *Lane { return s.lanes[id] }
 // HTTPTrigger returns the trigger that a route's requests go through when nobody waits for them, or nil.
 func (s *Snapshot) HTTPTrigger(route uuid.UUID) *Trigger { return s.http[route] }
 
-// Triggers returns the triggers of a kind in app that are enabled and whose script is there, or nil.
+// Triggers returns the triggers of a kind in app that are enabled and whose script or sink is there, or nil.
 func (s *Snapshot) Triggers(app uuid.UUID, kind string) []*Trigger {
 	return s.triggers[triggerKey{app, kind}]
 }
@@ -184,6 +200,36 @@ func (s *Snapshot) AppBySlug(slug string) *App { return s.slugs[slug] }
 
 // Script returns a script of any app, or nil.
 func (s *Snapshot) Script(id uuid.UUID) *Script { return s.scripts[id] }
+
+// Sink returns a sink of any app, or nil.
+func (s *Snapshot) Sink(id uuid.UUID) *Sink { return s.sinks[id] }
+
+// SinkOf returns the sink of an id if app may use it: it is its own, or EmailSink. Else it is nil.
+func (s *Snapshot) SinkOf(app, id uuid.UUID) *Sink {
+	if id == EmailSink {
+		if lane := s.lanes[EmailLane(app)]; lane != nil {
+			return lane.Sink
+		}
+		return nil
+	}
+	if sink := s.sinks[id]; sink != nil && sink.App == app {
+		return sink
+	}
+	return nil
+}
+
+// SinkNamed returns a sink of app by its name, or nil.
+func (s *Snapshot) SinkNamed(app uuid.UUID, name string) *Sink {
+	a := s.apps[app]
+	if a == nil {
+		return nil
+	}
+	i := slices.IndexFunc(a.Sinks, func(x Sink) bool { return x.Name == name })
+	if i < 0 {
+		return nil
+	}
+	return &a.Sinks[i]
+}
 
 // Route returns a route of any app, or nil.
 func (s *Snapshot) Route(id uuid.UUID) *Route { return s.routes[id] }

@@ -22,6 +22,7 @@ type App struct {
 
 	Queues   []Queue
 	Triggers []Trigger
+	Sinks    []Sink
 	Paused   []uuid.UUID // lanes that start nothing; the zero id: every lane
 }
 

@@ -48,20 +48,21 @@ const (
 	DefaultSignatureHeader = "X-Signature" // of SignatureHMAC
 )
 
-// Trigger says that events like these go to that script.
+// Trigger says that events like these go to that script or sink.
 type Trigger struct {
 	ID           uuid.UUID
 	App          uuid.UUID
 	Name         string
 	Kind         string
-	Script       uuid.UUID
+	Script       uuid.UUID // where events go; or
+	Sink         uuid.UUID
 	Route        uuid.UUID // of kind http
 	Filter       TriggerFilter
 	Policy       Policy
 	Enabled      bool
 	RegisteredBy uuid.UUID
 
-	Lane *Lane // of those that a Snapshot returns; nil: its script is not there
+	Lane *Lane // of those that a Snapshot returns; nil: what they go to is not there
 }
 
 // TriggerFilter says which events a trigger takes. Empty fields take everything, but for those that a kind must have.

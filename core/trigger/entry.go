@@ -22,13 +22,25 @@ func NewEntry(lane *tenant.Lane, kind outbox.Kind, env event.Envelope, data []by
 	if err != nil {
 		return nil, err
 	}
-	script := lane.Script
 	e := &outbox.Entry{
-		ID: id, EventID: id, RootID: id, App: lane.App, Target: script.ID, TargetKind: outbox.TargetScript, Kind: kind,
-		AcceptedAt: env.Time, Timeout: script.Timeout, MaxAttempts: script.MaxAttempts, Envelope: encoded, Payload: data,
+		ID: id, EventID: id, RootID: id, App: lane.App, Kind: kind, AcceptedAt: env.Time, Envelope: encoded, Payload: data,
 	}
+	Aim(e, lane)
 	return e, Apply(e, lane, o, &Input{HTTP: env.HTTP, Body: data})
 }
+
+// Aim sends an entry to what the entries of a lane go to.
+func Aim(e *outbox.Entry, lane *tenant.Lane) {
+	if s := lane.Sink; s != nil {
+		e.Target, e.TargetKind, e.Timeout, e.MaxAttempts = s.ID, outbox.TargetSink, s.Timeout, s.MaxAttempts
+		return
+	}
+	s := lane.Script
+	e.Target, e.TargetKind, e.Timeout, e.MaxAttempts = s.ID, outbox.TargetScript, s.Timeout, s.MaxAttempts
+}
+
+// SinkMessage is the type of what a script sends to a sink without saying what it is.
+const SinkMessage = "sink.message"
 
 // Message is the envelope of a message to a queue.
 func Message(queue, contentType string) event.Envelope {

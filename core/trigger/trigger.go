@@ -52,7 +52,7 @@ func (o *Options) Validate() error {
 	return p.Validate()
 }
 
-// Apply sets how e, whose lane and script are known, is delivered: by the lane's policy, or by the script's own where
+// Apply sets how e, whose lane and target are known, is delivered: by the lane's policy, or by the target's own where
 // the lane has no say, or as o asks for. in is what keys are made from. The error is a *tenant.Invalid.
 func Apply(e *outbox.Entry, lane *tenant.Lane, o *Options, in *Input) error {
 	p := &lane.Policy
@@ -64,7 +64,8 @@ func Apply(e *outbox.Entry, lane *tenant.Lane, o *Options, in *Input) error {
 	}
 	e.Backoff = p.Backoff
 	if e.Backoff == nil {
-		e.Backoff = lane.Script.Policy.Backoff
+		_, own := lane.Target()
+		e.Backoff = own.Backoff
 	}
 	if o == nil {
 		o = &Options{}

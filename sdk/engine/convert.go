@@ -1,39 +1,21 @@
 package engine
 
 import (
-	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/picloud/picloud/sdk/event"
-	"github.com/picloud/picloud/sdk/fault"
+	"github.com/picloud/picloud/sdk/plugin"
 	enginev1 "github.com/picloud/picloud/sdk/proto/engine/v1"
-	pluginv1 "github.com/picloud/picloud/sdk/proto/plugin/v1"
 )
 
 // Generated types end here: each pair below turns one of them into what the rest of the code uses, and back.
 
-// wireText makes text of an engine fit for a protobuf string, which must be UTF-8: a message that cannot be encoded would
-// end the session. Text of scripts and callers travels as bytes instead, and keeps every byte.
-func wireText(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
-
-func infoToWire(i Info, window int, layers []Layer) *enginev1.DescribeResponse {
+func infoToWire(i Info, window int, layers []plugin.Layer) *enginev1.DescribeResponse {
 	m := &enginev1.DescribeResponse{
 		Name: i.Name, Version: i.Version, SdkVersion: i.SDKVersion, Extensions: i.Extensions, Window: int64(window),
-		LoadLimitMs: i.LoadLimit.Milliseconds(),
-	}
-	for _, l := range layers {
-		m.Layers = append(m.Layers, &enginev1.Layer{Name: l.Name, Missing: l.Missing})
+		LoadLimitMs: i.LoadLimit.Milliseconds(), Layers: plugin.LayersToWire(layers),
 	}
 	return m
-}
-
-func layersFromWire(m *enginev1.DescribeResponse) []Layer {
-	var layers []Layer
-	for _, l := range m.GetLayers() {
-		layers = append(layers, Layer{Name: l.GetName(), Missing: l.GetMissing()})
-	}
-	return layers
 }
 
 func infoFromWire(m *enginev1.DescribeResponse) Info {
@@ -82,13 +64,13 @@ func filesFromWire(m []*enginev1.File) (files []File) {
 }
 
 func loadedToWire(l Loaded, err error) *enginev1.LoadResponse {
-	m := &enginev1.LoadResponse{Fault: faultToWire(err)}
+	m := &enginev1.LoadResponse{Fault: plugin.FaultToWire(err)}
 	for _, name := range l.Imports {
-		m.Imports = append(m.Imports, wireText(name))
+		m.Imports = append(m.Imports, plugin.WireText(name))
 	}
 	for _, d := range l.Diagnostics {
 		m.Diagnostics = append(m.Diagnostics, &enginev1.Diagnostic{
-			File: wireText(d.File), Line: int64(d.Line), Column: int64(d.Column), Message: wireText(d.Message), Warning: d.Warning,
+			File: plugin.WireText(d.File), Line: int64(d.Line), Column: int64(d.Column), Message: plugin.WireText(d.Message), Warning: d.Warning,
 		})
 	}
 	return m
@@ -101,48 +83,10 @@ func loadedFromWire(m *enginev1.LoadResponse) (Loaded, error) {
 			File: d.GetFile(), Line: int(d.GetLine()), Column: int(d.GetColumn()), Message: d.GetMessage(), Warning: d.GetWarning(),
 		})
 	}
-	if f := faultFromWire(m.GetFault()); f != nil {
+	if f := plugin.FaultFromWire(m.GetFault()); f != nil {
 		return l, f
 	}
 	return l, nil
-}
-
-func faultToWire(err error) *pluginv1.Fault {
-	f := fault.From(err)
-	if f == nil {
-		return nil
-	}
-	return &pluginv1.Fault{
-		Kind: wireText(string(f.Kind)), Origin: wireText(string(f.Origin)),
-		Message: faultText(f.Message), Detail: faultText(f.Detail),
-		RetryAfterMs: f.RetryAfter.Milliseconds(), Fatal: f.Fatal,
-	}
-}
-
-// faultTextLimit bounds the texts of a fault. A script chooses its error's text, and what is larger than a message may
-// be would end the session for everybody.
-const faultTextLimit = 64 << 10
-
-func faultText(s string) []byte {
-	if len(s) > faultTextLimit {
-		const cut = " … (cut)"
-		n := faultTextLimit - len(cut)
-		for n > 0 && !utf8.RuneStart(s[n]) {
-			n--
-		}
-		s = s[:n] + cut
-	}
-	return []byte(s)
-}
-
-func faultFromWire(m *pluginv1.Fault) *fault.Fault {
-	if m == nil {
-		return nil
-	}
-	return &fault.Fault{
-		Kind: fault.Kind(m.GetKind()), Origin: fault.Origin(m.GetOrigin()), Message: string(m.GetMessage()),
-		Detail: string(m.GetDetail()), RetryAfter: time.Duration(m.GetRetryAfterMs()) * time.Millisecond, Fatal: m.GetFatal(),
-	}
 }
 
 func headToWire(h *Head) *enginev1.Head {
@@ -203,7 +147,7 @@ func logsToWire(lines []Log) *enginev1.Logs {
 	m := &enginev1.Logs{Lines: make([]*enginev1.Log, len(lines))}
 	for i, l := range lines {
 		m.Lines[i] = &enginev1.Log{
-			TimeUnixNano: l.Time.UnixNano(), Level: wireText(l.Level), Message: []byte(l.Message), Data: l.Data,
+			TimeUnixNano: l.Time.UnixNano(), Level: plugin.WireText(l.Level), Message: []byte(l.Message), Data: l.Data,
 		}
 	}
 	return m

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/picloud/picloud/sdk/fault"
+	"github.com/picloud/picloud/sdk/plugin"
 	enginev1 "github.com/picloud/picloud/sdk/proto/engine/v1"
 	pluginv1 "github.com/picloud/picloud/sdk/proto/plugin/v1"
 )
@@ -88,8 +89,8 @@ func TestEveryFieldIsConverted(t *testing.T) {
 		}
 		return infoFromWire(m)
 	})
-	same(t, func(v Layer) Layer {
-		return layersFromWire(overWire(t, infoToWire(Info{}, 1, []Layer{v}), &enginev1.DescribeResponse{}))[0]
+	same(t, func(v plugin.Layer) plugin.Layer {
+		return plugin.LayersFromWire(overWire(t, infoToWire(Info{}, 1, []plugin.Layer{v}), &enginev1.DescribeResponse{}).GetLayers())[0]
 	})
 	same(t, func(v Bundle) Bundle { return bundleFromWire(overWire(t, bundleToWire(v), &enginev1.LoadRequest{})) })
 	same(t, func(v Loaded) Loaded {
@@ -109,10 +110,10 @@ func TestEveryFieldIsConverted(t *testing.T) {
 
 func TestNothingIsConvertedToNothing(t *testing.T) {
 	t.Parallel()
-	if faultToWire(nil) != nil || faultFromWire(nil) != nil || headToWire(nil) != nil {
+	if plugin.FaultToWire(nil) != nil || plugin.FaultFromWire(nil) != nil || headToWire(nil) != nil {
 		t.Error("something of nothing")
 	}
-	if f := faultFromWire(faultToWire(fmt.Errorf("plain"))); f.Kind != fault.Internal || f.Message != "plain" {
+	if f := plugin.FaultFromWire(plugin.FaultToWire(fmt.Errorf("plain"))); f.Kind != fault.Internal || f.Message != "plain" {
 		t.Errorf("%+v", f)
 	}
 }
@@ -120,9 +121,9 @@ func TestNothingIsConvertedToNothing(t *testing.T) {
 func TestTextsAreCut(t *testing.T) {
 	t.Parallel()
 	for shift := range 4 {
-		f := fault.New(fault.ScriptError, fault.Script, "%s", strings.Repeat("x", shift)+strings.Repeat("✓", faultTextLimit))
-		m := faultFromWire(faultToWire(f)).Message
-		if len(m) > faultTextLimit || len(m) < faultTextLimit-32 || !utf8.ValidString(m) || !strings.HasSuffix(m, "✓ … (cut)") {
+		f := fault.New(fault.ScriptError, fault.Script, "%s", strings.Repeat("x", shift)+strings.Repeat("✓", plugin.FaultTextLimit))
+		m := plugin.FaultFromWire(plugin.FaultToWire(f)).Message
+		if len(m) > plugin.FaultTextLimit || len(m) < plugin.FaultTextLimit-32 || !utf8.ValidString(m) || !strings.HasSuffix(m, "✓ … (cut)") {
 			t.Errorf("%d bytes, %q", len(m), m[len(m)-16:])
 		}
 	}
@@ -132,16 +133,16 @@ func FuzzFault(f *testing.F) {
 	f.Add("script_error", "script", "message", "detail", int64(5), true)
 	f.Add("\xff", "", "\x00\xff", "", int64(-1), false)
 	f.Fuzz(func(t *testing.T, kind, origin, message, detail string, ms int64, fatal bool) {
-		if len(message)+len(detail) > faultTextLimit || ms > 1<<40 || ms < -1<<40 {
+		if len(message)+len(detail) > plugin.FaultTextLimit || ms > 1<<40 || ms < -1<<40 {
 			return
 		}
 		want := fault.Fault{
-			Kind: fault.Kind(wireText(kind)), Origin: fault.Origin(wireText(origin)), Message: message, Detail: detail,
+			Kind: fault.Kind(plugin.WireText(kind)), Origin: fault.Origin(plugin.WireText(origin)), Message: message, Detail: detail,
 			RetryAfter: time.Duration(ms) * time.Millisecond, Fatal: fatal,
 		}
 		in := want
 		in.Kind, in.Origin = fault.Kind(kind), fault.Origin(origin)
-		if got := faultFromWire(overWire(t, faultToWire(&in), &pluginv1.Fault{})); *got != want {
+		if got := plugin.FaultFromWire(overWire(t, plugin.FaultToWire(&in), &pluginv1.Fault{})); *got != want {
 			t.Errorf("%+v, not %+v", *got, want)
 		}
 	})

@@ -55,7 +55,7 @@ func FuzzHandle(f *testing.F) {
 		}
 		for _, m := range frame.GetMessages() {
 			if err := c.handle(m); err != nil {
-				if !errors.Is(err, ErrProtocol) {
+				if !errors.Is(err, plugin.ErrProtocol) {
 					t.Fatal(err)
 				}
 				break

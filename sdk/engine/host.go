@@ -46,7 +46,7 @@ const callsAtOnce = 16
 type Client struct {
 	rpc    enginev1.EngineClient
 	info   Info
-	layers []Layer
+	layers []plugin.Layer
 	sender *plugin.Sender[*enginev1.Message]
 	window chan struct{} // one token for each invocation that the engine takes at one time
 	cancel context.CancelFunc
@@ -81,7 +81,7 @@ func Dial(ctx context.Context, conn grpc.ClientConnInterface) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("describe: %w", err)
 	}
-	c.info, c.layers = infoFromWire(described), layersFromWire(described)
+	c.info, c.layers = infoFromWire(described), plugin.LayersFromWire(described.GetLayers())
 	c.window = make(chan struct{}, max(1, described.GetWindow()))
 	life, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	stream, err := c.rpc.Session(life)
@@ -136,12 +136,12 @@ func messageSize(m *enginev1.Message) int {
 func (c *Client) Info() Info { return c.info }
 
 // Layers are the layers of isolation that the process says to have put on itself.
-func (c *Client) Layers() []Layer { return c.layers }
+func (c *Client) Layers() []plugin.Layer { return c.layers }
 
 // Lost is closed when the session has ended: the process is gone, or of no use any more.
 func (c *Client) Lost() <-chan struct{} { return c.lost }
 
-// Err is why the session ended; nil while it lasts. It wraps ErrProtocol where the engine broke the contract.
+// Err is why the session ended; nil while it lasts. It wraps plugin.ErrProtocol where the engine broke the contract.
 func (c *Client) Err() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -205,7 +205,7 @@ func (c *Client) broken(ctx context.Context, err error) error {
 
 func (c *Client) lostFault() *fault.Fault {
 	f := fault.New(fault.EngineLost, fault.Plugin, "the engine process ended during the run")
-	if err := c.Err(); errors.Is(err, ErrProtocol) {
+	if err := c.Err(); errors.Is(err, plugin.ErrProtocol) {
 		f.Detail = err.Error()
 	}
 	return f
@@ -404,7 +404,7 @@ func (c *Client) handle(m *enginev1.Message) error {
 	c.mu.Unlock()
 	if x == nil {
 		if !known {
-			return fmt.Errorf("%w: unknown invocation", ErrProtocol)
+			return fmt.Errorf("%w: unknown invocation", plugin.ErrProtocol)
 		}
 		return nil
 	}
@@ -414,7 +414,7 @@ func (c *Client) handle(m *enginev1.Message) error {
 	case x.over:
 		return nil
 	case x.closed:
-		return fmt.Errorf("%w: a message after the end", ErrProtocol)
+		return fmt.Errorf("%w: a message after the end", plugin.ErrProtocol)
 	}
 	switch b := m.GetBody().(type) {
 	case *enginev1.Message_Output:
@@ -425,7 +425,7 @@ func (c *Client) handle(m *enginev1.Message) error {
 		}
 	case *enginev1.Message_Credit:
 		if x.window == nil || x.window.Grant(b.Credit.GetBytes()) != nil {
-			return fmt.Errorf("%w: credit for what was not sent", ErrProtocol)
+			return fmt.Errorf("%w: credit for what was not sent", plugin.ErrProtocol)
 		}
 	case *enginev1.Message_Call:
 		if x.calls == callsAtOnce {
@@ -437,7 +437,7 @@ func (c *Client) handle(m *enginev1.Message) error {
 		x.asked = true
 		go c.serveCall(x.helper(), x, b.Call)
 	default:
-		return fmt.Errorf("%w: a message that only the host sends", ErrProtocol)
+		return fmt.Errorf("%w: a message that only the host sends", plugin.ErrProtocol)
 	}
 	return nil
 }
@@ -459,6 +459,6 @@ func (c *Client) serveCall(ctx context.Context, x *run, m *enginev1.Call) {
 
 func (c *Client) answerCall(x *run, m *enginev1.Call, result []byte, err error) error {
 	return c.send(x, &enginev1.Message{Body: &enginev1.Message_CallResult{CallResult: &enginev1.CallResult{
-		Call: m.GetCall(), Result: result, Fault: faultToWire(err),
+		Call: m.GetCall(), Result: result, Fault: plugin.FaultToWire(err),
 	}}})
 }

@@ -329,7 +329,7 @@ func TestGarbageEndsTheSession(t *testing.T) {
 			}
 			all.Wait()
 			<-c.Lost()
-			if err := c.Err(); !errors.Is(err, engine.ErrProtocol) {
+			if err := c.Err(); !errors.Is(err, plugin.ErrProtocol) {
 				t.Errorf("the session ended since %v", err)
 			}
 			if err := c.Invoke(t.Context(), enginetest.Request(t, "b", ""), &enginetest.Answer{}); kindOf(err) != fault.Unavailable {
@@ -355,7 +355,7 @@ func TestSmallPiecesCost(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() { ended <- c.Invoke(t.Context(), enginetest.Request(t, "b", ""), g) }()
 	<-c.Lost()
-	if err := c.Err(); !errors.Is(err, engine.ErrProtocol) {
+	if err := c.Err(); !errors.Is(err, plugin.ErrProtocol) {
 		t.Error(err)
 	}
 	close(g.open)
@@ -441,7 +441,7 @@ func TestCallsOfOthersRuns(t *testing.T) {
 			t.Errorf("run %d: %v", id, err)
 		}
 		<-thief.Lost()
-		if err := thief.Err(); !errors.Is(err, engine.ErrProtocol) || calls.Load() != 1 {
+		if err := thief.Err(); !errors.Is(err, plugin.ErrProtocol) || calls.Load() != 1 {
 			t.Errorf("run %d: %d calls, %v", id, calls.Load(), err)
 		}
 	}

@@ -126,7 +126,7 @@ func (r *reply) end(err error) {
 		r.head, r.held = nil, nil
 	}
 	m, o := outputMessage(r.head, r.held)
-	o.End, o.Fault = true, faultToWire(err)
+	o.End, o.Fault = true, plugin.FaultToWire(err)
 	r.head, r.held = nil, nil
 	_ = r.run.send(m)
 }

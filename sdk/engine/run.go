@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 
@@ -42,7 +41,7 @@ func stopped(ctx context.Context) error {
 // result is what an answer's last part makes of its run. The engine knows best why a run failed, unless it was told to
 // end: then all that it may know is that.
 func (x *run) result(last *enginev1.Output, why error, refused bool) error {
-	f := faultFromWire(last.GetFault())
+	f := plugin.FaultFromWire(last.GetFault())
 	switch {
 	case why != nil && (refused || f == nil || f.Kind == fault.Cancelled || f.Kind == fault.Deadline):
 		return why
@@ -124,22 +123,19 @@ func (x *run) grant(n int64) {
 	x.mu.Unlock()
 }
 
-// ErrProtocol says that the engine broke the contract of picloud.engine.v1: its session is of no use any more.
-var ErrProtocol = errors.New("the engine broke the protocol")
-
 // push queues a part of the answer. What the queue may hold is bounded by the credit, so each part must cost some of it,
 // but for the first and the last.
 func (x *run) push(m *enginev1.Output) error {
 	n := len(m.GetData())
 	switch first := m.GetHead() != nil; {
 	case n > plugin.ChunkBytes || int64(n) > x.credit:
-		return fmt.Errorf("%w: output beyond its credit", ErrProtocol)
+		return fmt.Errorf("%w: output beyond its credit", plugin.ErrProtocol)
 	case first && x.headed:
-		return fmt.Errorf("%w: a second head", ErrProtocol)
+		return fmt.Errorf("%w: a second head", plugin.ErrProtocol)
 	case len(m.GetData()) > 0 && !first && !x.headed:
-		return fmt.Errorf("%w: output before the head", ErrProtocol)
+		return fmt.Errorf("%w: output before the head", plugin.ErrProtocol)
 	case len(m.GetData()) == 0 && !first && !m.GetEnd():
-		return fmt.Errorf("%w: output without content", ErrProtocol)
+		return fmt.Errorf("%w: output without content", plugin.ErrProtocol)
 	case first:
 		x.headed = true
 	}

@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
-	"os"
 	"runtime"
 	"runtime/debug"
 	"slices"
@@ -35,50 +33,23 @@ func versions(s *server) map[int]goplugin.PluginSet {
 	return map[int]goplugin.PluginSet{1: {PluginName: &adapter{server: s}}}
 }
 
-// sessionLimit is how long a process waits for its session. A host that has not opened it by then is gone.
-const sessionLimit = 10 * time.Second
-
 // headroom is what the heap may hold beyond what lives, twice over, before it is collected. A script engine makes much that
 // is short-lived and keeps little: collection took a fifth of its CPU. A request for a Go script that sorts JSON costs the
 // process 56 µs with this, and 80 without.
 const headroom = 16 << 20
 
-// Serve runs an engine as a plugin process. The process exits with its session: a host that was killed leaves none
-// behind, even where the kernel does not see to it and a run ignores its end.
+// Serve runs an engine as a plugin process, which ends with its session.
 //
-// On Linux the process confines itself as far as the machine permits, unless LayersEnv says otherwise: it has 1 GB of memory, and
-// from the opening of the session on, before the first Load, it can neither open files or sockets nor start or touch other
+// On Linux the process confines itself as far as the machine permits, unless plugin.LayersEnv says otherwise: it has 1 GB of memory,
+// and from the opening of the session on, before the first Load, it can neither open files or sockets nor start or touch other
 // processes. What the engine needs of those it has to have by then. The host is told what holds.
 func Serve(e Engine) {
-	// The folder in which the host started it may be outside of the root that it was given.
-	if err := os.Chdir("/"); err != nil {
-		giveUp(err)
-	}
 	ballast := make([]byte, headroom) // is never touched, so takes no memory: it counts as living
 	defer runtime.KeepAlive(ballast)
-	orphaned := time.AfterFunc(sessionLimit, func() { os.Exit(1) })
+	process := plugin.Start(plugin.Nothing)
 	s := newServer(e)
-	s.layers = confine()
-	s.begun = func() {
-		orphaned.Stop()
-		if err := confineSession(s.layers); err != nil {
-			giveUp(err)
-		}
-	}
-	s.ended = func() { os.Exit(0) }
-	goplugin.Serve(&goplugin.ServeConfig{
-		HandshakeConfig:  plugin.Handshake,
-		VersionedPlugins: versions(s),
-		GRPCServer: func(options []grpc.ServerOption) *grpc.Server {
-			return grpc.NewServer(append(options, plugin.ServerOptions()...)...)
-		},
-	})
-}
-
-// giveUp ends the process; the host reads why.
-func giveUp(err error) {
-	fmt.Fprintln(os.Stderr, err)
-	os.Exit(1)
+	s.layers, s.begun, s.ended = process.Layers(), process.Opened, process.Closed
+	process.Serve(versions(s))
 }
 
 // adapter fits an engine into go-plugin. On the host's side it has no server and dials.
@@ -105,7 +76,7 @@ const window = 256
 type server struct {
 	enginev1.UnimplementedEngineServer
 	engine Engine
-	layers []Layer // of isolation, that the process has put on itself
+	layers []plugin.Layer // of isolation, that the process has put on itself
 
 	begun, ended func() // called at the beginning and the end of a session
 
@@ -539,7 +510,7 @@ func (x *served) call(ctx context.Context, service, method string, args []byte) 
 	}
 	select {
 	case m := <-answer:
-		if f := faultFromWire(m.GetFault()); f != nil {
+		if f := plugin.FaultFromWire(m.GetFault()); f != nil {
 			return nil, f
 		}
 		return m.GetResult(), nil

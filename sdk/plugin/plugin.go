@@ -2,7 +2,14 @@
 // sides batch messages on a stream and give one another credit.
 package plugin
 
-import goplugin "github.com/hashicorp/go-plugin"
+import (
+	"errors"
+
+	goplugin "github.com/hashicorp/go-plugin"
+)
+
+// ErrProtocol says that a plugin broke the contract of its kind: its session is of no use any more.
+var ErrProtocol = errors.New("the plugin broke the protocol")
 
 // Handshake keeps a plugin from being run by hand, and the host from running something that is no plugin. It is no
 // security: the host trusts what it launches.

@@ -216,6 +216,18 @@ func Cases() []Case {
 			{Name: "pubsub.publish", Args: `{"topic":"user.*","message":1}`, Fault: fault.New(fault.Invalid, fault.Script, "topic: holds a star")},
 		}, Fault: failed("invalid_argument: topic: holds a star")},
 
+		{Name: "sink", Group: "Sinks and e-mail", Says: "A message goes to a sink: a text, or any JSON with a type and the options of a delivery.", Calls: []Call{
+			{Name: "sink.send", Args: `{"sink":"billing","message":"hello"}`, Result: `{"id":"x1"}`},
+			{Name: "sink.send", Args: `{"sink":"billing","message":{"order":7},"type":"order.paid","delay_ms":1500,"max_attempts":3,"idempotency_key":"k"}`, Result: `{"id":"x2"}`},
+		}, Status: 200, Answer: `["x1","x2"]`},
+		{Name: "sink_missing", Group: "Sinks and e-mail", Says: "A sink that the app has not is not found.", Calls: []Call{
+			{Name: "sink.send", Args: `{"sink":"nowhere","message":1}`, Fault: fault.New(fault.NotFound, fault.Script, `there is no sink "nowhere" in this app`)},
+		}, Fault: failed(`not_found: there is no sink "nowhere"`)},
+		{Name: "email", Group: "Sinks and e-mail", Says: "An e-mail has recipients, a subject, a text or a page, and attachments.", Calls: []Call{
+			{Name: "email.send", Args: `{"to":["ada@example.com"],"cc":["b@example.com"],"reply_to":"c@example.com","subject":"Hi","text":"hello","html":"<p>hello</p>",` +
+				`"attachments":[{"name":"a.csv","content_type":"text/csv","data":"1,2"}],"idempotency_key":"k"}`, Result: `{"id":"x1"}`},
+		}, Status: 200, Answer: `"x1"`},
+
 		{Name: "docs", Group: "Documents", Says: "Documents are JSON objects: what is stored comes back, with an id, a version and times.", Calls: []Call{
 			{Name: "docs.create", Args: `{"collection":"orders","data":{"total":12,"item_count":1}}`, Result: `{"id":"0190","data":{"total":12,"item_count":1},"version":7,"created_at":"2030-01-02T03:04:05Z","updated_at":"2030-01-02T03:04:05Z"}`},
 			{Name: "docs.get", Args: `{"collection":"orders","id":"0190"}`, Result: `{"doc":{"id":"0190","data":{"total":12,"item_count":1},"version":7,"created_at":"2030-01-02T03:04:05Z","updated_at":"2030-01-02T03:04:05Z"}}`},

@@ -168,6 +168,6 @@ func Services() []Service {
 				},
 			},
 		},
-		httpService(), secretsService(),
+		httpService(), secretsService(), sinkService(), emailService(),
 	}
 }

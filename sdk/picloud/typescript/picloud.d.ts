@@ -48,6 +48,10 @@ declare module "picloud" {
     readonly http: HTTP;
     /** Values that only scripts of the app read. What a run has read or set is masked in its logs and errors, from four bytes on. */
     readonly secrets: Secrets;
+    /** What leaves the platform: to a URL, a mail server, or what a plugin reaches. A sink is made with picloud sinks create. */
+    sink(sink: string): Sink;
+    /** E-mail, by the mail server that the settings smtp_host and so on name. */
+    readonly email: Email;
   }
 
   /** The envelope of an event. Text that there is none of is empty. */
@@ -286,6 +290,18 @@ declare module "picloud" {
     delete(name: string): Promise<boolean>;
     /** The names of all secrets. */
     list(): Promise<string[]>;
+  }
+
+  /** What leaves the platform: to a URL, a mail server, or what a plugin reaches. A sink is made with picloud sinks create. */
+  export interface Sink {
+    /** Has a message delivered: a text as it is, anything else as JSON, up to 1 MiB; and says what it is, with a type such as order.paid. It returns the id of the execution that delivers it, again where it fails. The options are those of a delivery. */
+    send(message: unknown, options?: { type?: string; delayMs?: number; expiresInMs?: number; priority?: number; maxAttempts?: number; orderingKey?: string; idempotencyKey?: string }): Promise<string>;
+  }
+
+  /** E-mail, by the mail server that the settings smtp_host and so on name. */
+  export interface Email {
+    /** Has a message sent, to one address or a list of up to 100 with those in cc and bcc: with a subject, and a text, an HTML page or both. Attachments are a list of objects with name, content_type, and data as text or data_base64. All together, as JSON, has at most 6 MiB. It returns the id of the execution that sends it, again where that fails. Where e-mail is not configured it fails with unavailable. */
+    send(options?: { to?: unknown; subject?: string; text?: string; html?: string; from?: string; cc?: unknown; bcc?: unknown; replyTo?: string; attachments?: unknown; delayMs?: number; expiresInMs?: number; priority?: number; maxAttempts?: number; orderingKey?: string; idempotencyKey?: string }): Promise<string>;
   }
 
   /** Fails the run and asks to be tried again then, instead of when the back-off says. */

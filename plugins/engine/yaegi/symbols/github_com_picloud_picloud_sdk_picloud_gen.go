@@ -33,11 +33,13 @@ func symbols_github_com_picloud_picloud_sdk_picloud() Table {
 		"Version":         reflect.ValueOf(constant.MakeFromLiteral("\"1.3\"", token.STRING, 0)),
 
 		// type definitions
+		"Attachment":   reflect.ValueOf((*picloud.Attachment)(nil)),
 		"BatchResult":  reflect.ValueOf((*picloud.BatchResult)(nil)),
 		"Context":      reflect.ValueOf((*picloud.Context)(nil)),
 		"Delivery":     reflect.ValueOf((*picloud.Delivery)(nil)),
 		"Doc":          reflect.ValueOf((*picloud.Doc)(nil)),
 		"Docs":         reflect.ValueOf((*picloud.Docs)(nil)),
+		"Email":        reflect.ValueOf((*picloud.Email)(nil)),
 		"Error":        reflect.ValueOf((*picloud.Error)(nil)),
 		"Event":        reflect.ValueOf((*picloud.Event)(nil)),
 		"Failure":      reflect.ValueOf((*picloud.Failure)(nil)),
@@ -62,5 +64,6 @@ func symbols_github_com_picloud_picloud_sdk_picloud() Table {
 		"RetryOptions": reflect.ValueOf((*picloud.RetryOptions)(nil)),
 		"Secrets":      reflect.ValueOf((*picloud.Secrets)(nil)),
 		"SetOptions":   reflect.ValueOf((*picloud.SetOptions)(nil)),
+		"Sink":         reflect.ValueOf((*picloud.Sink)(nil)),
 	}
 }

@@ -79,7 +79,7 @@ type DescribeResponse struct {
 	// How long Load may take, on a machine that is busy; zero: 5 s, at most 30 s.
 	LoadLimitMs int64 `protobuf:"varint,7,opt,name=load_limit_ms,json=loadLimitMs,proto3" json:"load_limit_ms,omitempty"`
 	// The layers of isolation that the process can put on itself.
-	Layers        []*Layer `protobuf:"bytes,6,rep,name=layers,proto3" json:"layers,omitempty"`
+	Layers        []*v1.Layer `protobuf:"bytes,6,rep,name=layers,proto3" json:"layers,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -156,66 +156,11 @@ func (x *DescribeResponse) GetLoadLimitMs() int64 {
 	return 0
 }
 
-func (x *DescribeResponse) GetLayers() []*Layer {
+func (x *DescribeResponse) GetLayers() []*v1.Layer {
 	if x != nil {
 		return x.Layers
 	}
 	return nil
-}
-
-// Layer is one layer of isolation.
-type Layer struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// "rlimits", "landlock", "seccomp", or "seccomp-session", which begins with the session.
-	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// Why it does not hold; empty: it does.
-	Missing       string `protobuf:"bytes,2,opt,name=missing,proto3" json:"missing,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *Layer) Reset() {
-	*x = Layer{}
-	mi := &file_engine_v1_engine_proto_msgTypes[2]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *Layer) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*Layer) ProtoMessage() {}
-
-func (x *Layer) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_engine_proto_msgTypes[2]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use Layer.ProtoReflect.Descriptor instead.
-func (*Layer) Descriptor() ([]byte, []int) {
-	return file_engine_v1_engine_proto_rawDescGZIP(), []int{2}
-}
-
-func (x *Layer) GetName() string {
-	if x != nil {
-		return x.Name
-	}
-	return ""
-}
-
-func (x *Layer) GetMissing() string {
-	if x != nil {
-		return x.Missing
-	}
-	return ""
 }
 
 // LoadRequest is a bundle: the files of one script version.
@@ -239,7 +184,7 @@ type LoadRequest struct {
 
 func (x *LoadRequest) Reset() {
 	*x = LoadRequest{}
-	mi := &file_engine_v1_engine_proto_msgTypes[3]
+	mi := &file_engine_v1_engine_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -251,7 +196,7 @@ func (x *LoadRequest) String() string {
 func (*LoadRequest) ProtoMessage() {}
 
 func (x *LoadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_engine_proto_msgTypes[3]
+	mi := &file_engine_v1_engine_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -264,7 +209,7 @@ func (x *LoadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LoadRequest.ProtoReflect.Descriptor instead.
 func (*LoadRequest) Descriptor() ([]byte, []int) {
-	return file_engine_v1_engine_proto_rawDescGZIP(), []int{3}
+	return file_engine_v1_engine_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *LoadRequest) GetHash() string {
@@ -321,7 +266,7 @@ type Module struct {
 
 func (x *Module) Reset() {
 	*x = Module{}
-	mi := &file_engine_v1_engine_proto_msgTypes[4]
+	mi := &file_engine_v1_engine_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -333,7 +278,7 @@ func (x *Module) String() string {
 func (*Module) ProtoMessage() {}
 
 func (x *Module) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_engine_proto_msgTypes[4]
+	mi := &file_engine_v1_engine_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -346,7 +291,7 @@ func (x *Module) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Module.ProtoReflect.Descriptor instead.
 func (*Module) Descriptor() ([]byte, []int) {
-	return file_engine_v1_engine_proto_rawDescGZIP(), []int{4}
+	return file_engine_v1_engine_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Module) GetName() string {
@@ -373,7 +318,7 @@ type File struct {
 
 func (x *File) Reset() {
 	*x = File{}
-	mi := &file_engine_v1_engine_proto_msgTypes[5]
+	mi := &file_engine_v1_engine_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -385,7 +330,7 @@ func (x *File) String() string {
 func (*File) ProtoMessage() {}
 
 func (x *File) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_engine_proto_msgTypes[5]
+	mi := &file_engine_v1_engine_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -398,7 +343,7 @@ func (x *File) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use File.ProtoReflect.Descriptor instead.
 func (*File) Descriptor() ([]byte, []int) {
-	return file_engine_v1_engine_proto_rawDescGZIP(), []int{5}
+	return file_engine_v1_engine_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *File) GetName() string {
@@ -437,7 +382,7 @@ type Limits struct {
 
 func (x *Limits) Reset() {
 	*x = Limits{}
-	mi := &file_engine_v1_engine_proto_msgTypes[6]
+	mi := &file_engine_v1_engine_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -449,7 +394,7 @@ func (x *Limits) String() string {
 func (*Limits) ProtoMessage() {}
 
 func (x *Limits) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_engine_proto_msgTypes[6]
+	mi := &file_engine_v1_engine_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -462,7 +407,7 @@ func (x *Limits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limits.ProtoReflect.Descriptor instead.
 func (*Limits) Descriptor() ([]byte, []int) {
-	return file_engine_v1_engine_proto_rawDescGZIP(), []int{6}
+	return file_engine_v1_engine_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Limits) GetPool() int64 {
@@ -528,7 +473,7 @@ type LoadResponse struct {
 
 func (x *LoadResponse) Reset() {
 	*x = LoadResponse{}
-	mi := &file_engine_v1_engine_proto_msgTypes[7]
+	mi := &file_engine_v1_engine_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -540,7 +485,7 @@ func (x *LoadResponse) String() string {
 func (*LoadResponse) ProtoMessage() {}
 
 func (x *LoadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_engine_proto_msgTypes[7]
+	mi := &file_engine_v1_engine_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -553,7 +498,7 @@ func (x *LoadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LoadResponse.ProtoReflect.Descriptor instead.
 func (*LoadResponse) Descriptor() ([]byte, []int) {
-	return file_engine_v1_engine_proto_rawDescGZIP(), []int{7}
+	return file_engine_v1_engine_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *LoadResponse) GetFault() *v1.Fault {
@@ -593,7 +538,7 @@ type Diagnostic struct {
 
 func (x *Diagnostic) Reset() {
 	*x = Diagnostic{}
-	mi := &file_engine_v1_engine_proto_msgTypes[8]
+	mi := &file_engine_v1_engine_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -605,7 +550,7 @@ func (x *Diagnostic) String() string {
 func (*Diagnostic) ProtoMessage() {}
 
 func (x *Diagnostic) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_engine_proto_msgTypes[8]
+	mi := &file_engine_v1_engine_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -618,7 +563,7 @@ func (x *Diagnostic) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Diagnostic.ProtoReflect.Descriptor instead.
 func (*Diagnostic) Descriptor() ([]byte, []int) {
-	return file_engine_v1_engine_proto_rawDescGZIP(), []int{8}
+	return file_engine_v1_engine_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Diagnostic) GetFile() string {
@@ -665,7 +610,7 @@ type UnloadRequest struct {
 
 func (x *UnloadRequest) Reset() {
 	*x = UnloadRequest{}
-	mi := &file_engine_v1_engine_proto_msgTypes[9]
+	mi := &file_engine_v1_engine_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -677,7 +622,7 @@ func (x *UnloadRequest) String() string {
 func (*UnloadRequest) ProtoMessage() {}
 
 func (x *UnloadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_engine_proto_msgTypes[9]
+	mi := &file_engine_v1_engine_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -690,7 +635,7 @@ func (x *UnloadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnloadRequest.ProtoReflect.Descriptor instead.
 func (*UnloadRequest) Descriptor() ([]byte, []int) {
-	return file_engine_v1_engine_proto_rawDescGZIP(), []int{9}
+	return file_engine_v1_engine_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *UnloadRequest) GetHash() string {
@@ -708,7 +653,7 @@ type UnloadResponse struct {
 
 func (x *UnloadResponse) Reset() {
 	*x = UnloadResponse{}
-	mi := &file_engine_v1_engine_proto_msgTypes[10]
+	mi := &file_engine_v1_engine_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -720,7 +665,7 @@ func (x *UnloadResponse) String() string {
 func (*UnloadResponse) ProtoMessage() {}
 
 func (x *UnloadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_engine_proto_msgTypes[10]
+	mi := &file_engine_v1_engine_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -733,7 +678,7 @@ func (x *UnloadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnloadResponse.ProtoReflect.Descriptor instead.
 func (*UnloadResponse) Descriptor() ([]byte, []int) {
-	return file_engine_v1_engine_proto_rawDescGZIP(), []int{10}
+	return file_engine_v1_engine_proto_rawDescGZIP(), []int{9}
 }
 
 type HealthRequest struct {
@@ -744,7 +689,7 @@ type HealthRequest struct {
 
 func (x *HealthRequest) Reset() {
 	*x = HealthRequest{}
-	mi := &file_engine_v1_engine_proto_msgTypes[11]
+	mi := &file_engine_v1_engine_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -756,7 +701,7 @@ func (x *HealthRequest) String() string {
 func (*HealthRequest) ProtoMessage() {}
 
 func (x *HealthRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_engine_proto_msgTypes[11]
+	mi := &file_engine_v1_engine_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -769,7 +714,7 @@ func (x *HealthRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthRequest.ProtoReflect.Descriptor instead.
 func (*HealthRequest) Descriptor() ([]byte, []int) {
-	return file_engine_v1_engine_proto_rawDescGZIP(), []int{11}
+	return file_engine_v1_engine_proto_rawDescGZIP(), []int{10}
 }
 
 type HealthResponse struct {
@@ -780,7 +725,7 @@ type HealthResponse struct {
 
 func (x *HealthResponse) Reset() {
 	*x = HealthResponse{}
-	mi := &file_engine_v1_engine_proto_msgTypes[12]
+	mi := &file_engine_v1_engine_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -792,7 +737,7 @@ func (x *HealthResponse) String() string {
 func (*HealthResponse) ProtoMessage() {}
 
 func (x *HealthResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_engine_proto_msgTypes[12]
+	mi := &file_engine_v1_engine_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -805,7 +750,7 @@ func (x *HealthResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthResponse.ProtoReflect.Descriptor instead.
 func (*HealthResponse) Descriptor() ([]byte, []int) {
-	return file_engine_v1_engine_proto_rawDescGZIP(), []int{12}
+	return file_engine_v1_engine_proto_rawDescGZIP(), []int{11}
 }
 
 type DrainRequest struct {
@@ -816,7 +761,7 @@ type DrainRequest struct {
 
 func (x *DrainRequest) Reset() {
 	*x = DrainRequest{}
-	mi := &file_engine_v1_engine_proto_msgTypes[13]
+	mi := &file_engine_v1_engine_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -828,7 +773,7 @@ func (x *DrainRequest) String() string {
 func (*DrainRequest) ProtoMessage() {}
 
 func (x *DrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_engine_proto_msgTypes[13]
+	mi := &file_engine_v1_engine_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -841,7 +786,7 @@ func (x *DrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainRequest.ProtoReflect.Descriptor instead.
 func (*DrainRequest) Descriptor() ([]byte, []int) {
-	return file_engine_v1_engine_proto_rawDescGZIP(), []int{13}
+	return file_engine_v1_engine_proto_rawDescGZIP(), []int{12}
 }
 
 type DrainResponse struct {
@@ -852,7 +797,7 @@ type DrainResponse struct {
 
 func (x *DrainResponse) Reset() {
 	*x = DrainResponse{}
-	mi := &file_engine_v1_engine_proto_msgTypes[14]
+	mi := &file_engine_v1_engine_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -864,7 +809,7 @@ func (x *DrainResponse) String() string {
 func (*DrainResponse) ProtoMessage() {}
 
 func (x *DrainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_engine_proto_msgTypes[14]
+	mi := &file_engine_v1_engine_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -877,7 +822,7 @@ func (x *DrainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainResponse.ProtoReflect.Descriptor instead.
 func (*DrainResponse) Descriptor() ([]byte, []int) {
-	return file_engine_v1_engine_proto_rawDescGZIP(), []int{14}
+	return file_engine_v1_engine_proto_rawDescGZIP(), []int{13}
 }
 
 // Frame is what a writer had queued: at most 32 messages or 256 KiB, a larger message alone. A writer sends what there is
@@ -891,7 +836,7 @@ type Frame struct {
 
 func (x *Frame) Reset() {
 	*x = Frame{}
-	mi := &file_engine_v1_engine_proto_msgTypes[15]
+	mi := &file_engine_v1_engine_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -903,7 +848,7 @@ func (x *Frame) String() string {
 func (*Frame) ProtoMessage() {}
 
 func (x *Frame) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_engine_proto_msgTypes[15]
+	mi := &file_engine_v1_engine_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -916,7 +861,7 @@ func (x *Frame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Frame.ProtoReflect.Descriptor instead.
 func (*Frame) Descriptor() ([]byte, []int) {
-	return file_engine_v1_engine_proto_rawDescGZIP(), []int{15}
+	return file_engine_v1_engine_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Frame) GetMessages() []*Message {
@@ -951,7 +896,7 @@ type Message struct {
 
 func (x *Message) Reset() {
 	*x = Message{}
-	mi := &file_engine_v1_engine_proto_msgTypes[16]
+	mi := &file_engine_v1_engine_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -963,7 +908,7 @@ func (x *Message) String() string {
 func (*Message) ProtoMessage() {}
 
 func (x *Message) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_engine_proto_msgTypes[16]
+	mi := &file_engine_v1_engine_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -976,7 +921,7 @@ func (x *Message) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Message.ProtoReflect.Descriptor instead.
 func (*Message) Descriptor() ([]byte, []int) {
-	return file_engine_v1_engine_proto_rawDescGZIP(), []int{16}
+	return file_engine_v1_engine_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Message) GetId() uint64 {
@@ -1150,7 +1095,7 @@ type Invoke struct {
 
 func (x *Invoke) Reset() {
 	*x = Invoke{}
-	mi := &file_engine_v1_engine_proto_msgTypes[17]
+	mi := &file_engine_v1_engine_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1162,7 +1107,7 @@ func (x *Invoke) String() string {
 func (*Invoke) ProtoMessage() {}
 
 func (x *Invoke) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_engine_proto_msgTypes[17]
+	mi := &file_engine_v1_engine_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1175,7 +1120,7 @@ func (x *Invoke) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Invoke.ProtoReflect.Descriptor instead.
 func (*Invoke) Descriptor() ([]byte, []int) {
-	return file_engine_v1_engine_proto_rawDescGZIP(), []int{17}
+	return file_engine_v1_engine_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Invoke) GetBundle() string {
@@ -1228,7 +1173,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_engine_v1_engine_proto_msgTypes[18]
+	mi := &file_engine_v1_engine_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1240,7 +1185,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_engine_proto_msgTypes[18]
+	mi := &file_engine_v1_engine_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1253,7 +1198,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_engine_v1_engine_proto_rawDescGZIP(), []int{18}
+	return file_engine_v1_engine_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Event) GetEnvelope() []byte {
@@ -1286,7 +1231,7 @@ type Cancel struct {
 
 func (x *Cancel) Reset() {
 	*x = Cancel{}
-	mi := &file_engine_v1_engine_proto_msgTypes[19]
+	mi := &file_engine_v1_engine_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1298,7 +1243,7 @@ func (x *Cancel) String() string {
 func (*Cancel) ProtoMessage() {}
 
 func (x *Cancel) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_engine_proto_msgTypes[19]
+	mi := &file_engine_v1_engine_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1311,7 +1256,7 @@ func (x *Cancel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cancel.ProtoReflect.Descriptor instead.
 func (*Cancel) Descriptor() ([]byte, []int) {
-	return file_engine_v1_engine_proto_rawDescGZIP(), []int{19}
+	return file_engine_v1_engine_proto_rawDescGZIP(), []int{18}
 }
 
 // Output is the answer of a run or a part of it: the first has the head, every other has data or the end. A small answer
@@ -1333,7 +1278,7 @@ type Output struct {
 
 func (x *Output) Reset() {
 	*x = Output{}
-	mi := &file_engine_v1_engine_proto_msgTypes[20]
+	mi := &file_engine_v1_engine_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1345,7 +1290,7 @@ func (x *Output) String() string {
 func (*Output) ProtoMessage() {}
 
 func (x *Output) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_engine_proto_msgTypes[20]
+	mi := &file_engine_v1_engine_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1358,7 +1303,7 @@ func (x *Output) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Output.ProtoReflect.Descriptor instead.
 func (*Output) Descriptor() ([]byte, []int) {
-	return file_engine_v1_engine_proto_rawDescGZIP(), []int{20}
+	return file_engine_v1_engine_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Output) GetHead() *Head {
@@ -1401,7 +1346,7 @@ type Head struct {
 
 func (x *Head) Reset() {
 	*x = Head{}
-	mi := &file_engine_v1_engine_proto_msgTypes[21]
+	mi := &file_engine_v1_engine_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1413,7 +1358,7 @@ func (x *Head) String() string {
 func (*Head) ProtoMessage() {}
 
 func (x *Head) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_engine_proto_msgTypes[21]
+	mi := &file_engine_v1_engine_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1426,7 +1371,7 @@ func (x *Head) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Head.ProtoReflect.Descriptor instead.
 func (*Head) Descriptor() ([]byte, []int) {
-	return file_engine_v1_engine_proto_rawDescGZIP(), []int{21}
+	return file_engine_v1_engine_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Head) GetStatus() int64 {
@@ -1453,7 +1398,7 @@ type Header struct {
 
 func (x *Header) Reset() {
 	*x = Header{}
-	mi := &file_engine_v1_engine_proto_msgTypes[22]
+	mi := &file_engine_v1_engine_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1465,7 +1410,7 @@ func (x *Header) String() string {
 func (*Header) ProtoMessage() {}
 
 func (x *Header) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_engine_proto_msgTypes[22]
+	mi := &file_engine_v1_engine_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1478,7 +1423,7 @@ func (x *Header) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Header.ProtoReflect.Descriptor instead.
 func (*Header) Descriptor() ([]byte, []int) {
-	return file_engine_v1_engine_proto_rawDescGZIP(), []int{22}
+	return file_engine_v1_engine_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Header) GetName() []byte {
@@ -1505,7 +1450,7 @@ type Chunk struct {
 
 func (x *Chunk) Reset() {
 	*x = Chunk{}
-	mi := &file_engine_v1_engine_proto_msgTypes[23]
+	mi := &file_engine_v1_engine_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1517,7 +1462,7 @@ func (x *Chunk) String() string {
 func (*Chunk) ProtoMessage() {}
 
 func (x *Chunk) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_engine_proto_msgTypes[23]
+	mi := &file_engine_v1_engine_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1530,7 +1475,7 @@ func (x *Chunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Chunk.ProtoReflect.Descriptor instead.
 func (*Chunk) Descriptor() ([]byte, []int) {
-	return file_engine_v1_engine_proto_rawDescGZIP(), []int{23}
+	return file_engine_v1_engine_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Chunk) GetData() []byte {
@@ -1553,7 +1498,7 @@ type Credit struct {
 
 func (x *Credit) Reset() {
 	*x = Credit{}
-	mi := &file_engine_v1_engine_proto_msgTypes[24]
+	mi := &file_engine_v1_engine_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1565,7 +1510,7 @@ func (x *Credit) String() string {
 func (*Credit) ProtoMessage() {}
 
 func (x *Credit) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_engine_proto_msgTypes[24]
+	mi := &file_engine_v1_engine_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1578,7 +1523,7 @@ func (x *Credit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Credit.ProtoReflect.Descriptor instead.
 func (*Credit) Descriptor() ([]byte, []int) {
-	return file_engine_v1_engine_proto_rawDescGZIP(), []int{24}
+	return file_engine_v1_engine_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Credit) GetBytes() int64 {
@@ -1634,7 +1579,7 @@ type Call struct {
 
 func (x *Call) Reset() {
 	*x = Call{}
-	mi := &file_engine_v1_engine_proto_msgTypes[25]
+	mi := &file_engine_v1_engine_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1646,7 +1591,7 @@ func (x *Call) String() string {
 func (*Call) ProtoMessage() {}
 
 func (x *Call) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_engine_proto_msgTypes[25]
+	mi := &file_engine_v1_engine_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1659,7 +1604,7 @@ func (x *Call) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Call.ProtoReflect.Descriptor instead.
 func (*Call) Descriptor() ([]byte, []int) {
-	return file_engine_v1_engine_proto_rawDescGZIP(), []int{25}
+	return file_engine_v1_engine_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Call) GetCall() uint64 {
@@ -1704,7 +1649,7 @@ type CallResult struct {
 
 func (x *CallResult) Reset() {
 	*x = CallResult{}
-	mi := &file_engine_v1_engine_proto_msgTypes[26]
+	mi := &file_engine_v1_engine_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1716,7 +1661,7 @@ func (x *CallResult) String() string {
 func (*CallResult) ProtoMessage() {}
 
 func (x *CallResult) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_engine_proto_msgTypes[26]
+	mi := &file_engine_v1_engine_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1729,7 +1674,7 @@ func (x *CallResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CallResult.ProtoReflect.Descriptor instead.
 func (*CallResult) Descriptor() ([]byte, []int) {
-	return file_engine_v1_engine_proto_rawDescGZIP(), []int{26}
+	return file_engine_v1_engine_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *CallResult) GetCall() uint64 {
@@ -1763,7 +1708,7 @@ type Logs struct {
 
 func (x *Logs) Reset() {
 	*x = Logs{}
-	mi := &file_engine_v1_engine_proto_msgTypes[27]
+	mi := &file_engine_v1_engine_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1775,7 +1720,7 @@ func (x *Logs) String() string {
 func (*Logs) ProtoMessage() {}
 
 func (x *Logs) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_engine_proto_msgTypes[27]
+	mi := &file_engine_v1_engine_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1788,7 +1733,7 @@ func (x *Logs) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Logs.ProtoReflect.Descriptor instead.
 func (*Logs) Descriptor() ([]byte, []int) {
-	return file_engine_v1_engine_proto_rawDescGZIP(), []int{27}
+	return file_engine_v1_engine_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Logs) GetLines() []*Log {
@@ -1813,7 +1758,7 @@ type Log struct {
 
 func (x *Log) Reset() {
 	*x = Log{}
-	mi := &file_engine_v1_engine_proto_msgTypes[28]
+	mi := &file_engine_v1_engine_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1825,7 +1770,7 @@ func (x *Log) String() string {
 func (*Log) ProtoMessage() {}
 
 func (x *Log) ProtoReflect() protoreflect.Message {
-	mi := &file_engine_v1_engine_proto_msgTypes[28]
+	mi := &file_engine_v1_engine_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1838,7 +1783,7 @@ func (x *Log) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Log.ProtoReflect.Descriptor instead.
 func (*Log) Descriptor() ([]byte, []int) {
-	return file_engine_v1_engine_proto_rawDescGZIP(), []int{28}
+	return file_engine_v1_engine_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Log) GetTimeUnixNano() int64 {
@@ -1885,10 +1830,7 @@ const file_engine_v1_engine_proto_rawDesc = "" +
 	"extensions\x12\x16\n" +
 	"\x06window\x18\x05 \x01(\x03R\x06window\x12\"\n" +
 	"\rload_limit_ms\x18\a \x01(\x03R\vloadLimitMs\x120\n" +
-	"\x06layers\x18\x06 \x03(\v2\x18.picloud.engine.v1.LayerR\x06layers\"5\n" +
-	"\x05Layer\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
-	"\amissing\x18\x02 \x01(\tR\amissing\"\xe8\x01\n" +
+	"\x06layers\x18\x06 \x03(\v2\x18.picloud.plugin.v1.LayerR\x06layers\"\xe8\x01\n" +
 	"\vLoadRequest\x12\x12\n" +
 	"\x04hash\x18\x01 \x01(\tR\x04hash\x12\x16\n" +
 	"\x06script\x18\x02 \x01(\tR\x06script\x12-\n" +
@@ -2010,74 +1952,74 @@ func file_engine_v1_engine_proto_rawDescGZIP() []byte {
 	return file_engine_v1_engine_proto_rawDescData
 }
 
-var file_engine_v1_engine_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
+var file_engine_v1_engine_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_engine_v1_engine_proto_goTypes = []any{
 	(*DescribeRequest)(nil),  // 0: picloud.engine.v1.DescribeRequest
 	(*DescribeResponse)(nil), // 1: picloud.engine.v1.DescribeResponse
-	(*Layer)(nil),            // 2: picloud.engine.v1.Layer
-	(*LoadRequest)(nil),      // 3: picloud.engine.v1.LoadRequest
-	(*Module)(nil),           // 4: picloud.engine.v1.Module
-	(*File)(nil),             // 5: picloud.engine.v1.File
-	(*Limits)(nil),           // 6: picloud.engine.v1.Limits
-	(*LoadResponse)(nil),     // 7: picloud.engine.v1.LoadResponse
-	(*Diagnostic)(nil),       // 8: picloud.engine.v1.Diagnostic
-	(*UnloadRequest)(nil),    // 9: picloud.engine.v1.UnloadRequest
-	(*UnloadResponse)(nil),   // 10: picloud.engine.v1.UnloadResponse
-	(*HealthRequest)(nil),    // 11: picloud.engine.v1.HealthRequest
-	(*HealthResponse)(nil),   // 12: picloud.engine.v1.HealthResponse
-	(*DrainRequest)(nil),     // 13: picloud.engine.v1.DrainRequest
-	(*DrainResponse)(nil),    // 14: picloud.engine.v1.DrainResponse
-	(*Frame)(nil),            // 15: picloud.engine.v1.Frame
-	(*Message)(nil),          // 16: picloud.engine.v1.Message
-	(*Invoke)(nil),           // 17: picloud.engine.v1.Invoke
-	(*Event)(nil),            // 18: picloud.engine.v1.Event
-	(*Cancel)(nil),           // 19: picloud.engine.v1.Cancel
-	(*Output)(nil),           // 20: picloud.engine.v1.Output
-	(*Head)(nil),             // 21: picloud.engine.v1.Head
-	(*Header)(nil),           // 22: picloud.engine.v1.Header
-	(*Chunk)(nil),            // 23: picloud.engine.v1.Chunk
-	(*Credit)(nil),           // 24: picloud.engine.v1.Credit
-	(*Call)(nil),             // 25: picloud.engine.v1.Call
-	(*CallResult)(nil),       // 26: picloud.engine.v1.CallResult
-	(*Logs)(nil),             // 27: picloud.engine.v1.Logs
-	(*Log)(nil),              // 28: picloud.engine.v1.Log
+	(*LoadRequest)(nil),      // 2: picloud.engine.v1.LoadRequest
+	(*Module)(nil),           // 3: picloud.engine.v1.Module
+	(*File)(nil),             // 4: picloud.engine.v1.File
+	(*Limits)(nil),           // 5: picloud.engine.v1.Limits
+	(*LoadResponse)(nil),     // 6: picloud.engine.v1.LoadResponse
+	(*Diagnostic)(nil),       // 7: picloud.engine.v1.Diagnostic
+	(*UnloadRequest)(nil),    // 8: picloud.engine.v1.UnloadRequest
+	(*UnloadResponse)(nil),   // 9: picloud.engine.v1.UnloadResponse
+	(*HealthRequest)(nil),    // 10: picloud.engine.v1.HealthRequest
+	(*HealthResponse)(nil),   // 11: picloud.engine.v1.HealthResponse
+	(*DrainRequest)(nil),     // 12: picloud.engine.v1.DrainRequest
+	(*DrainResponse)(nil),    // 13: picloud.engine.v1.DrainResponse
+	(*Frame)(nil),            // 14: picloud.engine.v1.Frame
+	(*Message)(nil),          // 15: picloud.engine.v1.Message
+	(*Invoke)(nil),           // 16: picloud.engine.v1.Invoke
+	(*Event)(nil),            // 17: picloud.engine.v1.Event
+	(*Cancel)(nil),           // 18: picloud.engine.v1.Cancel
+	(*Output)(nil),           // 19: picloud.engine.v1.Output
+	(*Head)(nil),             // 20: picloud.engine.v1.Head
+	(*Header)(nil),           // 21: picloud.engine.v1.Header
+	(*Chunk)(nil),            // 22: picloud.engine.v1.Chunk
+	(*Credit)(nil),           // 23: picloud.engine.v1.Credit
+	(*Call)(nil),             // 24: picloud.engine.v1.Call
+	(*CallResult)(nil),       // 25: picloud.engine.v1.CallResult
+	(*Logs)(nil),             // 26: picloud.engine.v1.Logs
+	(*Log)(nil),              // 27: picloud.engine.v1.Log
+	(*v1.Layer)(nil),         // 28: picloud.plugin.v1.Layer
 	(*v1.Fault)(nil),         // 29: picloud.plugin.v1.Fault
 }
 var file_engine_v1_engine_proto_depIdxs = []int32{
-	2,  // 0: picloud.engine.v1.DescribeResponse.layers:type_name -> picloud.engine.v1.Layer
-	5,  // 1: picloud.engine.v1.LoadRequest.files:type_name -> picloud.engine.v1.File
-	6,  // 2: picloud.engine.v1.LoadRequest.limits:type_name -> picloud.engine.v1.Limits
-	4,  // 3: picloud.engine.v1.LoadRequest.modules:type_name -> picloud.engine.v1.Module
-	5,  // 4: picloud.engine.v1.Module.files:type_name -> picloud.engine.v1.File
+	28, // 0: picloud.engine.v1.DescribeResponse.layers:type_name -> picloud.plugin.v1.Layer
+	4,  // 1: picloud.engine.v1.LoadRequest.files:type_name -> picloud.engine.v1.File
+	5,  // 2: picloud.engine.v1.LoadRequest.limits:type_name -> picloud.engine.v1.Limits
+	3,  // 3: picloud.engine.v1.LoadRequest.modules:type_name -> picloud.engine.v1.Module
+	4,  // 4: picloud.engine.v1.Module.files:type_name -> picloud.engine.v1.File
 	29, // 5: picloud.engine.v1.LoadResponse.fault:type_name -> picloud.plugin.v1.Fault
-	8,  // 6: picloud.engine.v1.LoadResponse.diagnostics:type_name -> picloud.engine.v1.Diagnostic
-	16, // 7: picloud.engine.v1.Frame.messages:type_name -> picloud.engine.v1.Message
-	17, // 8: picloud.engine.v1.Message.invoke:type_name -> picloud.engine.v1.Invoke
-	19, // 9: picloud.engine.v1.Message.cancel:type_name -> picloud.engine.v1.Cancel
-	26, // 10: picloud.engine.v1.Message.call_result:type_name -> picloud.engine.v1.CallResult
-	23, // 11: picloud.engine.v1.Message.chunk:type_name -> picloud.engine.v1.Chunk
-	20, // 12: picloud.engine.v1.Message.output:type_name -> picloud.engine.v1.Output
-	25, // 13: picloud.engine.v1.Message.call:type_name -> picloud.engine.v1.Call
-	27, // 14: picloud.engine.v1.Message.logs:type_name -> picloud.engine.v1.Logs
-	24, // 15: picloud.engine.v1.Message.credit:type_name -> picloud.engine.v1.Credit
-	18, // 16: picloud.engine.v1.Invoke.events:type_name -> picloud.engine.v1.Event
-	21, // 17: picloud.engine.v1.Output.head:type_name -> picloud.engine.v1.Head
+	7,  // 6: picloud.engine.v1.LoadResponse.diagnostics:type_name -> picloud.engine.v1.Diagnostic
+	15, // 7: picloud.engine.v1.Frame.messages:type_name -> picloud.engine.v1.Message
+	16, // 8: picloud.engine.v1.Message.invoke:type_name -> picloud.engine.v1.Invoke
+	18, // 9: picloud.engine.v1.Message.cancel:type_name -> picloud.engine.v1.Cancel
+	25, // 10: picloud.engine.v1.Message.call_result:type_name -> picloud.engine.v1.CallResult
+	22, // 11: picloud.engine.v1.Message.chunk:type_name -> picloud.engine.v1.Chunk
+	19, // 12: picloud.engine.v1.Message.output:type_name -> picloud.engine.v1.Output
+	24, // 13: picloud.engine.v1.Message.call:type_name -> picloud.engine.v1.Call
+	26, // 14: picloud.engine.v1.Message.logs:type_name -> picloud.engine.v1.Logs
+	23, // 15: picloud.engine.v1.Message.credit:type_name -> picloud.engine.v1.Credit
+	17, // 16: picloud.engine.v1.Invoke.events:type_name -> picloud.engine.v1.Event
+	20, // 17: picloud.engine.v1.Output.head:type_name -> picloud.engine.v1.Head
 	29, // 18: picloud.engine.v1.Output.fault:type_name -> picloud.plugin.v1.Fault
-	22, // 19: picloud.engine.v1.Head.headers:type_name -> picloud.engine.v1.Header
+	21, // 19: picloud.engine.v1.Head.headers:type_name -> picloud.engine.v1.Header
 	29, // 20: picloud.engine.v1.CallResult.fault:type_name -> picloud.plugin.v1.Fault
-	28, // 21: picloud.engine.v1.Logs.lines:type_name -> picloud.engine.v1.Log
+	27, // 21: picloud.engine.v1.Logs.lines:type_name -> picloud.engine.v1.Log
 	0,  // 22: picloud.engine.v1.Engine.Describe:input_type -> picloud.engine.v1.DescribeRequest
-	3,  // 23: picloud.engine.v1.Engine.Load:input_type -> picloud.engine.v1.LoadRequest
-	9,  // 24: picloud.engine.v1.Engine.Unload:input_type -> picloud.engine.v1.UnloadRequest
-	11, // 25: picloud.engine.v1.Engine.Health:input_type -> picloud.engine.v1.HealthRequest
-	13, // 26: picloud.engine.v1.Engine.Drain:input_type -> picloud.engine.v1.DrainRequest
-	15, // 27: picloud.engine.v1.Engine.Session:input_type -> picloud.engine.v1.Frame
+	2,  // 23: picloud.engine.v1.Engine.Load:input_type -> picloud.engine.v1.LoadRequest
+	8,  // 24: picloud.engine.v1.Engine.Unload:input_type -> picloud.engine.v1.UnloadRequest
+	10, // 25: picloud.engine.v1.Engine.Health:input_type -> picloud.engine.v1.HealthRequest
+	12, // 26: picloud.engine.v1.Engine.Drain:input_type -> picloud.engine.v1.DrainRequest
+	14, // 27: picloud.engine.v1.Engine.Session:input_type -> picloud.engine.v1.Frame
 	1,  // 28: picloud.engine.v1.Engine.Describe:output_type -> picloud.engine.v1.DescribeResponse
-	7,  // 29: picloud.engine.v1.Engine.Load:output_type -> picloud.engine.v1.LoadResponse
-	10, // 30: picloud.engine.v1.Engine.Unload:output_type -> picloud.engine.v1.UnloadResponse
-	12, // 31: picloud.engine.v1.Engine.Health:output_type -> picloud.engine.v1.HealthResponse
-	14, // 32: picloud.engine.v1.Engine.Drain:output_type -> picloud.engine.v1.DrainResponse
-	15, // 33: picloud.engine.v1.Engine.Session:output_type -> picloud.engine.v1.Frame
+	6,  // 29: picloud.engine.v1.Engine.Load:output_type -> picloud.engine.v1.LoadResponse
+	9,  // 30: picloud.engine.v1.Engine.Unload:output_type -> picloud.engine.v1.UnloadResponse
+	11, // 31: picloud.engine.v1.Engine.Health:output_type -> picloud.engine.v1.HealthResponse
+	13, // 32: picloud.engine.v1.Engine.Drain:output_type -> picloud.engine.v1.DrainResponse
+	14, // 33: picloud.engine.v1.Engine.Session:output_type -> picloud.engine.v1.Frame
 	28, // [28:34] is the sub-list for method output_type
 	22, // [22:28] is the sub-list for method input_type
 	22, // [22:22] is the sub-list for extension type_name
@@ -2090,7 +2032,7 @@ func file_engine_v1_engine_proto_init() {
 	if File_engine_v1_engine_proto != nil {
 		return
 	}
-	file_engine_v1_engine_proto_msgTypes[16].OneofWrappers = []any{
+	file_engine_v1_engine_proto_msgTypes[15].OneofWrappers = []any{
 		(*Message_Invoke)(nil),
 		(*Message_Cancel)(nil),
 		(*Message_CallResult)(nil),
@@ -2106,7 +2048,7 @@ func file_engine_v1_engine_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_engine_v1_engine_proto_rawDesc), len(file_engine_v1_engine_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   29,
+			NumMessages:   28,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -134,6 +134,61 @@ func (x *Fault) GetFatal() bool {
 	return false
 }
 
+// Layer is one layer of isolation.
+type Layer struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "rlimits", "landlock", "seccomp", or "seccomp-session", which begins with the session.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Why it does not hold; empty: it does.
+	Missing       string `protobuf:"bytes,2,opt,name=missing,proto3" json:"missing,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Layer) Reset() {
+	*x = Layer{}
+	mi := &file_plugin_v1_plugin_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Layer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Layer) ProtoMessage() {}
+
+func (x *Layer) ProtoReflect() protoreflect.Message {
+	mi := &file_plugin_v1_plugin_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Layer.ProtoReflect.Descriptor instead.
+func (*Layer) Descriptor() ([]byte, []int) {
+	return file_plugin_v1_plugin_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Layer) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Layer) GetMissing() string {
+	if x != nil {
+		return x.Missing
+	}
+	return ""
+}
+
 var File_plugin_v1_plugin_proto protoreflect.FileDescriptor
 
 const file_plugin_v1_plugin_proto_rawDesc = "" +
@@ -145,7 +200,10 @@ const file_plugin_v1_plugin_proto_rawDesc = "" +
 	"\amessage\x18\x03 \x01(\fR\amessage\x12\x16\n" +
 	"\x06detail\x18\x04 \x01(\fR\x06detail\x12$\n" +
 	"\x0eretry_after_ms\x18\x05 \x01(\x03R\fretryAfterMs\x12\x14\n" +
-	"\x05fatal\x18\x06 \x01(\bR\x05fatalB9Z7github.com/picloud/picloud/sdk/proto/plugin/v1;pluginv1b\x06proto3"
+	"\x05fatal\x18\x06 \x01(\bR\x05fatal\"5\n" +
+	"\x05Layer\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
+	"\amissing\x18\x02 \x01(\tR\amissingB9Z7github.com/picloud/picloud/sdk/proto/plugin/v1;pluginv1b\x06proto3"
 
 var (
 	file_plugin_v1_plugin_proto_rawDescOnce sync.Once
@@ -159,9 +217,10 @@ func file_plugin_v1_plugin_proto_rawDescGZIP() []byte {
 	return file_plugin_v1_plugin_proto_rawDescData
 }
 
-var file_plugin_v1_plugin_proto_msgTypes = make([]protoimpl.MessageInfo, 1)
+var file_plugin_v1_plugin_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
 var file_plugin_v1_plugin_proto_goTypes = []any{
 	(*Fault)(nil), // 0: picloud.plugin.v1.Fault
+	(*Layer)(nil), // 1: picloud.plugin.v1.Layer
 }
 var file_plugin_v1_plugin_proto_depIdxs = []int32{
 	0, // [0:0] is the sub-list for method output_type
@@ -182,7 +241,7 @@ func file_plugin_v1_plugin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_plugin_v1_plugin_proto_rawDesc), len(file_plugin_v1_plugin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   1,
+			NumMessages:   2,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -1,4 +1,6 @@
-package outbound
+// Package guard decides which addresses code that nobody trusts may have connections made to: public ones, and what the node's owner
+// allows. Whoever dials for such code asks it about the address that is connected to, after names were resolved.
+package guard
 
 import (
 	"errors"
@@ -64,18 +66,32 @@ var alsoDenied = []netip.Prefix{
 	netip.MustParsePrefix("168.63.129.16/32"), // Azure
 }
 
-// errRefused is seen by nobody: dial says errUnreachable in its place.
+// errRefused says no more, and whoever asked should say less: that an address is inside is nobody's to know.
 var errRefused = errors.New("refused")
 
-// guard says which addresses are connected to.
-type guard struct {
+// Config says what may be reached beyond public addresses at the ports 80 and 443.
+type Config struct {
+	Allow []Allowed
+	// Own are the addresses that the node listens on, as host:port. They are never reached, whatever Allow says.
+	Own []string
+	// Ports of public addresses, in place of 80 and 443.
+	Ports []uint16
+}
+
+// Guard says which addresses are connected to. Its methods are safe for concurrent use.
+type Guard struct {
 	public *ssrf.Guardian
 	allow  []Allowed
 	own    []netip.AddrPort // an unspecified address stands for all that this machine has
 }
 
-func newGuard(cfg Config) *guard {
-	g := &guard{public: ssrf.New(ssrf.WithDeniedV4Prefixes(alsoDenied...)), allow: cfg.Allow}
+// New makes a guard.
+func New(cfg Config) *Guard {
+	options := []ssrf.Option{ssrf.WithDeniedV4Prefixes(alsoDenied...)}
+	if len(cfg.Ports) > 0 {
+		options = append(options, ssrf.WithPorts(cfg.Ports...))
+	}
+	g := &Guard{public: ssrf.New(options...), allow: cfg.Allow}
 	for _, address := range cfg.Own {
 		if own, err := netip.ParseAddrPort(address); err == nil {
 			g.own = append(g.own, netip.AddrPortFrom(own.Addr().Unmap(), own.Port()))
@@ -84,8 +100,8 @@ func newGuard(cfg Config) *guard {
 	return g
 }
 
-// control returns what a dialer asks before it connects to an address of asked, which is host:port as the request has it.
-func (g *guard) control(asked string) func(network, address string, _ syscall.RawConn) error {
+// Control returns what a dialer asks before it connects to an address of asked, which is host:port as the request has it.
+func (g *Guard) Control(asked string) func(network, address string, _ syscall.RawConn) error {
 	named := g.named(asked)
 	return func(network, address string, raw syscall.RawConn) error {
 		to, err := netip.ParseAddrPort(address)
@@ -104,7 +120,7 @@ func (g *guard) control(asked string) func(network, address string, _ syscall.Ra
 }
 
 // named reports whether host:port is allowed by that name.
-func (g *guard) named(asked string) bool {
+func (g *Guard) named(asked string) bool {
 	host, port, err := net.SplitHostPort(asked)
 	if err != nil {
 		return false
@@ -116,14 +132,14 @@ func (g *guard) named(asked string) bool {
 }
 
 // listed reports whether an address is allowed, itself or by its prefix.
-func (g *guard) listed(to netip.AddrPort) bool {
+func (g *Guard) listed(to netip.AddrPort) bool {
 	return slices.ContainsFunc(g.allow, func(a Allowed) bool {
 		return a.addr.IsValid() && a.addr == to.Addr() && a.port == to.Port() || a.prefix.IsValid() && a.prefix.Contains(to.Addr())
 	})
 }
 
 // isOwn reports whether the node itself listens at an address.
-func (g *guard) isOwn(to netip.AddrPort) bool {
+func (g *Guard) isOwn(to netip.AddrPort) bool {
 	for _, own := range g.own {
 		switch {
 		case own.Port() != to.Port():
