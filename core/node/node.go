@@ -304,8 +304,10 @@ func (n *Node) startDispatcher(ctx context.Context, url string, p *postgres.Pool
 		Durable: postgres.NewOutboxStore(p.Durable),
 		Fast:    postgres.NewOutboxStore(p.Fast),
 		Keyed:   postgres.NewKeyedStore(p.Durable),
+
+		FastKeyed: postgres.NewKeyedStore(p.Fast),
 		Runner: execution.New(n.engines, current{n}, service.New(service.Config{
-			Outbox: late{n}, Snapshot: n.snapshot.Load, Entries: postgres.NewKeyedStore(p.Data), KV: postgres.NewKVStore(p.Data), Files: postgres.NewFileStore(p.Data),
+			Outbox: late{n}, Callees: callees{n, in}, Snapshot: n.snapshot.Load, Entries: postgres.NewKeyedStore(p.Data), KV: postgres.NewKVStore(p.Data), Files: postgres.NewFileStore(p.Data),
 			Contents: n.contents, Docs: postgres.NewDocStore(p.Data), Web: web, Secrets: n.vault, Log: n.log,
 		}), in),
 		Inbox: in,
@@ -355,6 +357,28 @@ func (l late) AppendCaused(
 }
 
 func (l late) Hold(ctx context.Context, epoch int64) error { return l.n.dispatcher.Hold(ctx, epoch) }
+
+// callees runs what scripts call.
+type callees struct {
+	node  *Node
+	inbox *inbox.Inbox
+}
+
+func (c callees) Call(ctx context.Context, e, from *outbox.Entry) (*service.Answer, error) {
+	a, err := ingress.NewInvoker(caller{c.node.dispatcher, from}, c.inbox).Call(ctx, e)
+	if err != nil {
+		return nil, err
+	}
+	return &service.Answer{Status: a.Status, Headers: a.Headers, Body: a.Body}, nil
+}
+
+// caller takes entries in for the run that waits for them.
+type caller struct {
+	*dispatcher.Dispatcher
+	from *outbox.Entry
+}
+
+func (c caller) Call(ctx context.Context, e *outbox.Entry) error { return c.CallFrom(ctx, e, c.from) }
 
 func (n *Node) publicServer(in *inbox.Inbox, results *postgres.ResultStore, secret []byte) *http.Server {
 	public := ingress.New(ingress.Config{

@@ -36,6 +36,7 @@ var methods = map[string]func(c *call, ctx context.Context, args []byte) (any, e
 	"http.put":     httpMethod(http.MethodPut),
 	"http.request": httpMethod(""),
 
+	"invoke.call": (*call).invokeCall,
 	"invoke.send": (*call).invokeSend,
 	"queue.send":  (*call).queueSend,
 
@@ -82,6 +83,7 @@ type Run struct {
 type Host struct {
 	outbox   Outbox
 	snapshot func() *tenant.Snapshot
+	callees  Callees
 	entries  Entries
 	kv       KV
 	files    Files
@@ -96,6 +98,7 @@ type Host struct {
 type Config struct {
 	Outbox   Outbox
 	Snapshot func() *tenant.Snapshot // the configuration as it is now
+	Callees  Callees
 	Entries  Entries
 	KV       KV
 	Files    Files
@@ -109,7 +112,7 @@ type Config struct {
 // New makes a host.
 func New(c Config) *Host {
 	return &Host{
-		outbox: c.Outbox, snapshot: c.Snapshot, entries: c.Entries, kv: c.KV, docs: c.Docs, files: c.Files, contents: c.Contents,
+		outbox: c.Outbox, snapshot: c.Snapshot, callees: c.Callees, entries: c.Entries, kv: c.KV, docs: c.Docs, files: c.Files, contents: c.Contents,
 		web: c.Web, secrets: c.Secrets, log: c.Log.Named("service"),
 	}
 }

@@ -104,17 +104,9 @@ func Services() []Service {
 			Says: "Messages under topics, which are words divided by dots: user.created. Triggers of kind pubsub take them.",
 			Methods: []Method{
 				{
-					Name: "publish", Go: "ctx.Publish(topic, message, delivery)", Params: []Param{
-						{Field: "topic"},
-						{Field: "message", Kind: Value},
-						{Field: "delay_ms", Kind: Duration, Option: true},
-						{Field: "expires_in_ms", Kind: Duration, Option: true},
-						{Field: "priority", Kind: Number, Option: true},
-						{Field: "max_attempts", Kind: Number, Option: true},
-						{Field: "ordering_key", Option: true},
-						{Field: "debounce_key", Option: true},
-						{Field: "idempotency_key", Option: true},
-					}, Result: "deliveries", TS: ": number",
+					Name: "publish", Go: "ctx.Publish(topic, message, delivery)",
+					Params: append([]Param{{Field: "topic"}, {Field: "message", Kind: Value}}, Delivery()...),
+					Result: "deliveries", TS: ": number",
 					Says: "Brings a message to every trigger of the app that takes its topic, all or none, and returns how many there are. The options are those of a delivery.",
 				},
 			},
@@ -168,6 +160,6 @@ func Services() []Service {
 				},
 			},
 		},
-		httpService(), secretsService(),
+		httpService(), secretsService(), invokeService(),
 	}
 }

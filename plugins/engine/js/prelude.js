@@ -219,14 +219,15 @@ const call = async (mine, service, name, items, delivery) => {
 // The services of sdk/service, made once for an interpreter.
 
 const invalid = (text) => new PicloudError("invalid_argument", text);
-const types = { text: "string", number: "number", bool: "boolean", duration: "number" };
-const named = { text: "a text", number: "a number", bool: "true or false", duration: "a number of milliseconds" };
+const types = { text: "string", time: "string", number: "number", bool: "boolean", duration: "number" };
+const named = { text: "a text", time: "a Date, or a time such as 2026-01-02T15:04:05Z", number: "a number", bool: "true or false", duration: "a number of milliseconds" };
 
 const checked = (p, v) => {
   if (p.kind === "value") {
     if (v === undefined) throw invalid(`${p.name}: undefined has no form in JSON`);
     return v;
   }
+  if (p.kind === "time" && v instanceof Date) return v.toISOString();
   if (p.kind === "texts" ? !Array.isArray(v) || v.some((x) => typeof x !== "string") : typeof v !== types[p.kind]) {
     throw invalid(`${p.name} must be ${named[p.kind] ?? "a list of texts"}`);
   }
@@ -289,6 +290,12 @@ const running = Symbol("run");
 const newServices = (table) => {
   for (const s of table) {
     const methods = s.methods.map((m) => [m.name, newMethod(s, m)]);
+    if (s.plain) {
+      for (const [name, f] of methods) {
+        Object.defineProperty(context, name, { enumerable: true, get() { return async (...args) => f(this[running], undefined, args); } });
+      }
+      continue;
+    }
     const open = (mine, handle) => {
       const o = {};
       for (const [name, f] of methods) o[name] = async (...args) => f(mine, handle, args);

@@ -46,6 +46,8 @@ declare module "picloud" {
     readonly http: HTTP;
     /** Values that only scripts of the app read. What a run has read or set is masked in its logs and errors, from four bytes on. */
     readonly secrets: Secrets;
+    /** Has another script of the app run, at most once, and waits for its answer; an answer of any status is no error. The script sees a request with the body: a text as it is, any other value as JSON. It has its own time, or what is said, and never more than the run has left. */
+    call(script: string, body: unknown, options?: { headers?: unknown; timeoutMs?: number }): Promise<HTTPResponse>;
   }
 
   /** The envelope of an event. Text that there is none of is empty. */
@@ -233,7 +235,7 @@ declare module "picloud" {
   /** Messages under topics, which are words divided by dots: user.created. Triggers of kind pubsub take them. */
   export interface PubSub {
     /** Brings a message to every trigger of the app that takes its topic, all or none, and returns how many there are. The options are those of a delivery. */
-    publish(topic: string, message: unknown, options?: { delayMs?: number; expiresInMs?: number; priority?: number; maxAttempts?: number; orderingKey?: string; debounceKey?: string; idempotencyKey?: string }): Promise<number>;
+    publish(topic: string, message: unknown, options?: { delayMs?: number; runAt?: string | Date; expiresInMs?: number; priority?: number; maxAttempts?: number; orderingKey?: string; concurrencyKey?: string; rateKey?: string; debounceKey?: string; idempotencyKey?: string }): Promise<number>;
   }
 
   /** Documents: JSON objects with an id, in a collection of the app, which are found by what is in them. A collection needs no making. */

@@ -31,6 +31,7 @@ func symbols_github_com_picloud_picloud_sdk_picloud() Table {
 
 		// type definitions
 		"BatchResult":  reflect.ValueOf((*picloud.BatchResult)(nil)),
+		"CallOptions":  reflect.ValueOf((*picloud.CallOptions)(nil)),
 		"Context":      reflect.ValueOf((*picloud.Context)(nil)),
 		"Delivery":     reflect.ValueOf((*picloud.Delivery)(nil)),
 		"Doc":          reflect.ValueOf((*picloud.Doc)(nil)),
