@@ -13,6 +13,7 @@ import (
 	"github.com/picloud/picloud/core/dispatcher"
 	"github.com/picloud/picloud/core/inbox"
 	"github.com/picloud/picloud/core/outbox"
+	"github.com/picloud/picloud/core/tenant"
 	"github.com/picloud/picloud/sdk/fault"
 )
 
@@ -159,5 +160,63 @@ func TestOnlyRunsCall(t *testing.T) {
 	e.ReplyTo = uuid.New()
 	if err := b.CallFrom(t.Context(), e, entry()); err == nil || errors.Is(err, inbox.ErrGone) || left(t, b.pool) != 0 {
 		t.Error(err)
+	}
+}
+
+// What is handed over runs at once or not at all, in no more slots than there are, and leaves nothing behind.
+func TestHand(t *testing.T) {
+	t.Parallel()
+	script := tenant.Script{ID: uuid.New(), Name: "s"}
+	lane := &tenant.Lane{ID: script.ID, App: uuid.New(), Script: &script}
+	var entered atomic.Int64
+	release := make(chan struct{})
+	b := setup(t, "", func(context.Context, *outbox.Entry) *fault.Fault {
+		entered.Add(1)
+		<-release
+		return fault.New(fault.ScriptError, fault.Script, "no luck")
+	}, func(c *dispatcher.Config) {
+		c.Slots, c.Alone = 4, func() bool { return true }
+		c.Lane = func(id uuid.UUID) *tenant.Lane {
+			if id == lane.ID {
+				return lane
+			}
+			return nil
+		}
+	})
+	hand := func(to uuid.UUID) bool {
+		e := entry()
+		e.App, e.Lane = lane.App, to
+		return b.Hand(e)
+	}
+	taken := 0
+	for range 10 {
+		if hand(lane.ID) {
+			taken++
+		}
+	}
+	if taken != 3 { // of async runs
+		t.Errorf("%d were taken", taken)
+	}
+	if hand(uuid.New()) {
+		t.Error("a lane that is gone takes something")
+	}
+	close(release)
+	coretest.Eventually(t, "the slots are free", func() bool { return b.Stats().Async.Running == 0 })
+	if s := b.Stats(); s.Handed != 3 || s.Dropped != 8 || entered.Load() != 3 {
+		t.Errorf("%+v, %d entered", s, entered.Load())
+	}
+	var rows int
+	if err := b.pool.QueryRow(t.Context(), `SELECT (SELECT count(*) FROM outbox) + (SELECT count(*) FROM executions)`).Scan(&rows); err != nil || rows > 0 {
+		t.Errorf("%d rows, %v", rows, err)
+	}
+	lane.Policy.Concurrency = 1
+	release = make(chan struct{})
+	if !hand(lane.ID) || hand(lane.ID) {
+		t.Error("the limit of the lane does not hold")
+	}
+	close(release)
+	lane.Paused = true
+	if hand(lane.ID) {
+		t.Error("a lane that is paused takes something")
 	}
 }

@@ -72,7 +72,11 @@ func (s *slots) place(ctx context.Context, t *schedule.Ticket) error {
 func (s *slots) atOnce(t *schedule.Ticket) bool {
 	s.lock()
 	defer s.mu.Unlock()
-	if !s.schedule.Ask(t) {
+	if t.Class != schedule.Sync {
+		if s.schedule.Free(t.App) == 0 || s.schedule.Expect(t.App, 1) == 0 {
+			return false
+		}
+	} else if !s.schedule.Ask(t) {
 		return false
 	}
 	if !t.Hopes() {

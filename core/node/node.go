@@ -308,7 +308,7 @@ func (n *Node) startDispatcher(ctx context.Context, url string, p *postgres.Pool
 		FastKeyed: postgres.NewKeyedStore(p.Fast),
 		Runner: execution.New(n.engines, current{n}, service.New(service.Config{
 			Outbox: late{n}, Callees: callees{n, in}, Snapshot: n.snapshot.Load, Entries: postgres.NewKeyedStore(p.Data), KV: postgres.NewKVStore(p.Data), Files: postgres.NewFileStore(p.Data),
-			Contents: n.contents, Docs: postgres.NewDocStore(p.Data), Web: web, Secrets: n.vault, Log: n.log,
+			Contents: n.contents, Docs: postgres.NewDocStore(p.Data), Queues: postgres.NewQueueStore(p.Data), Web: web, Secrets: n.vault, Log: n.log,
 		}), in),
 		Inbox: in,
 		Lane:  func(id uuid.UUID) *tenant.Lane { return n.snapshot.Load().Lane(id) },
@@ -355,6 +355,8 @@ func (l late) AppendCaused(
 ) error {
 	return l.n.dispatcher.AppendCaused(ctx, app, size, commit)
 }
+
+func (l late) Hand(e *outbox.Entry) bool { return l.n.dispatcher.Hand(e) }
 
 func (l late) Hold(ctx context.Context, epoch int64) error { return l.n.dispatcher.Hold(ctx, epoch) }
 

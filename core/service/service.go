@@ -39,8 +39,11 @@ var methods = map[string]func(c *call, ctx context.Context, args []byte) (any, e
 	"invoke.call": (*call).invokeCall,
 	"invoke.send": (*call).invokeSend,
 	"queue.send":  (*call).queueSend,
+	"queue.depth": (*call).queueDepth,
+	"queue.purge": (*call).queuePurge,
 
-	"pubsub.publish": (*call).pubsubPublish,
+	"pubsub.publish":           (*call).pubsubPublish,
+	"pubsub.publish_ephemeral": (*call).pubsubPublishEphemeral,
 
 	"kv.get": (*call).kvGet, "kv.has": (*call).kvHas, "kv.set": (*call).kvSet, "kv.delete": (*call).kvDelete,
 	"kv.increment": (*call).kvIncrement, "kv.list": (*call).kvList,
@@ -65,6 +68,8 @@ type Outbox interface {
 	// AppendCaused has commit write entries that it makes in a transaction of its own, and returns its error, or an *outbox.Overloaded
 	// without calling it. size is how many bytes an entry takes, roughly.
 	AppendCaused(ctx context.Context, app uuid.UUID, size int, commit func(owner int64) ([]*outbox.Entry, error)) error
+	// Hand runs e now, at most once and without writing it, or reports that there is no room for it.
+	Hand(e *outbox.Entry) bool
 	// Hold returns nil at once while the node may act for epoch. It waits while that is in doubt, and fails once it may
 	// not any more, or when ctx ends.
 	Hold(ctx context.Context, epoch int64) error
@@ -85,6 +90,7 @@ type Host struct {
 	snapshot func() *tenant.Snapshot
 	callees  Callees
 	entries  Entries
+	queues   Queues
 	kv       KV
 	files    Files
 	contents *files.Store
@@ -100,6 +106,7 @@ type Config struct {
 	Snapshot func() *tenant.Snapshot // the configuration as it is now
 	Callees  Callees
 	Entries  Entries
+	Queues   Queues
 	KV       KV
 	Files    Files
 	Contents *files.Store
@@ -112,7 +119,7 @@ type Config struct {
 // New makes a host.
 func New(c Config) *Host {
 	return &Host{
-		outbox: c.Outbox, snapshot: c.Snapshot, callees: c.Callees, entries: c.Entries, kv: c.KV, docs: c.Docs, files: c.Files, contents: c.Contents,
+		outbox: c.Outbox, snapshot: c.Snapshot, callees: c.Callees, entries: c.Entries, queues: c.Queues, kv: c.KV, docs: c.Docs, files: c.Files, contents: c.Contents,
 		web: c.Web, secrets: c.Secrets, log: c.Log.Named("service"),
 	}
 }

@@ -42,7 +42,7 @@ func Types() []Type {
 		{"Error", "export class PicloudError extends Error", "What calls of the platform fail with."},
 	}
 	for _, s := range service.Services() {
-		if s.Plain {
+		if s.Plain || s.Sends {
 			continue
 		}
 		types = append(types, Type{s.Type, "export interface " + s.Type, s.Says})
@@ -143,7 +143,7 @@ func serviceMembers(s *service.Service) []Member {
 		open.TS = name + "(" + s.Handle + ": string): " + s.Type
 	}
 	members := []Member{open}
-	if s.Plain {
+	if s.Plain || s.Sends {
 		members = nil
 	}
 	for _, m := range s.Methods {

@@ -15,3 +15,20 @@ func invokeService() Service {
 		}},
 	}
 }
+
+// queueService is what is asked of a queue beside sending, which engines do by themselves.
+func queueService() Service {
+	return Service{
+		Name: "queue", Handle: "queue", Sends: true, Type: "Queue",
+		Methods: []Method{
+			{
+				Name: "depth", Go: "Depth()", TS: ": { waiting: number; running: number; oldestAgeMs: number }",
+				Says: "How many messages wait and run, counted up to 10,000 of each state, and for how long the oldest has waited.",
+			},
+			{
+				Name: "purge", Go: "Purge()", TS: ": { purged: number; more: boolean }",
+				Says: "Ends messages that wait, up to 10,000, with a record that says so. Those that run are left.",
+			},
+		},
+	}
+}

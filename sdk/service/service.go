@@ -51,6 +51,8 @@ type Service struct {
 	Go     string // how it is opened in Go
 	// Plain is a service whose methods are those of the context itself, ctx.call.
 	Plain bool
+	// Sends is a service to which engines add methods that send: they open it by themselves, under its name.
+	Sends bool
 	// Declares is what its methods return in TypeScript, if anything of its own.
 	Declares string
 	Says     string

@@ -109,6 +109,11 @@ func Services() []Service {
 					Result: "deliveries", TS: ": number",
 					Says: "Brings a message to every trigger of the app that takes its topic, all or none, and returns how many there are. The options are those of a delivery.",
 				},
+				{
+					Name: "publish_ephemeral", Go: "ctx.PublishEphemeral(topic, message)",
+					Params: []Param{{Field: "topic"}, {Field: "message", Kind: Value}}, TS: ": { deliveries: number; dropped: number }",
+					Says: "Hands a message to the triggers that take its topic, where a slot of this node is free now, and says how many that were, and for how many there was none. It is not written anywhere: each runs at most once, and leaves no record.",
+				},
 			},
 		},
 		{
@@ -160,6 +165,6 @@ func Services() []Service {
 				},
 			},
 		},
-		httpService(), secretsService(), invokeService(),
+		httpService(), secretsService(), invokeService(), queueService(),
 	}
 }

@@ -286,6 +286,7 @@ const newMethod = (s, m) => {
 // A context has its services from here, so that a run pays only for those that it asks for.
 const context = {};
 const running = Symbol("run");
+let openQueue;
 
 const newServices = (table) => {
   for (const s of table) {
@@ -301,6 +302,10 @@ const newServices = (table) => {
       for (const [name, f] of methods) o[name] = async (...args) => f(mine, handle, args);
       return o;
     };
+    if (s.sends) {
+      openQueue = open;
+      continue;
+    }
     Object.defineProperty(context, s.name, {
       enumerable: true,
       get() {
@@ -322,6 +327,7 @@ const addServices = (ctx, mine) => {
 };
 
 const newQueue = (mine, name) => ({
+  ...openQueue(mine, String(name)),
   send: async (data, delivery) => call(mine, "queue.send", name, [item(data)], delivery),
   sendAll: async (list, delivery) => call(mine, "queue.sendAll", name, Array.from(list, (data, i) => {
     try {

@@ -13,6 +13,7 @@ type (
 		Name    string        `json:"name"`
 		Handle  string        `json:"handle,omitempty"`
 		Plain   bool          `json:"plain,omitempty"`
+		Sends   bool          `json:"sends,omitempty"`
 		Methods []tableMethod `json:"methods"`
 	}
 	tableMethod struct {
@@ -38,7 +39,7 @@ var kinds = map[service.Kind]string{
 var services = sync.OnceValue(func() string {
 	var table []tableService
 	for _, s := range service.Services() {
-		t := tableService{Name: service.Camel(s.Name), Handle: s.Handle, Plain: s.Plain}
+		t := tableService{Name: service.Camel(s.Name), Handle: s.Handle, Plain: s.Plain, Sends: s.Sends}
 		for _, m := range s.Methods {
 			method := tableMethod{Name: service.Camel(m.Name), Call: m.Wire(), Result: m.Result, Params: []tableParam{}}
 			for _, p := range m.Params {

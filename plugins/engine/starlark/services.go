@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"go.starlark.net/starlark"
@@ -17,6 +18,9 @@ import (
 func (r *run) addServices(ctx starlark.StringDict) {
 	for i := range services {
 		s := &services[i]
+		if s.Sends {
+			continue
+		}
 		if s.Plain {
 			for j := range s.Methods {
 				ctx[s.Methods[j].Name] = r.method(s, &s.Methods[j], "")
@@ -37,13 +41,23 @@ func (r *run) addServices(ctx starlark.StringDict) {
 
 var services = service.Services()
 
+// queues is the service that the context opens by itself.
+var queues = func() *service.Service {
+	i := slices.IndexFunc(services, func(s service.Service) bool { return s.Name == "queue" })
+	return &services[i]
+}()
+
 // opened is a service with the methods that it has.
 func (r *run) opened(s *service.Service, handle string) starlark.Value {
+	return object(r.methods(s, handle))
+}
+
+func (r *run) methods(s *service.Service, handle string) starlark.StringDict {
 	d := make(starlark.StringDict, len(s.Methods))
 	for i := range s.Methods {
 		d[s.Methods[i].Name] = r.method(s, &s.Methods[i], handle)
 	}
-	return object(d)
+	return d
 }
 
 func (r *run) method(s *service.Service, m *service.Method, handle string) starlark.Value {

@@ -32,7 +32,7 @@ func TestContract(t *testing.T) {
 	const messages = "of the services the example has messages only"
 	scripttest.Run(t, scripttest.Suite{New: New, Extension: ".stack", Scripts: os.DirFS("testdata"), Without: map[string]string{
 		"kv": messages, "kv_list": messages, "kv_conflict": messages, "files": messages, "files_large": messages,
-		"call": messages, "call_failed": messages, "publish": messages, "publish_refused": messages,
+		"call": messages, "call_failed": messages, "publish_ephemeral": messages, "queue_depth": messages, "publish": messages, "publish_refused": messages,
 		"docs": messages, "docs_find": messages, "docs_missing": messages,
 		"http": messages, "http_error": messages, "http_methods": messages, "secrets": messages,
 	}})

@@ -158,6 +158,10 @@ declare module "picloud" {
     send(data?: unknown, delivery?: Delivery): Promise<string>;
     /** Sends up to 100 messages, 15 MiB together, and returns their ids. With an error some were not sent. */
     sendAll(list: unknown[], delivery?: Delivery): Promise<string[]>;
+    /** How many messages wait and run, counted up to 10,000 of each state, and for how long the oldest has waited. */
+    depth(): Promise<{ waiting: number; running: number; oldestAgeMs: number }>;
+    /** Ends messages that wait, up to 10,000, with a record that says so. Those that run are left. */
+    purge(): Promise<{ purged: number; more: boolean }>;
   }
 
   /** How one event is delivered, beyond what the policy of its queue or script says. */
@@ -236,6 +240,8 @@ declare module "picloud" {
   export interface PubSub {
     /** Brings a message to every trigger of the app that takes its topic, all or none, and returns how many there are. The options are those of a delivery. */
     publish(topic: string, message: unknown, options?: { delayMs?: number; runAt?: string | Date; expiresInMs?: number; priority?: number; maxAttempts?: number; orderingKey?: string; concurrencyKey?: string; rateKey?: string; debounceKey?: string; idempotencyKey?: string }): Promise<number>;
+    /** Hands a message to the triggers that take its topic, where a slot of this node is free now, and says how many that were, and for how many there was none. It is not written anywhere: each runs at most once, and leaves no record. */
+    publishEphemeral(topic: string, message: unknown): Promise<{ deliveries: number; dropped: number }>;
   }
 
   /** Documents: JSON objects with an id, in a collection of the app, which are found by what is in them. A collection needs no making. */

@@ -55,6 +55,7 @@ func symbols_github_com_picloud_picloud_sdk_picloud() Table {
 		"Logger":       reflect.ValueOf((*picloud.Logger)(nil)),
 		"Message":      reflect.ValueOf((*picloud.Message)(nil)),
 		"Queue":        reflect.ValueOf((*picloud.Queue)(nil)),
+		"QueueDepth":   reflect.ValueOf((*picloud.QueueDepth)(nil)),
 		"Request":      reflect.ValueOf((*picloud.Request)(nil)),
 		"Response":     reflect.ValueOf((*picloud.Response)(nil)),
 		"Secrets":      reflect.ValueOf((*picloud.Secrets)(nil)),
