@@ -33,7 +33,7 @@ func (b *bench) services(ctx context.Context) (err error) {
 		targets = append(targets,
 			target{name: l.name + ", kv get", url: url, as: "values", pid: server},
 			target{name: l.name + ", kv set", url: url, body: write, as: "values", pid: server})
-		for file, name := range map[string]string{"hello": "no call", "calls": "invoke"} {
+		for file, name := range map[string]string{"hello": "no call", "invoke": "invoke"} {
 			path := "/" + file + l.suffix
 			if err := b.deploy(ctx, file+l.suffix, path, "--name", file+"-"+l.suffix[1:]); err != nil {
 				return err
@@ -46,7 +46,13 @@ func (b *bench) services(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	return report(os.Stdout, targets, conns, samples)
+	if err := report(os.Stdout, targets, conns, samples); err != nil {
+		return err
+	}
+	if err := b.calls(ctx, server); err != nil {
+		return err
+	}
+	return b.noisyServices(ctx, server)
 }
 
 // only are the targets that answer one of these.

@@ -156,6 +156,44 @@ declare function queueMicrotask(f: () => void): void;
 
 declare function atob(text: string): string;
 declare function btoa(text: string): string;
+declare function structuredClone<T>(value: T): T;
+
+declare class URL {
+  constructor(text: string, base?: string | URL);
+  static canParse(text: string, base?: string | URL): boolean;
+  protocol: string;
+  host: string;
+  pathname: string;
+  search: string;
+  hash: string;
+  readonly username: string;
+  readonly password: string;
+  readonly hostname: string;
+  readonly port: string;
+  readonly origin: string;
+  readonly href: string;
+  readonly searchParams: URLSearchParams;
+  toString(): string;
+  toJSON(): string;
+}
+
+declare class URLSearchParams {
+  constructor(init?: string | Record<string, string> | Iterable<[string, string]>);
+  readonly size: number;
+  append(name: string, value: string): void;
+  delete(name: string): void;
+  get(name: string): string | null;
+  getAll(name: string): string[];
+  has(name: string): boolean;
+  set(name: string, value: string): void;
+  sort(): void;
+  forEach(f: (value: string, name: string, all: URLSearchParams) => void): void;
+  entries(): IterableIterator<[string, string]>;
+  keys(): IterableIterator<string>;
+  values(): IterableIterator<string>;
+  [Symbol.iterator](): IterableIterator<[string, string]>;
+  toString(): string;
+}
 
 declare class TextEncoder {
   encode(text?: string): Uint8Array;
