@@ -71,3 +71,38 @@ def handle(ctx):
 		t.Errorf("%d %q", code, errs)
 	}
 }
+
+// A draft finds nothing stored, what it writes is told, and what cannot be answered without being done is refused.
+func TestDraftAsks(t *testing.T) {
+	t.Parallel()
+	n := start(t, setup{command: "dev", data: coretest.DataDir(t)})
+	file := filepath.Join(t.TempDir(), "draft.star")
+	if err := os.WriteFile(file, []byte(`
+def handle(ctx):
+    kv, docs, files = ctx.kv("c"), ctx.docs("c"), ctx.files("c")
+    if ctx.request.text() == "http":
+        return ctx.http.get("https://example.com")
+    made = docs.create({"a": 1})
+    file = files.create("n.txt", "text")
+    return {
+        "kv": [kv.get("k"), kv.has("k"), kv.set("k", 1), kv.increment("n", 3), kv.delete("k"), len(kv.list()["items"])],
+        "docs": [made["data"]["a"], made["version"], docs.get(made["id"]), docs.find_one({"a": 1}), len(docs.find({"a": 1})["items"]), docs.delete(made["id"])],
+        "files": [file["name"], files.get(file["id"]), files.delete(file["id"])],
+        "rest": [ctx.secrets.get("K"), ctx.pubsub.publish("t", 1), ctx.secrets.list()],
+    }
+`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, out, errs := n.cli("test", file)
+	var done api.Trial
+	if err := json.Unmarshal([]byte(out), &done); err != nil {
+		t.Fatalf("%q %q", out, errs)
+	}
+	want := `{"docs":[1,1,null,null,0,false],"files":["n.txt",null,false],"kv":[null,false,1,3,false,0],"rest":[null,0,[]]}`
+	if done.Body != want || len(done.Calls) != 17 || done.Error != nil {
+		t.Errorf("%d calls, %+v; %s, want %s", len(done.Calls), done.Error, done.Body, want)
+	}
+	if code, out, _ := n.cli("test", file, "--body", "http"); code != 1 || !strings.Contains(out, "http.get is not done in a run that is tried") {
+		t.Errorf("%d %s", code, out)
+	}
+}

@@ -1,9 +1,16 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
+	"encoding/binary"
+	"hash/crc32"
+	"image"
+	"image/color"
+	"image/png"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -11,32 +18,121 @@ import (
 	"github.com/picloud/picloud/core/coretest"
 )
 
-// example deploys an example as its README says, with the scripts of one language, and runs its other commands of picloud.
-func (n *instance) example(name, extension string) {
+// example is an example in one language, on a server.
+type example struct {
+	*instance
+	dir, extension string
+	beside         string            // URL of the program that its scripts reach
+	sections       map[string]string // of its README, by their headings; "" is what stands before the first
+}
+
+func (n *instance) example(name, extension string) *example {
 	n.t.Helper()
-	dir := filepath.Join("examples", name)
-	readme, err := os.ReadFile(filepath.Join(dir, "README.md"))
+	x := &example{instance: n, dir: filepath.Join("examples", name), extension: extension, sections: map[string]string{}}
+	readme, err := os.ReadFile(filepath.Join(x.dir, "README.md"))
 	if err != nil {
 		n.t.Fatal(err)
 	}
-	commands := 0
+	heading := ""
 	for line := range strings.Lines(string(readme)) {
-		command, found := strings.CutPrefix(line, "    picloud ")
+		if h, found := strings.CutPrefix(line, "## "); found {
+			heading = strings.TrimSpace(h)
+		}
+		x.sections[heading] += line
+	}
+	return x
+}
+
+// follow runs the commands of a section of the README, with the scripts of the language, and returns what curl was answered.
+func (x *example) follow(heading string) (replies []reply) {
+	x.t.Helper()
+	commands := 0
+	for line := range strings.Lines(x.sections[heading]) {
+		command, found := strings.CutPrefix(line, "    ")
 		if !found {
 			continue
 		}
 		commands++
-		args := words(n.t, command)
+		args := words(x.t, strings.NewReplacer("http://localhost:8080", x.public, "http://localhost:9000", x.beside).Replace(command))
 		for i, a := range args {
-			if strings.HasSuffix(a, ".go") {
-				args[i] = filepath.Join(dir, strings.TrimSuffix(a, ".go")+extension)
+			a = strings.TrimSuffix(a, ".go")
+			if a != args[i] {
+				a += x.extension
+			}
+			if _, err := os.Stat(filepath.Join(x.dir, a)); err == nil {
+				args[i] = filepath.Join(x.dir, a)
 			}
 		}
-		n.command(args...)
+		switch args[0] {
+		case "picloud":
+			x.command(args[1:]...)
+		case "curl":
+			replies = append(replies, x.curl(args[1:]))
+		default:
+			x.t.Fatalf("%s is no command that the tests understand", args[0])
+		}
 	}
 	if commands == 0 {
-		n.t.Fatalf("the README of %s has no commands", name)
+		x.t.Fatalf("the README of %s has no commands under %q", x.dir, heading)
 	}
+	return replies
+}
+
+// curl does what curl would, as far as READMEs go.
+func (x *example) curl(args []string) reply {
+	x.t.Helper()
+	method, body, url := http.MethodGet, []byte(nil), ""
+	for i := 0; i < len(args); i++ {
+		switch a := args[i]; {
+		case a == "-X":
+			i++
+			method = args[i]
+		case a == "-d":
+			i++
+			if body = []byte(args[i]); method == http.MethodGet {
+				method = http.MethodPost
+			}
+		case a == "-i":
+		case strings.HasPrefix(a, "-"):
+			x.t.Fatalf("curl %s is more than the tests understand", a)
+		default:
+			url = a
+		}
+	}
+	req, err := http.NewRequestWithContext(x.t.Context(), method, url, bytes.NewReader(body))
+	if err != nil {
+		x.t.Fatal(err)
+	}
+	r, err := x.do(req)
+	if err != nil {
+		x.t.Fatal(err)
+	}
+	return r
+}
+
+// paymentProvider runs that of the orders, and returns its address.
+func paymentProvider(t *testing.T) string {
+	t.Helper()
+	program := filepath.Join(t.TempDir(), "provider")
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", program, "./orders/provider")
+	build.Dir = "examples"
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	run := exec.CommandContext(t.Context(), program, "-listen", "127.0.0.1:0")
+	out, err := run.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := run.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = run.Process.Kill(); _ = run.Wait() }) // it does not end by itself
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(line)
 }
 
 // words divides a command line as a shell does, as far as READMEs go.
@@ -64,29 +160,37 @@ func words(t *testing.T, line string) (list []string) {
 	return append(list, word.String())
 }
 
-// inLanguages runs an example in each language that it has scripts in, on a server of its own.
-func inLanguages(t *testing.T, name string, try func(n *instance)) {
+// inLanguages runs an example in each language that it has scripts in, on a server of its own. What runs beside it is a program that its
+// scripts reach: it returns its address, which READMEs know as http://localhost:9000.
+func inLanguages(t *testing.T, name string, try func(x *example), beside ...func(t *testing.T) string) {
 	t.Parallel()
 	for language, extension := range map[string]string{"Go": ".go", "TypeScript": ".ts"} {
 		t.Run(language, func(t *testing.T) {
 			t.Parallel()
-			n := start(t, setup{command: "dev", data: coretest.DataDir(t)})
-			n.example(name, extension)
-			try(n)
+			s := setup{command: "dev", data: coretest.DataDir(t)}
+			address := ""
+			for _, run := range beside {
+				address = run(t)
+				s.args = []string{"--http-allow", strings.TrimPrefix(address, "http://")}
+			}
+			x := start(t, s).example(name, extension)
+			x.beside = address
+			try(x)
 		})
 	}
 }
 
 func TestExampleShortener(t *testing.T) {
-	inLanguages(t, "shortener", func(n *instance) {
+	inLanguages(t, "shortener", func(n *example) {
 		n.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-		r := n.must(http.MethodPost, "/links", []byte(`{"url":"https://go.dev/doc"}`))
+		n.follow("")
+		r := n.must(http.MethodPost, "/links", []byte(`{"url":"https://go.dev/ref/spec"}`))
 		code := field(r.body, "code")
 		if r.status != http.StatusCreated || len(code) != 8 {
 			n.t.Fatal(r)
 		}
 		for range 3 {
-			if r := n.must(http.MethodGet, "/l/"+code, nil); r.status != http.StatusFound || r.header.Get("Location") != "https://go.dev/doc" {
+			if r := n.must(http.MethodGet, "/l/"+code, nil); r.status != http.StatusFound || r.header.Get("Location") != "https://go.dev/ref/spec" {
 				n.t.Error(r)
 			}
 		}
@@ -103,3 +207,149 @@ func TestExampleShortener(t *testing.T) {
 		}
 	})
 }
+
+func TestExampleOrders(t *testing.T) {
+	inLanguages(t, "orders", func(x *example) {
+		x.follow("")
+		address := filepath.Join(x.t.TempDir(), "payment.url")
+		if err := os.WriteFile(address, []byte(x.beside+"/pay"), 0o600); err != nil {
+			x.t.Fatal(err)
+		}
+		x.command("secrets", "set", "PAYMENT_URL", "--file", address)
+		stands := func(id, state string) (body []byte) {
+			x.t.Helper()
+			await(x.t, "the order "+id+" is "+state, func() bool {
+				body = x.must(http.MethodGet, "/orders/"+id, nil).body
+				return field(body, "state") == state
+			})
+			return body
+		}
+		if replies := x.follow("It goes well"); replies[0].status != http.StatusAccepted || replies[1].status != http.StatusOK {
+			x.t.Fatal(replies)
+		}
+		if body := stands("1001", "paid"); field(body, "receipt") != "r-1001" || field(body, "item") != "desk" {
+			x.t.Errorf("%s", body)
+		}
+		x.follow("It goes well") // again, which nobody notices
+		charged := len(x.executions("charge"))
+		x.follow("It is refused")
+		if body := stands("1002", "failed"); field(body, "why") != "fatal: the payment is refused" {
+			x.t.Errorf("%s", body)
+		}
+		x.follow("It fails")
+		if body := stands("1003", "failed"); field(body, "why") != "exhausted: the payment provider answers 503" {
+			x.t.Errorf("%s", body)
+		}
+		x.follow("It is put back")
+		if body := stands("1003", "paid"); field(body, "why") != "" || field(body, "receipt") != "r-1003" {
+			x.t.Errorf("%s", body)
+		}
+		if body := x.must(http.MethodGet, "/orders/1001", nil).body; field(body, "receipt") != "r-1001" {
+			x.t.Errorf("%s", body)
+		}
+		if n := len(x.executions("charge")); charged != 1 || n != 1+1+3+1 { // paid, refused, given up, put back
+			x.t.Errorf("charged %d times, then %d", charged, n)
+		}
+		for body, status := range map[string]int{`{"customer":"ada"}`: 400, `{"customer":"ada","item":"x","cents":-1}`: 400} {
+			if r := x.must(http.MethodPut, "/orders/1004", []byte(body)); r.status != status {
+				x.t.Errorf("%s: %s", body, r)
+			}
+		}
+		if r := x.must(http.MethodGet, "/orders/1004", nil); r.status != http.StatusNotFound {
+			x.t.Error(r)
+		}
+	}, paymentProvider)
+}
+
+// gradient is a picture whose colours tell where one is, as PNG.
+func gradient(t *testing.T, width, height int, opaque bool) []byte {
+	t.Helper()
+	picture := image.NewNRGBA(image.Rect(0, 0, width, height))
+	for y := range height {
+		for x := range width {
+			c := color.NRGBA{R: uint8(x * 255 / width), G: uint8(y * 255 / height), B: uint8(x ^ y), A: 255}
+			if !opaque {
+				c.A = uint8(255 - x*128/width)
+			}
+			picture.SetNRGBA(x, y, c)
+		}
+	}
+	var out bytes.Buffer
+	if err := png.Encode(&out, picture); err != nil {
+		t.Fatal(err)
+	}
+	return out.Bytes()
+}
+
+func TestExampleThumbnails(t *testing.T) {
+	inLanguages(t, "thumbnails", func(x *example) {
+		x.follow("")
+		keep := func(picture []byte) (id string) {
+			x.t.Helper()
+			r := x.must(http.MethodPost, "/pictures", picture)
+			if id = field(r.body, "id"); r.status != http.StatusCreated || id == "" {
+				x.t.Fatal(r)
+			}
+			return id
+		}
+		for name, c := range map[string]struct {
+			width, height int
+			opaque        bool
+			to            image.Point
+		}{
+			"wide": {600, 300, true, image.Pt(128, 64)}, "high, seen through": {200, 800, false, image.Pt(32, 128)},
+			"small": {80, 40, true, image.Pt(80, 40)}, "a line": {1000, 1, false, image.Pt(128, 1)},
+		} {
+			id := keep(gradient(x.t, c.width, c.height, c.opaque))
+			var r reply
+			await(x.t, "the thumbnail is there", func() bool {
+				r = x.must(http.MethodGet, "/pictures/"+id+"/thumbnail", nil)
+				return r.status != http.StatusNotFound
+			})
+			thumbnail, err := png.Decode(bytes.NewReader(r.body))
+			if err != nil || r.header.Get("Content-Type") != "image/png" || thumbnail.Bounds().Size() != c.to {
+				x.t.Fatalf("%s: %v %v", name, r, err)
+			}
+			for _, at := range []image.Point{{0, 0}, {c.to.X / 2, c.to.Y / 2}, {c.to.X - 1, c.to.Y - 1}} {
+				got := color.NRGBAModel.Convert(thumbnail.At(at.X, at.Y)).(color.NRGBA)
+				red, green := (2*at.X+1)*255/(2*c.to.X), (2*at.Y+1)*255/(2*c.to.Y)
+				if c.to.Y == 1 {
+					green = 0
+				}
+				alpha := 255
+				if !c.opaque {
+					alpha -= (2*at.X + 1) * 128 / (2 * c.to.X)
+				}
+				if off(int(got.R), red) > 8 || off(int(got.G), green) > 8 || off(int(got.A), alpha) > 8 {
+					x.t.Errorf("%s at %v: %v, not about %d %d _ %d", name, at, got, red, green, alpha)
+				}
+			}
+		}
+
+		// What says that it is larger than it may be is refused before it is decoded, and so is what is no picture.
+		bomb := gradient(x.t, 1, 1, true)
+		binary.BigEndian.PutUint32(bomb[16:], 50_000)
+		binary.BigEndian.PutUint32(bomb[20:], 50_000)
+		binary.BigEndian.PutUint32(bomb[29:], crc32.ChecksumIEEE(bomb[12:29]))
+		for name, c := range map[string]struct {
+			body   []byte
+			status int
+		}{"a bomb": {bomb, http.StatusRequestEntityTooLarge}, "a text": {[]byte("no picture"), 415}, "nothing": {nil, 415}} {
+			if r := x.must(http.MethodPost, "/pictures", c.body); r.status != c.status {
+				x.t.Errorf("%s: %s", name, r)
+			}
+		}
+		// One that is cut off has no thumbnail, and is not tried again.
+		picture := gradient(x.t, 100, 100, true)
+		keep(picture[:len(picture)/2])
+		await(x.t, "it is given up", func() bool {
+			letters := x.command("dead-letters", "ls", "--script", "thumbnail")
+			return strings.Contains(letters, `"attempts": 1`) && strings.Contains(letters, `"reason": "fatal"`)
+		})
+		if r := x.must(http.MethodGet, "/pictures/none/thumbnail", nil); r.status != http.StatusNotFound {
+			x.t.Error(r)
+		}
+	})
+}
+
+func off(a, b int) int { return max(a-b, b-a) }

@@ -19,8 +19,8 @@ func (c *cli) createTriggerCommand() *cobra.Command {
 		Use: "create NAME --kind KIND --script NAME|--sink NAME", Short: "Have a script run when data changes, a message is published, a time comes or another service calls",
 		Args: cobra.ExactArgs(1),
 		Long: `Has a script run for each event of a kind: kv, docs or files when data in a collection changes, pubsub when a message is published
-under a topic, cron when a time comes. The script's body is JSON: of a change the collection, key, op, value and previous, of a message
-the message, of a time scheduled_at.
+under a topic, cron when a time comes. The script's body is JSON: of a change the collection, key (or id), op, value and previous, of a
+message the message, of a time scheduled_at.
 
 Kind webhook takes requests of other services at /.picloud/webhooks/NAME on every host of the app, and gives them to the script as they
 are. --signature says how they are signed: standard (Standard Webhooks), github, stripe, slack, hmac (of the body, in a header) or none;

@@ -138,7 +138,7 @@ func TestFire(t *testing.T) {
 	}{
 		{"kv", object{"data": object{"age": 18}}, "kv.update userstest/test", `{"collection":"userstest","key":"test","op":"update","value":{"age":18}}`},
 		{"kv", object{"data": object{"age": 18}, "previous": 1, "collection": "users", "key": "k"}, "kv.update users/k", `{"collection":"users","key":"k","op":"update","value":{"age":18},"previous":1}`},
-		{"docs", object{}, "docs.delete test/test", `{"collection":"test","key":"test","op":"delete"}`},
+		{"docs", object{}, "docs.delete test/test", `{"collection":"test","id":"test","op":"delete"}`},
 		{"topic", object{"data": "hi"}, "pubsub.message user.test", `"hi"`},
 		{"topic", object{"topic": "user.a.b"}, "pubsub.message user.a.b", `null`},
 	} {

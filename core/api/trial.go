@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -62,7 +63,7 @@ func (a *api) registerTrials(doc huma.API) {
 		id: "try-script", method: http.MethodPost, path: appPath + "/try", tag: "scripts", capability: auth.AppWriteScript,
 		summary: "Run a script once without deploying it",
 		text: "It is compiled with the app's modules and runs in a process of its own, under the same limits and in the same sandbox as if it " +
-			"were deployed. What it asks of the platform is told here instead of done. Nothing of the run is kept.",
+			"were deployed. What it asks of the platform is told here instead of done: it finds nothing stored, and what it writes is not kept.",
 		maxBody: maxSourceBody + maxPayload*4/3,
 	}, a.try)
 }
@@ -213,28 +214,54 @@ func (t *trial) call(_ context.Context, service, method string, args []byte) ([]
 	}
 	name := service + "." + method
 	var asked struct {
-		Messages []json.RawMessage `json:"messages"`
+		Messages    []json.RawMessage `json:"messages"`
+		By          *int64            `json:"by"`
+		ID          string            `json:"id"`
+		Data        json.RawMessage   `json:"data"`
+		Name        string            `json:"name"`
+		ContentType string            `json:"content_type"`
 	}
 	if err := json.Unmarshal(args, &asked); err != nil {
 		return nil, fault.New(fault.Invalid, fault.Script, "the arguments cannot be read: %v", err)
 	}
 	t.out.Calls = append(t.out.Calls, TrialCall{Service: name, Arguments: args})
-	type sent struct {
-		ID uuid.UUID `json:"id"`
-	}
+	id, now := cmp.Or(asked.ID, uuid.NewString()), time.Now().UTC()
 	switch name {
 	case "invoke.send":
-		return json.Marshal(sent{uuid.New()})
+		return json.Marshal(map[string]any{"id": id})
 	case "queue.send":
-		var answer struct {
-			Messages []sent `json:"messages"`
-		}
+		sent := []map[string]any{}
 		for range asked.Messages {
-			answer.Messages = append(answer.Messages, sent{uuid.New()})
+			sent = append(sent, map[string]any{"id": uuid.New()})
 		}
-		return json.Marshal(answer)
+		return json.Marshal(map[string]any{"messages": sent})
+	case "kv.increment":
+		by := int64(1)
+		if asked.By != nil {
+			by = *asked.By
+		}
+		return json.Marshal(map[string]any{"value": by})
+	case "docs.create":
+		return json.Marshal(map[string]any{"id": id, "data": asked.Data, "version": 1, "created_at": now, "updated_at": now})
+	case "files.create":
+		return json.Marshal(map[string]any{
+			"id": id, "name": asked.Name, "content_type": asked.ContentType, "size": 0, "sha256": "", "created_at": now, "updated_at": now,
+		})
 	}
-	return nil, fault.New(fault.NotFound, fault.Script, "there is no service %s", name)
+	if answer, ok := trialAnswers[name]; ok {
+		return []byte(answer), nil
+	}
+	return nil, fault.New(fault.Unavailable, fault.Script, "%s is not done in a run that is tried: deploy the script to do it", name)
+}
+
+// trialAnswers are what is answered where nothing is stored, and nothing is kept of what is written.
+var trialAnswers = map[string]string{
+	"kv.get": `{"version": 0}`, "kv.has": `{"found": false}`, "kv.set": `{"version": 1}`, "kv.delete": `{"deleted": false}`, "kv.list": `{"items": []}`,
+	"docs.get": `{}`, "docs.delete": `{"deleted": false}`, "docs.find": `{"items": []}`, "docs.find_one": `{}`, "docs.list": `{"items": []}`,
+	"docs.index": `{"state": "ready"}`,
+	"files.get":  `{}`, "files.head": `{}`, "files.delete": `{"deleted": false}`, "files.list": `{"items": []}`,
+	"pubsub.publish": `{"deliveries": 0}`,
+	"secrets.get":    `{}`, "secrets.set": `{}`, "secrets.delete": `{"deleted": false}`, "secrets.list": `{"names": []}`,
 }
 
 // view says how the run went; err is why it failed.

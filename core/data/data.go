@@ -25,7 +25,7 @@ var (
 	// ErrConflict says that the value has another version than the one that it had to have.
 	ErrConflict = errors.New("the value has another version by now")
 	// ErrEffort says that the patterns of a find would look at too much.
-	ErrEffort = errors.New("the $regex would look at too much text: narrow the filter down by other fields, or write a shorter pattern")
+	ErrEffort = errors.New("the $regex would look at too much text: narrow the filter down by other fields that are indexed, or write a shorter pattern")
 	// ErrNoNumber says that a value to be added to is no whole number, or would be too large.
 	ErrNoNumber = errors.New("the value is no whole number that can be added to")
 	// ErrQuota says that the files of the app would take more than they may.

@@ -216,11 +216,11 @@ func TestPatternsAreBounded(t *testing.T) {
 		if err != nil {
 			continue
 		}
-		text := strings.Repeat("x", MaxDocument-20)
-		for range 5 {
+		text := strings.Repeat("x", 20_000)
+		for range 2 {
 			q.Filter.Match(map[string]any{"a": text})
 		}
-		if q.effort < 5*len(text) {
+		if q.effort < 2*len(text) {
 			t.Errorf("%.40s: an effort of %d", pattern, q.effort)
 		}
 	}

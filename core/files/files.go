@@ -149,6 +149,7 @@ func (s *Store) Finish(ctx context.Context, app, run uuid.UUID, id string) (c Co
 // digest reads a content once and returns what is known of it.
 func digest(ctx context.Context, r io.Reader) (c Content, err error) {
 	whole, buffer := sha256.New(), make([]byte, Block)
+	c.Blocks = []byte{} // of an empty file there are none, which is not that nobody knows
 	for {
 		n, err := io.ReadFull(r, buffer)
 		if n > 0 {

@@ -93,6 +93,12 @@ func TestInjection(t *testing.T) {
 			t.Errorf("%s at the limit: %v", what, err)
 		}
 	}
+	url := "http://" + address + "/"
+	if _, err := get(t, c, url+strings.Repeat("a", outbound.MaxURL-len(url))); err != nil {
+		t.Errorf("a URL at the limit: %v", err)
+	}
+	_, err := get(t, c, url+strings.Repeat("a", outbound.MaxURL-len(url)+1))
+	refused(t, "a URL beyond it", err, fault.Limit, "more than 8192")
 }
 
 // What is sent arrives, and what comes back too, whatever its status.

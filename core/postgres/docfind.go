@@ -52,7 +52,12 @@ type find struct {
 	sort       []docquery.Key   // the order of the results, ids last
 	narrow     *narrow          // the condition that an index serves best, if any
 	after      *position        // where the page begins; nil: with the first
+	decoded    int              // bytes of documents that patterns have looked at
 }
+
+// maxDecoded is how many bytes of documents the patterns of one find may look at. They are read here, about 100 MB a second, on the
+// processors that answer everybody.
+const maxDecoded = 32 << 20
 
 // narrow is a part of an index in which all results are.
 type narrow struct {
@@ -229,6 +234,9 @@ func (f *find) page(ctx context.Context, w walk) (docs []data.Doc, next string, 
 func (f *find) matches(d *data.Doc) (bool, error) {
 	if !f.query.Regex {
 		return true, nil
+	}
+	if f.decoded += len(d.Data); f.decoded > maxDecoded {
+		return false, data.ErrEffort
 	}
 	v, err := docquery.Decode(d.Data)
 	if err != nil {

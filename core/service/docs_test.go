@@ -156,9 +156,9 @@ func TestDocsTrigger(t *testing.T) {
 		}
 		got = append(got, string(e.Payload))
 	}
-	want := fmt.Sprintf(`[{"collection":"orders","key":%[1]q,"op":"create","value":{"n":1}} `+
-		`{"collection":"orders","key":%[1]q,"op":"update","value":{"n":2},"previous":{"n":1}} `+
-		`{"collection":"orders","key":%[1]q,"op":"delete","previous":{"n":2}}]`, made["id"])
+	want := fmt.Sprintf(`[{"collection":"orders","id":%[1]q,"op":"create","value":{"n":1}} `+
+		`{"collection":"orders","id":%[1]q,"op":"update","value":{"n":2},"previous":{"n":1}} `+
+		`{"collection":"orders","id":%[1]q,"op":"delete","previous":{"n":2}}]`, made["id"])
 	if fmt.Sprint(got) != want {
 		t.Errorf("%s\nnot %s", got, want)
 	}

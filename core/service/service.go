@@ -59,6 +59,9 @@ var methods = map[string]func(c *call, ctx context.Context, args []byte) (any, e
 	"secrets.set": (*call).secretsSet,
 }
 
+// abroad are services whose calls wait for others: they are no work here.
+var abroad = map[string]bool{"http": true, "invoke": true}
+
 // Outbox takes events, and knows whether this node may act.
 type Outbox interface {
 	// Append returns nil once e is safe. An error says that nothing was accepted, unless ctx ended first. Those of
@@ -94,6 +97,7 @@ type Host struct {
 	secrets  Secrets
 	email    string
 	log      hclog.Logger
+	share    *share
 }
 
 // Config is what a host works with.
@@ -115,7 +119,7 @@ type Config struct {
 func New(c Config) *Host {
 	return &Host{
 		outbox: c.Outbox, snapshot: c.Snapshot, entries: c.Entries, kv: c.KV, docs: c.Docs, files: c.Files, contents: c.Contents,
-		web: c.Web, secrets: c.Secrets, email: c.Email, log: c.Log.Named("service"),
+		web: c.Web, secrets: c.Secrets, email: c.Email, log: c.Log.Named("service"), share: newShare(),
 	}
 }
 
@@ -136,6 +140,12 @@ func (h *Host) Call(ctx context.Context, run Run, service, method string, args [
 	}
 	if err := h.outbox.Hold(ctx, run.Entry.Owner); err != nil {
 		return nil, err
+	}
+	if !abroad[service] {
+		if err := h.share.enter(ctx, run.Entry.App); err != nil {
+			return nil, err
+		}
+		defer h.share.leave(run.Entry.App)
 	}
 	result, err := do(&call{h, run}, ctx, args)
 	if err != nil {

@@ -44,7 +44,8 @@ const MaxData = 1 << 20
 // changed is what a script is given of a change of data.
 type changed struct {
 	Collection string          `json:"collection"`
-	Key        string          `json:"key"`
+	Key        string          `json:"key,omitempty"` // of kv
+	ID         string          `json:"id,omitempty"`  // of docs and files
 	Op         string          `json:"op"`
 	Value      json.RawMessage `json:"value,omitempty"`
 	Previous   json.RawMessage `json:"previous,omitempty"`
@@ -90,7 +91,12 @@ func (c *Change) Payload() ([]byte, error) {
 		c.Kind == outbox.KindApp:
 		c.payload = c.Data
 	default:
-		v := changed{Collection: c.Collection, Key: c.Key, Op: c.Op, Value: c.Data, Previous: c.Previous}
+		v := changed{Collection: c.Collection, Op: c.Op, Value: c.Data, Previous: c.Previous}
+		if c.Kind == outbox.KindKV {
+			v.Key = c.Key
+		} else {
+			v.ID = c.Key
+		}
 		if len(c.Data)+len(c.Previous) > MaxData && c.Previous != nil {
 			v.Previous, v.Omitted = nil, []string{"previous"}
 		}

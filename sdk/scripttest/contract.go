@@ -268,6 +268,30 @@ func Cases() []Case {
 			{Name: "secrets.list", Args: `{}`, Result: `{"names":["KEY"]}`},
 		}, Status: 200, Answer: `["s3cret",false,1,true,["KEY"]]`},
 
+		{Name: "std_encode", Group: "The standard library", Says: "Bytes and texts become base64 and hexadecimal, and come back.", Status: 200, Answer: `[["","Zg==","Zm8=","Zm9v","Zm9vYg==","Zm9vYmE=","Zm9vYmFy"],"+/8=","-_8",[251,255],[251,255],"foobar","666f6f626172",[192,255,238]]`},
+		{Name: "std_wrong", Group: "The standard library", Says: "What is no base64 is an error.", Fault: failed("illegal base64 data at input byte 4")},
+		{Name: "std_url", Group: "The standard library", Says: "Addresses are taken apart, put together and escaped.", Status: 200, Answer: `["a%20b%26c%2F%C3%BC~","a b&c/ü~",["https","ada","s x","example.com","8443","/a%20b/c","q=1&q=2","top"],"https://example.com/c","a=x+y&b=1&b=2",["a b","ü"]]`},
+		{Name: "std_hash", Group: "The standard library", Says: "Digests and signatures are those that everybody makes, and are compared in constant time.", Status: 200, Answer: `["ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad","ddaf35a193617abacc417349ae20413112e6fa4e89a97ea20a9eeee64b55d39a2192992a274fc1a836ba3c23a3feebbd454d4423643ce80e2a9ac94fa54ca49f","a9993e364706816aba3e25717850c26c9cd0d89d","900150983cd24fb0d6963f7d28e17f72","5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843","164b7a7bfcf819e2e395fbe73b56e0a387bd64222e831fd610270cd7ea2505549758bf75c05a994a6d034f65f8f0e6fdcaeab1a34d4a6b4b636e070a38bce737","effcdf6ae5eb2fa2d27416d5f184df9c259a7c79",true,false]`},
+		{Name: "std_random", Group: "The standard library", Says: "Random bytes, numbers and UUIDs are there.", Status: 200, Answer: `[16,true,true,36,"4",true]`},
+		{Name: "std_csv", Group: "The standard library", Says: "Tables are read from CSV, and written.", Status: 200, Answer: `[[["a","b \"q\" c",""],["1;2","x\ny"]],[["1","2,3"]],"a,\"b,c\",\"d\"\"e\",\n\" f\",\"g\nh\"\n"]`},
+		{Name: "std_regex", Group: "The standard library", Says: "Regular expressions find, replace and divide.", Status: 200, Answer: `[true,["2026-11-28","2026","28"],["17","18"],"#17 of 2026-11-28, #18",["order 17","2026-11-28","order 18"],false,true]`},
+		{Name: "std_time", Group: "The standard library", Says: "Times are read, reckoned with and written.", Status: 200, Answer: `["2026-01-02T01:04:05Z","2026-01-02T02:34:05Z","Fri, 02 Jan 2026","2026-02-01T15:04:00Z",true]`},
+		{Name: "retry", Group: "The standard library", Says: "A script tries again what has failed, and waits longer each time, or as long as it is asked to.", Calls: []Call{
+			{Name: "kv.get", Args: `{"collection":"c","key":"k"}`, Fault: fault.New(fault.Unavailable, fault.Script, "not now")},
+			{Name: "kv.get", Args: `{"collection":"c","key":"k"}`, Fault: &fault.Fault{Kind: fault.Overloaded, Origin: fault.Script, Message: "too much waits", RetryAfter: 20 * time.Millisecond}},
+			{Name: "kv.get", Args: `{"collection":"c","key":"k"}`, Result: `{"key":"k","value":7,"version":1}`},
+		}, Status: 200, Answer: `[7,3]`},
+		{Name: "retry_last", Group: "The standard library", Says: "The last error is that of the run,", Calls: []Call{
+			{Name: "kv.get", Args: `{"collection":"c","key":"k"}`, Fault: fault.New(fault.Unavailable, fault.Script, "not now")},
+			{Name: "kv.get", Args: `{"collection":"c","key":"k"}`, Fault: fault.New(fault.Unavailable, fault.Script, "nor then")},
+		}, Fault: failed("unavailable: nor then")},
+		{Name: "retry_fatal", Group: "The standard library", Says: "nothing is tried again that is of no use,", Calls: []Call{
+			{Name: "kv.get", Args: `{"collection":"c","key":"k"}`, Result: `{"key":"k","value":1,"version":1}`},
+		}, Fault: &Fault{Kinds: []fault.Kind{fault.ScriptError}, Says: "never", Fatal: true}},
+		{Name: "retry_deadline", Group: "The standard library", Says: "and no wait goes beyond the end of the run.", Calls: []Call{
+			{Name: "kv.get", Args: `{"collection":"c","key":"k"}`, Fault: fault.New(fault.Unavailable, fault.Script, "not now")},
+		}, Timeout: 30 * time.Minute, Fault: failed("unavailable: not now")},
+
 		{Name: "module", Group: "Modules", Says: "A script imports modules of its app by their names, and modules import others.", Modules: []string{"greet", "words"}, Status: 200, Answer: `"hello, Ada"`},
 
 		{Name: "limit_time", Group: "Limits", Says: "A run ends at its time limit.", Timeout: 200 * time.Millisecond, Fault: &Fault{Kinds: []fault.Kind{fault.Deadline}}},

@@ -17,7 +17,7 @@ import (
 	"github.com/picloud/picloud/sdk/scripttest"
 )
 
-var identifier = regexp.MustCompile(`[A-Za-z_]+`)
+var identifier = regexp.MustCompile(`[A-Za-z_][A-Za-z_0-9]*`)
 
 // name returns the word of a member that a script must use: the last before its arguments.
 func name(member string) string {

@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"github.com/picloud/picloud/sdk/service"
+	"github.com/picloud/picloud/sdk/stdlib"
 )
 
 //go:generate go run ./internal/genreference
@@ -44,7 +45,11 @@ func Types() []Type {
 	for _, s := range service.Services() {
 		types = append(types, Type{s.Type, "export interface " + s.Type, s.Says})
 	}
-	return append(types, Type{"", "", "What stands alone."})
+	types = append(types, Type{"", "", "What stands alone."})
+	for _, m := range stdlib.Modules() {
+		types = append(types, Type{m[0], declared(m[0]), m[1]})
+	}
+	return types
 }
 
 // Surface returns all that scripts see.
@@ -58,6 +63,7 @@ func Surface() []Member {
 		{"Context", "ctx.Batch()", "ctx.batch", "ctx.batch", "readonly batch: Message[] | null", "The events of a run that handles several; nothing where it handles one."},
 		{"Context", "ctx.Log", "ctx.log", "ctx.log", "readonly log: Log", "The record of this run. What a script prints is logged there at info."},
 		{"Context", "ctx.Sleep(d)", "ctx.sleep(ms)", "ctx.sleep(seconds)", "sleep(ms: number): Promise<void>", "Waits, and ends with the run."},
+		{"Context", "ctx.Retry(f, options)", "ctx.retry(f, {attempts, backoffMs})", "ctx.retry(f, attempts=, backoff=)", "retry<T>(f: () => T | Promise<T>, options?: { attempts?: number; backoffMs?: number }): Promise<T>", "Calls a function until it does not fail, 3 times or as often as is said, up to 100, and returns what it returned. It waits in between, 100 ms or what is said, each time twice as long, up to 30 seconds; or as long as the error asks. It gives up at once where the error is fatal, or the run would end before the next attempt."},
 		{"Context", "ctx.Invoke(script, data, delivery)", "ctx.invoke(script, data, delivery)", "ctx.invoke(script, data, **delivery)", "invoke(script: string, data?: unknown, delivery?: Delivery): Promise<string>", "Has another script of the app run with data as its body, and returns the id of that execution once the event is safe. Bytes and text are sent as they are, anything else as JSON."},
 		{"Context", "ctx.Queue(name)", "ctx.queue(name)", "ctx.queue(name)", "queue(name: string): Queue", "Names a queue of the app."},
 
@@ -128,7 +134,52 @@ func Surface() []Member {
 	for _, s := range service.Services() {
 		members = append(members, serviceMembers(&s)...)
 	}
+	for _, f := range stdlib.Functions() {
+		members = append(members, libraryMember(&f))
+	}
 	return members
+}
+
+// declared is how the declaration of a module of the standard library begins, "" where JavaScript has its own.
+func declared(module string) string {
+	for _, f := range stdlib.Functions() {
+		if f.Module == module && f.TS != "" {
+			return "export const " + module + ":"
+		}
+	}
+	return ""
+}
+
+var libraryTypes = map[stdlib.Kind]string{
+	stdlib.Text: "string", stdlib.Data: "string | Uint8Array", stdlib.Number: "number", stdlib.Bool: "boolean", stdlib.Rows: "string[][]",
+	stdlib.Fields: "Record<string, string | string[]>", stdlib.Time: "Date",
+}
+
+// libraryMember is a function of the standard library.
+func libraryMember(f *stdlib.Function) Member {
+	var needed, typed, options, typedOptions, inStarlark []string
+	for _, p := range f.Params {
+		name, of := service.Camel(p.Name), libraryTypes[p.Kind]
+		if p.Default != nil {
+			options, typedOptions = append(options, name), append(typedOptions, name+"?: "+of)
+			inStarlark = append(inStarlark, p.Name+"=")
+			continue
+		}
+		needed, typed, inStarlark = append(needed, name), append(typed, name+": "+of), append(inStarlark, p.Name)
+	}
+	if len(options) > 0 {
+		needed = append(needed, "{"+strings.Join(options, ", ")+"}")
+		typed = append(typed, "options?: { "+strings.Join(typedOptions, "; ")+" }")
+	}
+	m := Member{Of: f.Module, Go: f.Go, JS: f.JS, Starlark: f.Starlark, Says: f.Says}
+	if f.Starlark == "" {
+		m.Starlark = f.Title() + "(" + strings.Join(inStarlark, ", ") + ")"
+	}
+	if f.TS != "" {
+		name := service.Camel(f.Name)
+		m.JS, m.TS = f.Module+"."+name+"("+strings.Join(needed, ", ")+")", name+"("+strings.Join(typed, ", ")+"): "+f.TS
+	}
+	return m
 }
 
 // serviceMembers are how a service of sdk/service is opened, and its methods.

@@ -158,7 +158,7 @@ func (x *bundler) setup(build api.PluginBuild) {
 	build.OnLoad(api.OnLoadOptions{Filter: ".*"}, func(a api.OnLoadArgs) (api.OnLoadResult, error) {
 		text, known := x.files[a.Namespace][a.Path]
 		if a.Namespace == ownSpace {
-			switch text = ownModule; {
+			switch text = ownModule + exports(); {
 			case a.Path == "entry" && x.bundle.Module:
 				text = checkModule
 			case a.Path == "entry":

@@ -125,7 +125,7 @@ func TestReach(t *testing.T) {
 		for (const known of "`+language+`".split(" ")) seen.delete(known);
 		return [...seen].sort().join(" ");`))
 	a, err := invoke(t.Context(), e, "h", "")
-	want := `"BatchResult Fatal PicloudError Response RetryAfter TextDecoder TextEncoder VERSION atob btoa clearTimeout console crypto queueMicrotask setTimeout structuredClone"`
+	want := `"BatchResult Fatal PicloudError Response RetryAfter TextDecoder TextEncoder URL URLSearchParams VERSION atob btoa clearTimeout console crypto queueMicrotask setTimeout structuredClone"`
 	if err != nil || a.body.String() != want {
 		t.Errorf("%s, %v", a.body.String(), err)
 	}

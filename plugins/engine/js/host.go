@@ -31,10 +31,13 @@ const (
 	opDecode
 	opUUID
 	opAsk
+	opCompute
+	opWait
+	opLibrary
 )
 
 // parts is how many arguments each has.
-var parts = [...]int{opLog: 3, opCall: 5, opTimer: 2, opClear: 1, opSettle: 1, opText: 1, opBytes: 1, opRandom: 1, opEncode: 1, opDecode: 2, opUUID: 0, opAsk: 4}
+var parts = [...]int{opLog: 3, opCall: 5, opTimer: 2, opClear: 1, opSettle: 1, opText: 1, opBytes: 1, opRandom: 1, opEncode: 1, opDecode: 2, opUUID: 0, opAsk: 4, opCompute: 2, opWait: 5, opLibrary: 1}
 
 // asked does what the prelude asks for. The arguments may be anything; an error is thrown in the script.
 func (r *run) asked(op int, args []any) (any, error) {
@@ -73,17 +76,43 @@ func (r *run) asked(op int, args []any) (any, error) {
 		}
 		return string(b), nil
 	case opUUID:
-		return newUUID(), nil
+		return picloud.UUID(), nil
+	case opCompute:
+		return compute(int(number(args[0])), word(args[1]))
+	case opLibrary:
+		return libraries()[word(args[0])], nil
+	case opWait:
+		return r.nextAttempt(number(args[0]), number(args[1]), number(args[2]), number(args[3]), number(args[4]) == 1)
 	}
 	return quickjs.Undefined{}, nil
 }
 
-// newUUID makes a random one, version 4 of RFC 9562.
-func newUUID() string {
-	var b [16]byte
-	_, _ = rand.Read(b[:]) // it never fails
-	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
-	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
+// nextAttempt is how many milliseconds to wait for the next attempt of ctx.retry, below zero if there is none. Attempt 0 is before
+// the first, where the options are looked at.
+func (r *run) nextAttempt(attempt, attempts, backoff, after float64, fatal bool) (any, error) {
+	wait, err := milliseconds("backoffMs", backoff)
+	if err != nil {
+		return nil, err
+	}
+	if attempts != float64(int(attempts)) || attempts < 1 {
+		return nil, errors.New("attempts must be a whole number from 1 on")
+	}
+	o := &picloud.RetryOptions{Attempts: int(attempts), Backoff: wait}
+	if err := picloud.CheckRetry(o); err != nil || attempt == 0 {
+		return 0, err
+	}
+	failed := errors.New("failed")
+	if later, err := milliseconds("retryAfterMs", after); err == nil {
+		failed = picloud.RetryAfter(failed, later)
+	}
+	if fatal {
+		failed = picloud.Fatal(failed)
+	}
+	next, again := picloud.NextAttempt(r, o, int(attempt), failed)
+	if !again {
+		return -1, nil
+	}
+	return float64(next) / float64(time.Millisecond), nil
 }
 
 // body is that of the event, or of one of its batch, counted from 1.
@@ -310,7 +339,7 @@ func (r *run) thrown(description string) *fault.Fault {
 	if err := json.Unmarshal([]byte(description), &d); err != nil {
 		d.Message = "the script threw what cannot be shown"
 	}
-	if d.Name == "InternalError" || d.Name == "" {
+	if d.Name == "InternalError" || d.Name == "TypeError" || d.Name == "" {
 		if limit := r.exhausted(d.Name, d.Message); limit != nil {
 			r.broken = true
 			return limit

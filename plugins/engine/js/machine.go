@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"strings"
 
 	"modernc.org/quickjs"
 
@@ -61,6 +62,7 @@ func (m *machine) start() error {
 		return err
 	}
 	m.native.watchRejections()
+	m.native.watchMemory()
 	m.vm.SetMemoryLimit(uintptr(m.program.memory))
 	m.vm.SetMaxStackSize(stackSlots)
 	if err := m.vm.RegisterHostFunc("$host", m.host); err != nil {
@@ -109,7 +111,8 @@ func (m *machine) exhausted(name, message string) *fault.Fault {
 	switch {
 	case message == "stack overflow", message == "InternalError: stack overflow":
 		return fault.New(fault.Limit, fault.Script, "the script's calls are nested too deeply")
-	case message == "out of memory", message == "InternalError: out of memory", name == "" && (message == "" || message == "null") && m.native.filled(m.program.memory):
+	case strings.HasSuffix(message, "callback $host: InternalError: out of memory"), // for what the host returns
+		message == "out of memory", message == "InternalError: out of memory", name == "" && (message == "" || message == "null") && m.native.lacked:
 		return fault.New(fault.Limit, fault.Script, "the script takes more than %d MB of memory", m.program.memory>>20)
 	}
 	return nil

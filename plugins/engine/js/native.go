@@ -17,6 +17,7 @@ type native struct {
 	tls          *libc.TLS
 	runtime, ctx uintptr
 	rejected     rejections
+	lacked       bool // memory was asked for that there is not: what is thrown where there is none for an error is null
 }
 
 func newNative(vm *quickjs.VM) (*native, error) {
@@ -34,22 +35,48 @@ func newNative(vm *quickjs.VM) (*native, error) {
 
 // memory is what the interpreter holds, in bytes. It may be called from any goroutine until the interpreter is closed.
 func (n *native) memory() int {
-	rt := (*libquickjs.TJSRuntime)(unsafe.Add(nil, n.runtime))
-	return int(rt.Fmalloc_ctx.Fmalloc_state.Fmalloc_size)
-}
-
-// filled reports whether the interpreter held all of limit at its last collection, or would have at the next. What is thrown
-// where there is no memory for an error is null, and much of it is free again by then.
-func (n *native) filled(limit int) bool {
-	rt := (*libquickjs.TJSRuntime)(unsafe.Add(nil, n.runtime))
-	return n.memory() > limit/10*9 || int(rt.Fmalloc_gc_threshold) >= limit
+	return int(n.state().Fmalloc_ctx.Fmalloc_state.Fmalloc_size)
 }
 
 // starve has the interpreter get no more memory. It may be called like memory. An interrupt alone comes late: between two looks
 // for one a script can take all that it may have.
 func (n *native) starve() {
-	rt := (*libquickjs.TJSRuntime)(unsafe.Add(nil, n.runtime))
-	rt.Fmalloc_ctx.Fmalloc_state.Fmalloc_limit = 1
+	n.state().Fmalloc_ctx.Fmalloc_state.Fmalloc_limit = 1
+}
+
+// watchMemory has the interpreter tell of memory that it does not get. What it holds tells less: much is free again when a script
+// has unwound.
+func (n *native) watchMemory() {
+	f := &n.state().Fmalloc_ctx.Fmf
+	original.once.Do(func() { original.malloc, original.realloc = f.Fjs_malloc, f.Fjs_realloc })
+	malloc, realloc := any(allocate), any(reallocate)
+	f.Fjs_malloc, f.Fjs_realloc = (*[2]uintptr)(unsafe.Pointer(&malloc))[1], (*[2]uintptr)(unsafe.Pointer(&realloc))[1]
+}
+
+func (n *native) state() *libquickjs.TJSRuntime {
+	return (*libquickjs.TJSRuntime)(unsafe.Add(nil, n.runtime))
+}
+
+// original are the functions by which every interpreter takes memory.
+var original struct {
+	once            sync.Once
+	malloc, realloc uintptr
+}
+
+func allocate(tls *libc.TLS, state uintptr, size libquickjs.Tsize_t) uintptr {
+	p := (*(*func(*libc.TLS, uintptr, libquickjs.Tsize_t) uintptr)(unsafe.Pointer(&struct{ uintptr }{original.malloc})))(tls, state, size)
+	if p == 0 {
+		natives.lack(state)
+	}
+	return p
+}
+
+func reallocate(tls *libc.TLS, state, old uintptr, size libquickjs.Tsize_t) uintptr {
+	p := (*(*func(*libc.TLS, uintptr, uintptr, libquickjs.Tsize_t) uintptr)(unsafe.Pointer(&struct{ uintptr }{original.realloc})))(tls, state, old, size)
+	if p == 0 && size > 0 {
+		natives.lack(state)
+	}
+	return p
 }
 
 // collect frees what is held in circles.
@@ -144,6 +171,17 @@ func (t *nativeTable) find(ctx uintptr) *native {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	return t.of[ctx]
+}
+
+// lack notes that the interpreter whose memory is counted there lacked some. It is in a call of its own goroutine.
+func (t *nativeTable) lack(state uintptr) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	for _, n := range t.of {
+		if uintptr(unsafe.Pointer(&n.state().Fmalloc_ctx.Fmalloc_state)) == state {
+			n.lacked = true
+		}
+	}
 }
 
 func (t *nativeTable) remove(n *native) {

@@ -6,7 +6,7 @@
 
 const host = globalThis.$host; // (op, ...texts and numbers)
 delete globalThis.$host;
-const op = { log: 0, call: 1, timer: 2, clear: 3, settle: 4, text: 5, bytes: 6, random: 7, encode: 8, decode: 9, uuid: 10, ask: 11 };
+const op = { log: 0, call: 1, timer: 2, clear: 3, settle: 4, text: 5, bytes: 6, random: 7, encode: 8, decode: 9, uuid: 10, ask: 11, compute: 12, wait: 13, library: 14 };
 const { stringify, parse } = JSON;
 const { apply } = Reflect;
 const { fromBase64 } = Uint8Array;
@@ -113,6 +113,16 @@ const shown = (v) => {
   return String(v);
 };
 
+// wishes is what an error and its causes ask for.
+const wishes = (thrown) => {
+  const w = {};
+  for (let e = thrown, n = 0; e instanceof Error && n < 16; e = e.cause, n++) {
+    if (e instanceof Fatal) w.fatal = true;
+    if (e instanceof RetryAfter && w.after === undefined) w.after = Number(e.retryAfterMs) || 0;
+  }
+  return w;
+};
+
 // described is what is told of what a script threw: a message, where it comes from, and its wishes.
 const described = (thrown) => {
   const d = { message: "the script threw what cannot be shown" };
@@ -124,10 +134,7 @@ const described = (thrown) => {
       d.message = thrown instanceof PicloudError || thrown instanceof RetryAfter || thrown instanceof Fatal || name === "Error"
         ? text || name : text === "" ? name : `${name}: ${text}`;
       d.stack = typeof thrown.stack === "string" ? thrown.stack : "";
-      for (let e = thrown, n = 0; e instanceof Error && n < 16; e = e.cause, n++) {
-        if (e instanceof Fatal) d.fatal = true;
-        if (e instanceof RetryAfter && d.after === undefined) d.after = Number(e.retryAfterMs) || 0;
-      }
+      Object.assign(d, wishes(thrown));
     } else {
       d.message = shown(thrown);
     }
@@ -327,6 +334,25 @@ const newQueue = (mine, name) => ({
 });
 
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
+const retry = async (f, options) => {
+  if (typeof f !== "function") throw new TypeError("retry takes a function");
+  const { attempts = 3, backoffMs = 100, ...others } = options ?? {};
+  for (const name of Object.keys(others)) throw new TypeError(`retry has no option ${name}, only attempts, backoffMs`);
+  const next = (attempt, after, fatal) => host(op.wait, attempt, Number(attempts), Number(backoffMs), after, fatal ? 1 : 0);
+  next(0, 0, false); // looks at the options
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await f();
+    } catch (e) {
+      const { fatal, after } = wishes(e);
+      const wait = next(attempt, after ?? (e instanceof PicloudError && Number(e.retryAfterMs) || 0), fatal);
+      if (wait < 0) throw e;
+      await sleep(wait);
+    }
+  }
+};
+
 const logged = (level) => (message, ...data) => {
   let text;
   try {
@@ -356,6 +382,7 @@ const newContext = (m, mine) => {
   m.batch = m.batch === null ? null : m.batch.map((message, i) => readable(message, i + 1));
   m.log = log;
   m.sleep = sleep;
+  m.retry = retry;
   m.invoke = async (script, data, delivery) => call(mine, "invoke.send", script, [item(data)], delivery);
   m.queue = (name) => newQueue(mine, name);
   addServices(m, mine);
@@ -418,6 +445,111 @@ const crypto = {
   },
 };
 
+// The addresses of the web, as far as servers need them. They are read as url.parse of the library does. What defines them runs when
+// a script first asks for one: of what an interpreter costs, that and the library would be a third.
+
+const addresses = () => {
+const url = library("url");
+class URLSearchParams {
+  #list = [];
+  constructor(init = "") {
+    if (typeof init === "string") {
+      for (const part of init.replace(/^\?/, "").split("&")) {
+        const at = part.indexOf("="), decode = (text) => {
+          text = text.replaceAll("+", " ");
+          try {
+            return decodeURIComponent(text);
+          } catch {
+            return text;
+          }
+        };
+        if (part !== "") this.#list.push(at < 0 ? [decode(part), ""] : [decode(part.slice(0, at)), decode(part.slice(at + 1))]);
+      }
+    } else {
+      for (const [name, value] of typeof init[Symbol.iterator] === "function" ? init : Object.entries(init)) this.append(name, value);
+    }
+  }
+  get size() { return this.#list.length; }
+  append(name, value) { this.#list.push([String(name), String(value)]); }
+  delete(name) { this.#list = this.#list.filter((p) => p[0] !== String(name)); }
+  get(name) { return this.#list.find((p) => p[0] === String(name))?.[1] ?? null; }
+  getAll(name) { return this.#list.filter((p) => p[0] === String(name)).map((p) => p[1]); }
+  has(name) { return this.#list.some((p) => p[0] === String(name)); }
+  set(name, value) {
+    const first = this.#list.find((p) => p[0] === String(name));
+    if (first === undefined) return this.append(name, value);
+    first[1] = String(value);
+    this.#list = this.#list.filter((p) => p === first || p[0] !== first[0]);
+  }
+  sort() { this.#list.sort((a, b) => (a[0] < b[0] ? -1 : a[0] > b[0] ? 1 : 0)); }
+  forEach(f) { for (const [name, value] of this.#list) f(value, name, this); }
+  *entries() { for (const [name, value] of this.#list) yield [name, value]; }
+  *keys() { for (const [name] of this.#list) yield name; }
+  *values() { for (const [, value] of this.#list) yield value; }
+  [Symbol.iterator]() { return this.entries(); }
+  toString() {
+    const encode = (text) => encodeURIComponent(text.toWellFormed()).replace(/[!'()~]/g, (c) => "%" + c.charCodeAt(0).toString(16).toUpperCase()).replaceAll("%20", "+");
+    return this.#list.map(([name, value]) => `${encode(name)}=${encode(value)}`).join("&");
+  }
+}
+
+class URL {
+  #parts;
+  #query;
+  #read;
+  constructor(text, base) {
+    this.#parts = url.parse(base === undefined ? String(text) : url.resolve(String(base), String(text)));
+    if (this.#parts.scheme === "") throw new TypeError(`there is no scheme, such as https, in the address`);
+    if (this.#parts.host !== "" && this.#parts.path === "") this.#parts.path = "/";
+    this.#parts.host = this.#parts.host.toLowerCase();
+  }
+  static canParse(text, base) {
+    try {
+      return Boolean(new URL(text, base));
+    } catch {
+      return false;
+    }
+  }
+  get protocol() { return this.#parts.scheme + ":"; }
+  set protocol(text) { this.#parts.scheme = String(text).replace(/:.*$/s, ""); }
+  get username() { return encodeURIComponent(this.#parts.user); }
+  get password() { return encodeURIComponent(this.#parts.password); }
+  get host() { return this.#parts.host; }
+  set host(text) { this.#parts.host = url.parse(`x://${text}`).host; }
+  get hostname() { return this.#parts.host.replace(/:\d*$/, ""); }
+  get port() { return /:(\d*)$/.exec(this.#parts.host)?.[1] ?? ""; }
+  get pathname() { return this.#parts.path; }
+  set pathname(text) { this.#parts.path = encodeURI(String(text)).replaceAll("%25", "%").replace(/[?#]/g, encodeURIComponent).replace(/^(?!\/)/, "/"); }
+  get searchParams() {
+    if (this.#query === undefined) {
+      this.#query = new URLSearchParams(this.#parts.query);
+      this.#read = this.#query.toString();
+    }
+    return this.#query;
+  }
+  get search() {
+    const now = this.#query?.toString();
+    const text = now === this.#read ? this.#parts.query : now; // as it was written, until it is changed
+    return text === "" ? "" : "?" + text;
+  }
+  set search(text) {
+    this.#parts.query = String(text).replace(/^\?/, "").replaceAll("#", "%23");
+    this.#query = this.#read = undefined;
+  }
+  get hash() { return this.#parts.fragment === "" ? "" : "#" + this.#parts.fragment; }
+  set hash(text) { this.#parts.fragment = String(text).replace(/^#/, ""); }
+  get origin() { return `${this.protocol}//${this.host}`; }
+  get href() {
+    const { user, password, host, path } = this.#parts;
+    const who = user === "" && password === "" ? "" : `${this.username}${password === "" ? "" : ":" + this.password}@`;
+    return `${this.protocol}${host === "" ? "" : "//" + who + host}${path}${this.search}${this.hash}`;
+  }
+  toString() { return this.href; }
+  toJSON() { return this.href; }
+}
+return { URL, URLSearchParams };
+};
+
 const errors = [EvalError, RangeError, ReferenceError, SyntaxError, TypeError, URIError, Error];
 
 // structuredClone copies what the web's does, but for what belongs to a page.
@@ -461,6 +593,47 @@ const structuredClone = (value) => {
   return clone(value);
 };
 
+// The standard library of sdk/stdlib, of which an interpreter makes the modules that its script imports.
+
+const newFunction = (title, f) => {
+  const needed = f.params.filter((p) => !p.option).length, options = f.params.slice(needed);
+  return (...args) => {
+    const given = args[needed] ?? {};
+    if (args.length > needed + (options.length > 0 ? 1 : 0) || typeof given !== "object") {
+      throw new TypeError(`${title} takes ${[...f.params.slice(0, needed).map((p) => p.name), ...(options.length > 0 ? ["{options}"] : [])].join(", ")}`);
+    }
+    for (const name of Object.keys(given)) {
+      if (!options.some((p) => p.name === name)) throw new TypeError(`${title} has no option ${name}`);
+    }
+    const list = f.params.map((p, i) => {
+      const v = p.option ? given[p.name] : args[i];
+      const bytes = p.kind === "bytes" ? bytesOf(v) : undefined;
+      return bytes === undefined ? v : [base64Of(bytes)];
+    });
+    const answer = parse(host(op.compute, f.index, stringify(list)));
+    return f.result === "bytes" ? bytesFrom(answer) : f.result === "time" ? new Date(answer) : answer;
+  };
+};
+
+const libraries = {};
+const library = (module) => libraries[module] ??= Object.fromEntries(
+  parse(host(op.library, module)).map((f) => [f.name, newFunction(`${module}.${f.name}`, f)]));
+
+// later defines globals that f makes, when one of them is first asked for.
+const later = (names, f) => {
+  for (const name of names) {
+    Object.defineProperty(globalThis, name, {
+      configurable: true,
+      get: () => {
+        const made = f();
+        for (const n of names) if (Object.getOwnPropertyDescriptor(globalThis, n)?.get !== undefined) define({ [n]: made[n] });
+        return made[name];
+      },
+      set: (value) => define({ [name]: value }),
+    });
+  }
+};
+
 const module = { Response, BatchResult, RetryAfter, Fatal, PicloudError, VERSION: undefined };
 
 const turns = {
@@ -469,6 +642,7 @@ const turns = {
     module.VERSION = version;
     newServices(parse(table));
     define({ ...module });
+    module.library = library;
     run = { live: false };
     pending = new Map();
     script(module, (exports) => { handle = exports.default ?? exports.handle; }).then(() => {
@@ -514,6 +688,7 @@ const turns = {
 define({
   console, setTimeout, clearTimeout, queueMicrotask, TextEncoder, TextDecoder, atob, btoa, crypto, structuredClone,
 });
+later(["URL", "URLSearchParams"], addresses);
 
 return (turn, ...args) => turns[turn](...args);
 })()

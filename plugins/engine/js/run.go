@@ -119,6 +119,7 @@ func (r *run) exhausted(name, message string) *fault.Fault {
 // timers end when it settles; calls of the host that were begun are waited for.
 func (r *run) serve(m *machine, turn string, args ...any) error {
 	m.run, r.machine = r, m
+	m.native.lacked = false
 	r.held.Store(m.native)
 	defer func() {
 		m.run = nil
@@ -281,6 +282,9 @@ func (r *run) Holds() int {
 
 // Done is part of picloud.Runtime.
 func (r *run) Done() <-chan struct{} { return r.ctx.Done() }
+
+// Deadline is part of picloud.Limited.
+func (r *run) Deadline() (time.Time, bool) { return r.ctx.Deadline() }
 
 // Call is part of picloud.Runtime.
 func (r *run) Call(service, method string, args []byte) ([]byte, error) {

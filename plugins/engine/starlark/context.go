@@ -23,6 +23,7 @@ func newContext(r *run) starlark.Value {
 		"execution_id": starlark.String(c.ExecutionID), "attempt": starlark.MakeInt(c.Attempt),
 		"sdk_version": starlark.String(c.SDKVersion), "event": newEvent(&c.Event), "request": newRequest(&c.Request),
 		"batch": newBatch(c.Batch()), "log": newLog(c.Log), "sleep": builtin("sleep", r.sleep),
+		"retry":  starlark.NewBuiltin("retry", r.retry),
 		"invoke": builtin("invoke", r.invoke), "queue": builtin("queue", r.queue),
 	}
 	r.addServices(ctx)
@@ -136,9 +137,7 @@ func (r *run) sleep(b *starlark.Builtin, args starlark.Tuple, kwargs []starlark.
 	if err := starlark.UnpackArgs(b.Name(), args, kwargs, "seconds", &d); err != nil {
 		return nil, err
 	}
-	r.inHost.Add(1)
-	defer r.inHost.Add(-1)
-	return starlark.None, r.picloud.Sleep(time.Duration(d))
+	return starlark.None, r.wait(time.Duration(d))
 }
 
 func (r *run) invoke(b *starlark.Builtin, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	startime "go.starlark.net/lib/time"
 	"go.starlark.net/starlark"
 
 	"github.com/picloud/picloud/sdk/engine"
@@ -19,6 +20,9 @@ import (
 
 // maxSteps bounds a run where its time does not: some ten seconds of computing.
 const maxSteps = 500_000_000
+
+// runKey is under which a thread knows its run.
+const runKey = "picloud.run"
 
 // run is one run of a script: the platform as the script sees it (picloud.Runtime), and what ends it (watch.Run).
 type run struct {
@@ -42,6 +46,8 @@ func newRun(ctx context.Context, inv *engine.Invocation) *run {
 		},
 	}
 	r.thread.SetMaxExecutionSteps(maxSteps)
+	r.thread.SetLocal(runKey, r)
+	startime.SetNow(r.thread, func() (time.Time, error) { return time.Now().UTC(), nil })
 	r.picloud = picloud.NewContext(r, inv.ExecutionID, inv.Attempt, inv.Event, inv.Body)
 	return r
 }

@@ -25,7 +25,10 @@
 //	                    is of delay, expires_in (seconds), run_at (RFC 3339), priority, max_attempts, ordering_key,
 //	                    concurrency_key, rate_key, debounce_key, idempotency_key
 //
-// The modules json, math and struct are there. There is no recursion; loops may be without end and end with the run. What a
+//	ctx.retry(f, attempts=3, backoff=0.1)
+//	                    calls f until it does not fail, and returns what it returns
+//
+// The modules json, math and time are there, struct, and those of sdk/stdlib: base64, hex, url, hash, random, csv and regex. There is no recursion; loops may be without end and end with the run. What a
 // script's file computes when it is loaded is frozen, so that calls run side by side and share nothing that changes.
 //
 // load("app/name", "f") takes f from the module name of the app, from the first of its files; load("./other.star", "f") from

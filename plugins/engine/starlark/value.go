@@ -4,11 +4,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"time"
 
 	starlarkjson "go.starlark.net/lib/json"
 	"go.starlark.net/lib/math"
+	startime "go.starlark.net/lib/time"
 	"go.starlark.net/starlark"
 	"go.starlark.net/starlarkstruct"
 
@@ -19,10 +21,11 @@ import (
 // predeclared is what every script finds.
 var predeclared = func() starlark.StringDict {
 	d := starlark.StringDict{
-		"json": jsonModule, "math": math.Module, "struct": starlark.NewBuiltin("struct", starlarkstruct.Make),
+		"json": jsonModule, "math": math.Module, "time": startime.Module, "struct": starlark.NewBuiltin("struct", starlarkstruct.Make),
 		"response": builtin("response", response), "batch_result": builtin("batch_result", batchResult),
 		"failure": builtin("failure", failure), "retry_after": builtin("retry_after", retryAfter), "fatal": builtin("fatal", fatal),
 	}
+	maps.Copy(d, library())
 	d.Freeze()
 	return d
 }()
@@ -98,12 +101,15 @@ func fatal(b *starlark.Builtin, args starlark.Tuple, kwargs []starlark.Tuple) (s
 	return nil, picloud.Fatal(errors.New(message))
 }
 
-// seconds is a duration that a script gives as a number of seconds.
+// seconds is a duration that a script gives as a number of seconds, or as one of time.
 type seconds time.Duration
 
 // Unpack is part of starlark.Unpacker.
 func (s *seconds) Unpack(v starlark.Value) error {
 	f, ok := starlark.AsFloat(v)
+	if d, isDuration := v.(startime.Duration); isDuration {
+		f, ok = time.Duration(d).Seconds(), true
+	}
 	if !ok || f < 0 || f > 366*24*3600 {
 		return fmt.Errorf("got %s, want a number of seconds, at most a year", v.Type())
 	}

@@ -55,12 +55,13 @@ func (x *run) Fail(f *fault.Fault) { x.end(f) }
 func (x *run) Waits() bool { return x.inHost.Load() > 0 }
 
 // newInput tells a module of its run.
-func newInput(inv *engine.Invocation) ([]byte, error) {
+func newInput(ctx context.Context, inv *engine.Invocation) ([]byte, error) {
 	e := inv.Event
 	in := guest.Input{
 		ExecutionID: inv.ExecutionID, Attempt: inv.Attempt, SDKVersion: picloud.Version,
 		Event: guest.Event{ID: e.ID, Source: e.Source, Type: e.Type, Subject: e.Subject, Time: e.Time.UTC(), ContentType: e.ContentType},
 	}
+	in.Deadline, _ = ctx.Deadline()
 	switch {
 	case e.Type == event.BatchType:
 		var batch struct{ Items json.RawMessage }

@@ -46,7 +46,7 @@
 //
 // The input is a JSON object, see guest.Input:
 //
-//	execution_id, attempt, sdk_version
+//	execution_id, attempt, sdk_version, deadline (RFC 3339; none: nobody knows)
 //	event          id, source, type, subject, time, content_type
 //	request        of an event that is an HTTP request: method, host, path, rest, headers and query (lists by name), params (texts
 //	               by name)
@@ -203,7 +203,7 @@ func (s *scripts) Invoke(ctx context.Context, inv *engine.Invocation, out engine
 func (p *program) answer(ctx context.Context, inv *engine.Invocation) (a script.Answer, err error) {
 	x := newRun(ctx, inv, p.limit)
 	defer x.end(nil)
-	if x.input, err = newInput(inv); err != nil {
+	if x.input, err = newInput(ctx, inv); err != nil {
 		return a, err
 	}
 	x.unread = x.input

@@ -256,6 +256,9 @@ type run struct {
 
 func (r *run) Done() <-chan struct{} { return r.ctx.Done() }
 
+// Deadline is part of picloud.Limited.
+func (r *run) Deadline() (time.Time, bool) { return r.ctx.Deadline() }
+
 func (r *run) Call(service, method string, args []byte) ([]byte, error) {
 	r.inHost.Add(1)
 	defer r.inHost.Add(-1)

@@ -8,12 +8,14 @@ import (
 	"io"
 	"maps"
 	"reflect"
+	"regexp"
 	"strings"
 	"sync"
 
 	"github.com/traefik/yaegi/interp"
 
 	"github.com/picloud/picloud/plugins/engine/yaegi/symbols"
+	"github.com/picloud/picloud/sdk/stdlib"
 )
 
 // exports are the packages that a script imports, for the interpreter. What it prints goes to o.
@@ -34,6 +36,10 @@ func (o *output) exports(imports []string) interp.Exports {
 		case "strings", "bytes":
 			table = maps.Clone(table)
 			table["Repeat"] = repeats[path]
+		case "regexp":
+			table = regexpTable()
+		case "image", "image/png", "image/jpeg":
+			table = imageTable(path)
 		}
 		exports[exportKey(path)] = table
 	}
@@ -46,11 +52,10 @@ func (o *output) exports(imports []string) interp.Exports {
 // exportKey names a package for yaegi's Use. For fmt the path is spelt in a way that Use cleans but does not recognise
 // as its trigger for compiling generic library sources, which costs every interpreter 2 ms and 0.8 MB.
 func exportKey(path string) string {
-	name := path[strings.LastIndexByte(path, '/')+1:]
 	if path == "fmt" {
 		return "fmt//fmt"
 	}
-	return path + "/" + name
+	return path + "/" + symbols.Name(path)
 }
 
 // repeats are functions that make much of little: memory that cannot be had would end the process.
@@ -58,6 +63,43 @@ var repeats = map[string]reflect.Value{
 	"strings": reflect.ValueOf(func(s string, count int) string { return strings.Repeat(s, size(count, max(1, len(s)))) }),
 	"bytes":   reflect.ValueOf(func(b []byte, count int) []byte { return bytes.Repeat(b, size(count, max(1, len(b)))) }),
 }
+
+// regexpTable is regexp with functions that refuse patterns which take much memory.
+var regexpTable = sync.OnceValue(func() symbols.Table {
+	table := maps.Clone(symbols.For("regexp"))
+	must := func(f func(string) *regexp.Regexp) reflect.Value {
+		return reflect.ValueOf(func(pattern string) *regexp.Regexp {
+			if err := stdlib.CheckPattern(pattern); err != nil {
+				panic("regexp: " + err.Error())
+			}
+			return f(pattern)
+		})
+	}
+	compile := func(f func(string) (*regexp.Regexp, error)) func(string) (*regexp.Regexp, error) {
+		return func(pattern string) (*regexp.Regexp, error) {
+			if err := stdlib.CheckPattern(pattern); err != nil {
+				return nil, fmt.Errorf("regexp: %w", err)
+			}
+			return f(pattern)
+		}
+	}
+	checked := compile(regexp.Compile)
+	table["MustCompile"], table["MustCompilePOSIX"] = must(regexp.MustCompile), must(regexp.MustCompilePOSIX)
+	table["Compile"], table["CompilePOSIX"] = reflect.ValueOf(checked), reflect.ValueOf(compile(regexp.CompilePOSIX))
+	table["Match"] = reflect.ValueOf(func(pattern string, b []byte) (bool, error) {
+		re, err := checked(pattern)
+		return err == nil && re.Match(b), err
+	})
+	table["MatchString"] = reflect.ValueOf(func(pattern, s string) (bool, error) {
+		re, err := checked(pattern)
+		return err == nil && re.MatchString(s), err
+	})
+	table["MatchReader"] = reflect.ValueOf(func(pattern string, r io.RuneReader) (bool, error) {
+		re, err := checked(pattern)
+		return err == nil && re.MatchReader(r), err
+	})
+	return table
+})
 
 // methodTypes says for functions which interfaces their arguments may implement: the interpreter hands a script's value
 // to a function with the methods of one of them, and without any otherwise.

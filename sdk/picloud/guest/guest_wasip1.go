@@ -96,7 +96,7 @@ func newContext(in *Input) *picloud.Context {
 	case body == nil:
 		body = []byte(in.Body)
 	}
-	c := picloud.NewContext(runtime{}, in.ExecutionID, in.Attempt, &e, body)
+	c := picloud.NewContext(runtime{in.Deadline}, in.ExecutionID, in.Attempt, &e, body)
 	c.SDKVersion = in.SDKVersion
 	if q := in.Request; q != nil {
 		c.Request = picloud.Request{
@@ -163,7 +163,7 @@ func newResult(v *picloud.BatchResult) (*Answer, error) {
 }
 
 // runtime is the platform as a module reaches it.
-type runtime struct{}
+type runtime struct{ deadline time.Time }
 
 var levels = map[string]uint32{"trace": 0, "debug": 1, "info": 2, "warn": 3, "error": 4}
 
@@ -206,3 +206,6 @@ func (runtime) JSON(v any) ([]byte, error) { return json.Marshal(v) }
 
 // Done is part of picloud.Runtime. A module ends with its run, so there is nothing to be told.
 func (runtime) Done() <-chan struct{} { return nil }
+
+// Deadline is part of picloud.Limited.
+func (r runtime) Deadline() (time.Time, bool) { return r.deadline, !r.deadline.IsZero() }

@@ -28,11 +28,13 @@ import (
 
 // Input is what a run is told.
 type Input struct {
-	ExecutionID string   `json:"execution_id"`
-	Attempt     int      `json:"attempt"`
-	SDKVersion  string   `json:"sdk_version"`
-	Event       Event    `json:"event"`
-	Request     *Request `json:"request,omitempty"` // of an event that is an HTTP request
+	ExecutionID string `json:"execution_id"`
+	Attempt     int    `json:"attempt"`
+	SDKVersion  string `json:"sdk_version"`
+	// Deadline is when the run ends at the latest; zero: nobody knows.
+	Deadline time.Time `json:"deadline,omitzero"`
+	Event    Event     `json:"event"`
+	Request  *Request  `json:"request,omitempty"` // of an event that is an HTTP request
 	// Body is the event's data if it is UTF-8, else BodyBase64 is.
 	Body       string `json:"body,omitempty"`
 	BodyBase64 []byte `json:"body_base64,omitempty"`

@@ -30,6 +30,8 @@ declare module "picloud" {
     readonly log: Log;
     /** Waits, and ends with the run. */
     sleep(ms: number): Promise<void>;
+    /** Calls a function until it does not fail, 3 times or as often as is said, up to 100, and returns what it returned. It waits in between, 100 ms or what is said, each time twice as long, up to 30 seconds; or as long as the error asks. It gives up at once where the error is fatal, or the run would end before the next attempt. */
+    retry<T>(f: () => T | Promise<T>, options?: { attempts?: number; backoffMs?: number }): Promise<T>;
     /** Has another script of the app run with data as its body, and returns the id of that execution once the event is safe. Bytes and text are sent as they are, anything else as JSON. */
     invoke(script: string, data?: unknown, delivery?: Delivery): Promise<string>;
     /** Names a queue of the app. */
@@ -308,6 +310,88 @@ declare module "picloud" {
   /** Fails the run for good: an event becomes a dead letter at once. */
   export class Fatal extends Error { constructor(message: string) }
 
+  /** Bytes as text, by RFC 4648. */
+  export const base64: {
+    /** Bytes, or the UTF-8 of a text, as base64 with padding; for URLs and file names with - and _, and without padding. */
+    encode(data: string | Uint8Array, options?: { url?: boolean }): string;
+    /** The bytes of base64, whose padding may be missing. Anything else is an error, white space, too. */
+    decode(text: string, options?: { url?: boolean }): Uint8Array;
+  }
+
+  /** Bytes as text in hexadecimal. */
+  export const hex: {
+    /** Bytes, or the UTF-8 of a text, in lower case. */
+    encode(data: string | Uint8Array): string;
+    /** The bytes of a text in lower or upper case. */
+    decode(text: string): Uint8Array;
+  }
+
+  /** Addresses, and what stands in them. */
+  export const url: {
+    /** A text with all but letters, digits and -._~ as %XX. Go's writes a space as +. */
+    encode(text: string): string;
+    /** A text with what %XX stands for, which has to be UTF-8. */
+    decode(text: string): string;
+    /** The parts of an address of up to 8 KiB, as they are written. */
+    parse(text: string): { scheme: string; user: string; password: string; host: string; hostname: string; port: string; path: string; query: string; fragment: string };
+    /** The address that another one, such as ../a, stands for on a page. */
+    resolve(base: string, text: string): string;
+    /** Fields, each a text or a list of them, as what stands behind the ? of an address, sorted by their names. */
+    query(fields: Record<string, string | string[]>): string;
+    /** The fields of what stands behind the ?, each a list of texts. */
+    parseQuery(text: string): Record<string, string[]>;
+  }
+
+  /** Digests and signatures. They are bytes: hex.encode or base64.encode makes text of them. */
+  export const hash: {
+    /** The SHA-256 of data, 32 bytes. */
+    sha256(data: string | Uint8Array): Uint8Array;
+    /** The SHA-512 of data, 64 bytes. */
+    sha512(data: string | Uint8Array): Uint8Array;
+    /** The SHA-1 of data, 20 bytes: for what others ask for, as it can be forged. */
+    sha1(data: string | Uint8Array): Uint8Array;
+    /** The MD5 of data, 16 bytes: likewise. */
+    md5(data: string | Uint8Array): Uint8Array;
+    /** The HMAC of data by RFC 2104, with SHA-256. */
+    hmacSha256(key: string | Uint8Array, data: string | Uint8Array): Uint8Array;
+    /** The same with SHA-512. */
+    hmacSha512(key: string | Uint8Array, data: string | Uint8Array): Uint8Array;
+    /** The same with SHA-1. */
+    hmacSha1(key: string | Uint8Array, data: string | Uint8Array): Uint8Array;
+    /** Whether two values are the same, told in the same time wherever they differ: for signatures and tokens. */
+    equal(a: string | Uint8Array, b: string | Uint8Array): boolean;
+  }
+
+  /** What nobody can foresee. */
+  export const random: {
+    /** So many bytes, up to 64 KiB. */
+    bytes(n: number): Uint8Array;
+    /** A whole number from low to high, both included. Go's is from 0 to n - 1. */
+    int(low: number, high: number): number;
+    /** A number from 0 on, below 1. */
+    float(): number;
+    /** A UUID of version 4. */
+    uuid(): string;
+  }
+
+  /** Tables as text, by RFC 4180. */
+  export const csv: {
+    /** Rows of texts, up to 500,000 fields. Empty lines are none. */
+    parse(text: string, options?: { separator?: string }): string[][];
+    /** A list of lists of texts, with quotes where they are needed. */
+    format(rows: string[][], options?: { separator?: string }): string;
+  }
+
+  /** Times and time zones. Layouts are Go's, which show how 2006-01-02 15:04:05 would be written. */
+  export const time: {
+    /** The time that a text names, of RFC 3339 or a layout. The zone is for layouts without one. */
+    parse(text: string, options?: { layout?: string; zone?: string }): Date;
+    /** A time as text, in the zone of that name, such as Europe/Berlin. */
+    format(time: Date, options?: { layout?: string; zone?: string }): string;
+    /** What a text such as 1h30m stands for; in JavaScript in milliseconds. */
+    duration(text: string): number;
+  }
+
   /** A page of a list, and the cursor of the next; empty: there is none. */
   export interface Page<T> { items: T[]; nextCursor: string }
 
@@ -343,6 +427,44 @@ declare function queueMicrotask(f: () => void): void;
 
 declare function atob(text: string): string;
 declare function btoa(text: string): string;
+declare function structuredClone<T>(value: T): T;
+
+declare class URL {
+  constructor(text: string, base?: string | URL);
+  static canParse(text: string, base?: string | URL): boolean;
+  protocol: string;
+  host: string;
+  pathname: string;
+  search: string;
+  hash: string;
+  readonly username: string;
+  readonly password: string;
+  readonly hostname: string;
+  readonly port: string;
+  readonly origin: string;
+  readonly href: string;
+  readonly searchParams: URLSearchParams;
+  toString(): string;
+  toJSON(): string;
+}
+
+declare class URLSearchParams {
+  constructor(init?: string | Record<string, string> | Iterable<[string, string]>);
+  readonly size: number;
+  append(name: string, value: string): void;
+  delete(name: string): void;
+  get(name: string): string | null;
+  getAll(name: string): string[];
+  has(name: string): boolean;
+  set(name: string, value: string): void;
+  sort(): void;
+  forEach(f: (value: string, name: string, all: URLSearchParams) => void): void;
+  entries(): IterableIterator<[string, string]>;
+  keys(): IterableIterator<string>;
+  values(): IterableIterator<string>;
+  [Symbol.iterator](): IterableIterator<[string, string]>;
+  toString(): string;
+}
 
 declare class TextEncoder {
   encode(text?: string): Uint8Array;

@@ -3,6 +3,7 @@
 package symbols
 
 import (
+	"path"
 	"reflect"
 	"slices"
 	"sync"
@@ -40,6 +41,15 @@ func Packages() []string {
 	}
 	slices.Sort(names)
 	return names
+}
+
+// Name returns the name of a package: the last part of its path, or that before where the last says a version.
+func Name(pkg string) string {
+	name := path.Base(pkg)
+	if len(name) > 1 && name[0] == 'v' && name[1] >= '0' && name[1] <= '9' {
+		name = path.Base(path.Dir(pkg))
+	}
+	return name
 }
 
 // variable is the value of a variable, for the tables: it keeps the variable's own type, which may be an interface, and

@@ -5,7 +5,6 @@ import (
 	"go/constant"
 	"go/token"
 	"go/types"
-	"path"
 	"reflect"
 	"slices"
 	"strings"
@@ -58,7 +57,7 @@ func (c *converter) pkg(importPath string) *types.Package {
 		return nil
 	}
 	if c.packages[importPath] == nil {
-		c.packages[importPath] = types.NewPackage(importPath, path.Base(importPath))
+		c.packages[importPath] = types.NewPackage(importPath, Name(importPath))
 	}
 	return c.packages[importPath]
 }

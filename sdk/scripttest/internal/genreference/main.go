@@ -14,6 +14,7 @@ import (
 	"github.com/picloud/picloud/sdk/picloud"
 	"github.com/picloud/picloud/sdk/scripttest"
 	"github.com/picloud/picloud/sdk/service"
+	"github.com/picloud/picloud/sdk/stdlib"
 )
 
 func main() {
@@ -60,6 +61,7 @@ func reference(out *bytes.Buffer) {
 			}
 		}
 	}
+	limits(out)
 	group := ""
 	for _, c := range scripttest.Cases() {
 		if c.Group != group {
@@ -69,6 +71,30 @@ func reference(out *bytes.Buffer) {
 		fmt.Fprintf(out, "- %s%s\n", c.Says, links(c.Name))
 	}
 	out.WriteByte('\n')
+}
+
+// limits is the table of the bounds of services, and of the standard library, which has them in its own part.
+func limits(out *bytes.Buffer) {
+	out.WriteString(`
+### Limits
+
+What is beyond a limit is refused with an error of that code. Those of a run, such as its time and memory, are in
+[the guide of the program](../cmd/picloud/README.md#limits).
+
+| service | limit | where nobody says | most | error |
+|---|---|---|---|---|
+`)
+	for _, l := range service.Limits() {
+		otherwise := ""
+		if l.Default > 0 {
+			otherwise = l.Text(l.Default)
+		}
+		fmt.Fprintf(out, "| %s | %s | %s | %s | %s |\n", l.Of, l.What, otherwise, l.Text(l.Most), code(l.Code))
+	}
+	fmt.Fprintf(out, "| standard library | arguments of a call | | %d MiB | the script's |\n", stdlib.MaxInput>>20)
+	fmt.Fprintf(out, "| standard library | a result | | %d MiB | the script's |\n", stdlib.MaxOutput>>20)
+	fmt.Fprintf(out, "| standard library | a regular expression, also of Go scripts | | %d KiB, %d steps | the script's |\n", stdlib.MaxPattern>>10, stdlib.MaxProgram)
+	fmt.Fprintf(out, "| standard library | random bytes of a call | | %d KiB | the script's |\n", picloud.MaxRandomBytes>>10)
 }
 
 func heading(name string) string {
@@ -156,6 +182,44 @@ declare function queueMicrotask(f: () => void): void;
 
 declare function atob(text: string): string;
 declare function btoa(text: string): string;
+declare function structuredClone<T>(value: T): T;
+
+declare class URL {
+  constructor(text: string, base?: string | URL);
+  static canParse(text: string, base?: string | URL): boolean;
+  protocol: string;
+  host: string;
+  pathname: string;
+  search: string;
+  hash: string;
+  readonly username: string;
+  readonly password: string;
+  readonly hostname: string;
+  readonly port: string;
+  readonly origin: string;
+  readonly href: string;
+  readonly searchParams: URLSearchParams;
+  toString(): string;
+  toJSON(): string;
+}
+
+declare class URLSearchParams {
+  constructor(init?: string | Record<string, string> | Iterable<[string, string]>);
+  readonly size: number;
+  append(name: string, value: string): void;
+  delete(name: string): void;
+  get(name: string): string | null;
+  getAll(name: string): string[];
+  has(name: string): boolean;
+  set(name: string, value: string): void;
+  sort(): void;
+  forEach(f: (value: string, name: string, all: URLSearchParams) => void): void;
+  entries(): IterableIterator<[string, string]>;
+  keys(): IterableIterator<string>;
+  values(): IterableIterator<string>;
+  [Symbol.iterator](): IterableIterator<[string, string]>;
+  toString(): string;
+}
 
 declare class TextEncoder {
   encode(text?: string): Uint8Array;

@@ -1,0 +1,13 @@
+package service
+
+// Limits, for the test that holds them against the reference.
+const (
+	MaxListed    = maxListed
+	MaxTTL       = maxTTL
+	MaxFilePart  = maxFilePart
+	MaxFileName  = maxFileName
+	FilesQuota   = filesQuota
+	MaxPayload   = maxPayload
+	MaxPublished = maxPublished
+	MaxMessages  = maxMessages
+)
