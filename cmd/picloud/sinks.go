@@ -159,7 +159,7 @@ func (c *cli) testSinkCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use: "test NAME", Short: "Send something to a sink, and show how it went", Args: cobra.ExactArgs(1),
 		Example: `  picloud sinks test billing
-  picloud sinks test billing --type order.paid --data '{"order": 7}'`,
+  picloud sinks test billing --type order.paid --body '{"order": 7}'`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			body := api.SinkTest{Type: kind}
 			if data != "" {
@@ -168,7 +168,7 @@ func (c *cli) testSinkCommand() *cobra.Command {
 					return err
 				}
 				if body.Data = text; !json.Valid(text) {
-					return errors.New("--data is no JSON")
+					return errors.New("--body is no JSON")
 				}
 			}
 			sent, err := call[api.Accepted](cmd.Context(), c, http.MethodPost, c.sinks(args[0], "test"), body)
@@ -182,7 +182,7 @@ func (c *cli) testSinkCommand() *cobra.Command {
 			return c.awaitDelivery(cmd.Context(), sent.ExecutionID)
 		},
 	}
-	command.Flags().StringVar(&data, "data", "", "what is sent: `JSON`, @file, or @- for standard input (default: {\"test\": true})")
+	command.Flags().StringVarP(&data, "body", "b", "", "what is sent: `JSON`, @file, or @- for standard input (default: {\"test\": true})")
 	command.Flags().StringVar(&kind, "type", "", "`type` of the event, such as order.paid")
 	command.Flags().BoolVar(&async, "async", false, "print the id of the execution, and do not wait")
 	return command

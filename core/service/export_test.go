@@ -10,4 +10,5 @@ const (
 	MaxPayload   = maxPayload
 	MaxPublished = maxPublished
 	MaxMessages  = maxMessages
+	MaxType      = maxType
 )

@@ -110,6 +110,7 @@ type bundle struct {
 	pool    *pgxpool.Pool
 	web     *web
 	secrets *secrets
+	email   string // who e-mail is from; empty: there is none
 
 	files    service.Files
 	contents *files.Store
@@ -122,7 +123,7 @@ func (b *bundle) reload() {
 	snapshot := tenant.NewSnapshot(1, []*tenant.App{b.app, b.foreign})
 	b.host = service.New(service.Config{
 		Outbox: b.store, Entries: b.store, Snapshot: func() *tenant.Snapshot { return snapshot }, KV: b.kv, Docs: b.docs, Queues: b.queues,
-		Files: b.files, Contents: b.contents, Web: b.web, Secrets: b.secrets, Log: hclog.NewNullLogger(),
+		Files: b.files, Contents: b.contents, Web: b.web, Secrets: b.secrets, Email: b.email, Log: hclog.NewNullLogger(),
 	})
 }
 

@@ -5,6 +5,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/picloud/picloud/sdk/fault"
 )
 
 // Unit is what a limit is counted in.
@@ -30,7 +32,7 @@ type Limit struct {
 // Limits returns all bounds of services, in the order of the reference. They are those of the host: see core/service, whose tests
 // hold them against this list and drive each to its bound and one past it.
 func Limits() []Limit {
-	const invalid, limit = "invalid_argument", "limit"
+	const invalid, limit, conflict = string(fault.Invalid), string(fault.Limit), string(fault.Conflict)
 	return []Limit{
 		{"kv, docs, files", "the name of a collection", 0, 128, Bytes, invalid},
 		{"kv, files", "a page of a list", 100, 1000, Count, invalid},
@@ -53,7 +55,7 @@ func Limits() []Limit {
 		{"docs", "paths of an order", 0, 3, Count, invalid},
 		{"docs", "levels of a path", 0, 5, Count, invalid},
 		{"docs", "one level of a path", 0, 64, Bytes, invalid},
-		{"docs", "indexes of a collection", 0, 16, Count, "conflict"},
+		{"docs", "indexes of a collection", 0, 16, Count, conflict},
 		{"docs", "documents that a find looks at without an index", 0, 10_000, Count, invalid},
 
 		{"files", "a name", 0, 255, Bytes, invalid},
@@ -80,6 +82,13 @@ func Limits() []Limit {
 		{"queue, invoke", "a key", 0, 255, Bytes, invalid},
 		{"queue, invoke", "a delay", 0, 366 * 24 * 3600 * 1000, Millis, invalid},
 		{"queue, invoke", "attempts", 0, 25, Count, invalid},
+
+		{"sink", "a message", 0, 1 << 20, Bytes, invalid},
+		{"sink", "the type of a message", 0, 255, Bytes, invalid},
+		{"email", "a message with its attachments in base64", 0, 6 << 20, Bytes, limit},
+		{"email", "addresses that it goes to", 0, 100, Count, invalid},
+		{"email", "a subject", 0, 998, Bytes, invalid},
+		{"email", "attachments", 0, 50, Count, invalid},
 	}
 }
 
