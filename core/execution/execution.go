@@ -49,7 +49,12 @@ type Result struct {
 	Logs     []byte         // JSON array; nil: none
 	Response []byte         // of a failed attempt, as far as it came
 	Answer   *outbox.Answer // of an entry that keeps it
+	Settled  bool           // with all that it has done
 }
+
+// Commit does what a run that ended well wants to have done, and settles it with that, which it says in res. A fault says that nothing
+// was done, or that this is not known.
+type Commit func(ctx context.Context, e *outbox.Entry, res *Result, unit *service.Unit) *fault.Fault
 
 // Runner runs entries.
 type Runner struct {
@@ -57,11 +62,12 @@ type Runner struct {
 	scripts  Scripts
 	services Services
 	inbox    *inbox.Inbox
+	commit   Commit
 }
 
-// New makes a runner.
-func New(engines Engines, scripts Scripts, services Services, in *inbox.Inbox) *Runner {
-	return &Runner{engines: engines, scripts: scripts, services: services, inbox: in}
+// New makes a runner. commit is for transactional scripts.
+func New(engines Engines, scripts Scripts, services Services, in *inbox.Inbox, commit Commit) *Runner {
+	return &Runner{engines: engines, scripts: scripts, services: services, inbox: in, commit: commit}
 }
 
 // Run starts the entry's target once and returns when nothing of the run is left, at the latest a moment after the
@@ -104,6 +110,10 @@ func (r *Runner) Run(ctx context.Context, e *outbox.Entry) Result {
 	limits := script.Bounds.Over(tenant.DefaultLimits())
 	veil := &secret.Veil{}
 	logs := &logBook{limits: limits, veil: veil}
+	tx := newTransaction(script, out, limits.AnswerBytes)
+	if tx != nil {
+		out = tx.answer
+	}
 	head := &headWatch{Reply: out, left: limits.AnswerBytes, limit: limits.AnswerBytes}
 	err := r.engines.Invoke(ctx, script, e.EngineLosses > 0, &engine.Request{
 		ExecutionID: e.ID.String(),
@@ -111,13 +121,16 @@ func (r *Runner) Run(ctx context.Context, e *outbox.Entry) Result {
 		Envelope:    e.Envelope,
 		Body:        e.Payload,
 		Log:         logs.add,
-		Call:        r.calls(e, script, veil, limits.Calls),
+		Call:        r.calls(service.Run{Entry: e, Script: script, Veil: veil, Unit: tx.work()}, limits.Calls),
 	}, head)
 	failpoint.Hit(failpoint.RunReturned)
 	res.Duration = time.Since(res.Started)
 	res.Status, res.Logs = head.status, logs.encode()
 	if err != nil {
 		res.Fault = veil.Fault(explain(ctx, err, e, script))
+	}
+	if tx != nil {
+		r.conclude(ctx, e, &res, tx)
 	}
 	return finish(e, res, reply, kept, veil)
 }
@@ -177,9 +190,8 @@ func gone() *fault.Fault {
 	return f
 }
 
-// calls passes the calls of a run on, up to most. What they cause is a consequence of e, and what they learn is behind veil.
-func (r *Runner) calls(e *outbox.Entry, script *tenant.Script, veil *secret.Veil, most int) func(context.Context, string, string, []byte) ([]byte, error) {
-	run := service.Run{Entry: e, Script: script, Veil: veil}
+// calls passes the calls of a run on, up to most.
+func (r *Runner) calls(run service.Run, most int) func(context.Context, string, string, []byte) ([]byte, error) {
 	var made atomic.Int64
 	return func(ctx context.Context, name, method string, args []byte) ([]byte, error) {
 		if made.Add(1) > int64(most) {

@@ -40,6 +40,7 @@ import (
 	"github.com/picloud/picloud/core/secret"
 	"github.com/picloud/picloud/core/service"
 	"github.com/picloud/picloud/core/tenant"
+	"github.com/picloud/picloud/sdk/fault"
 )
 
 // Node is one running platform process. Start once, Stop once.
@@ -309,7 +310,10 @@ func (n *Node) startDispatcher(ctx context.Context, url string, p *postgres.Pool
 		Runner: execution.New(n.engines, current{n}, service.New(service.Config{
 			Outbox: late{n}, Callees: callees{n, in}, Snapshot: n.snapshot.Load, Entries: postgres.NewKeyedStore(p.Data), KV: postgres.NewKVStore(p.Data), Files: postgres.NewFileStore(p.Data),
 			Contents: n.contents, Docs: postgres.NewDocStore(p.Data), Queues: postgres.NewQueueStore(p.Data), Web: web, Secrets: n.vault, Log: n.log,
-		}), in),
+		}), in, func(ctx context.Context, e *outbox.Entry, res *execution.Result, unit *service.Unit) *fault.Fault {
+			return n.dispatcher.Commit(ctx, e, res, unit)
+		}),
+		Units: postgres.NewUnitStore(p.Data),
 		Inbox: in,
 		Lane:  func(id uuid.UUID) *tenant.Lane { return n.snapshot.Load().Lane(id) },
 		Alone: func() bool { return n.snapshot.Load().Alone() },
