@@ -20,6 +20,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/picloud/picloud/core/auth"
 	"github.com/picloud/picloud/core/coretest"
 	"github.com/picloud/picloud/core/dispatcher"
 	"github.com/picloud/picloud/core/execution"
@@ -129,7 +130,7 @@ func openBank(ctx context.Context, url string, app uuid.UUID, h handler, log hcl
 		Nodes: nodes, Claims: postgres.NewOutboxStore(general), Durable: postgres.NewOutboxStore(store), Fast: postgres.NewOutboxStore(store),
 		Keyed: postgres.NewKeyedStore(store), FastKeyed: postgres.NewKeyedStore(store), Units: postgres.NewUnitStore(store),
 		Lane: snapshot.Lane, DeadLettered: func() {}, Judge: func(*outbox.Settlement) {}, Failed: func(*outbox.Settlement) {},
-		Runner: execution.New(h, snapshot, host, b.inbox, func(ctx context.Context, e *outbox.Entry, res *execution.Result, u *service.Unit) *fault.Fault {
+		Runner: execution.New(h, snapshot, host, b.inbox, auth.NewActing(postgres.NewUserStore(general)), func(ctx context.Context, e *outbox.Entry, res *execution.Result, u *service.Unit) *fault.Fault {
 			return b.Commit(ctx, e, res, u)
 		}),
 		Inbox: b.inbox, Alone: func() bool { return true }, Configured: func(int64) {}, Slots: 64, SyncWaiting: 64, Log: log,

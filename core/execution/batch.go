@@ -35,6 +35,14 @@ func (r *Runner) RunBatch(ctx context.Context, entries []*outbox.Entry) []Result
 		}
 		return results
 	}
+	for _, e := range entries {
+		if f, _ := r.actor(ctx, e); f != nil { // each is judged by itself
+			for _, e := range entries {
+				results = append(results, r.Run(ctx, e))
+			}
+			return results
+		}
+	}
 	for len(entries) > 0 {
 		n, size := 1, len(entries[0].Payload)
 		for n < len(entries) && size+len(entries[n].Payload) <= batchInput {

@@ -45,6 +45,7 @@ type Result struct {
 	Duration time.Duration
 	Fault    *fault.Fault   // nil: it succeeded
 	Gone     bool           // the target does not exist
+	Inactive bool           // nobody is there for whom it could act
 	Absent   bool           // sync: nobody waited for the answer
 	Logs     []byte         // JSON array; nil: none
 	Response []byte         // of a failed attempt, as far as it came
@@ -63,11 +64,18 @@ type Runner struct {
 	services Services
 	inbox    *inbox.Inbox
 	commit   Commit
+	users    Users
+}
+
+// Users knows for whom runs may act.
+type Users interface {
+	// Active reports whether a user is there and active. An error means that it cannot be told.
+	Active(ctx context.Context, user uuid.UUID) (bool, error)
 }
 
 // New makes a runner. commit is for transactional scripts.
-func New(engines Engines, scripts Scripts, services Services, in *inbox.Inbox, commit Commit) *Runner {
-	return &Runner{engines: engines, scripts: scripts, services: services, inbox: in, commit: commit}
+func New(engines Engines, scripts Scripts, services Services, in *inbox.Inbox, users Users, commit Commit) *Runner {
+	return &Runner{engines: engines, scripts: scripts, services: services, inbox: in, users: users, commit: commit}
 }
 
 // Run starts the entry's target once and returns when nothing of the run is left, at the latest a moment after the
@@ -106,6 +114,9 @@ func (r *Runner) Run(ctx context.Context, e *outbox.Entry) Result {
 		res.Gone, res.Fault = true, gone()
 		return finish(e, res, reply, kept, nil)
 	}
+	if res.Fault, res.Inactive = r.actor(ctx, e); res.Fault != nil {
+		return finish(e, res, reply, kept, nil)
+	}
 	res.Version = script.Version
 	limits := script.Bounds.Over(tenant.DefaultLimits())
 	veil := &secret.Veil{}
@@ -133,6 +144,20 @@ func (r *Runner) Run(ctx context.Context, e *outbox.Entry) Result {
 		r.conclude(ctx, e, &res, tx)
 	}
 	return finish(e, res, reply, kept, veil)
+}
+
+// actor says why a run may not act for whom it is to act; inactive: nobody is there any more.
+func (r *Runner) actor(ctx context.Context, e *outbox.Entry) (f *fault.Fault, inactive bool) {
+	if e.Principal == uuid.Nil {
+		return nil, false
+	}
+	switch active, err := r.users.Active(ctx, e.Principal); {
+	case err != nil:
+		return fault.New(fault.Unavailable, fault.Platform, "it cannot be told for whom the script would run: %v", err), false
+	case !active:
+		return fault.New(fault.Forbidden, fault.Caller, "the user %s, for whom this would run, is gone or not active", e.Principal), true
+	}
+	return nil, false
 }
 
 // explain says what ended a run: the engine's fault, or the reason why the run was given up.

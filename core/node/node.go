@@ -310,7 +310,7 @@ func (n *Node) startDispatcher(ctx context.Context, url string, p *postgres.Pool
 		Runner: execution.New(n.engines, current{n}, service.New(service.Config{
 			Outbox: late{n}, Callees: callees{n, in}, Snapshot: n.snapshot.Load, Entries: postgres.NewKeyedStore(p.Data), KV: postgres.NewKVStore(p.Data), Files: postgres.NewFileStore(p.Data),
 			Contents: n.contents, Docs: postgres.NewDocStore(p.Data), Queues: postgres.NewQueueStore(p.Data), Web: web, Secrets: n.vault, Log: n.log,
-		}), in, func(ctx context.Context, e *outbox.Entry, res *execution.Result, unit *service.Unit) *fault.Fault {
+		}), in, auth.NewActing(postgres.NewUserStore(p.General)), func(ctx context.Context, e *outbox.Entry, res *execution.Result, unit *service.Unit) *fault.Fault {
 			return n.dispatcher.Commit(ctx, e, res, unit)
 		}),
 		Units: postgres.NewUnitStore(p.Data),
