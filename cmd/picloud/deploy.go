@@ -26,7 +26,9 @@ type deployFlags struct {
 	async    bool
 	timeout  time.Duration
 	attempts int
-	note     string
+
+	transactional *bool
+	note          string
 }
 
 func (c *cli) deployCommand() *cobra.Command {
@@ -49,7 +51,16 @@ all of them at once, and is refused if one of them does not compile with it.`,
   picloud deploy greet.go --module
   picloud deploy hello.wasm --route 'GET /hello/{name}'`,
 		Args: cobra.MinimumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error { return c.deploy(cmd.Context(), args, f) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if cmd.Flags().Changed("transactional") {
+				on, err := cmd.Flags().GetBool("transactional")
+				if err != nil {
+					return err
+				}
+				f.transactional = &on
+			}
+			return c.deploy(cmd.Context(), args, f)
+		},
 	}
 	flags := command.Flags()
 	flags.StringVar(&f.name, "name", "", "`name` of the script (default: that of the first file)")
@@ -58,6 +69,7 @@ all of them at once, and is refused if one of them does not compile with it.`,
 	flags.StringVar(&f.host, "host", "", "`host` of the routes (default: every host of the app)")
 	flags.BoolVar(&f.async, "async", false, "answer 202 at once and run the script later, again if it fails")
 	flags.DurationVar(&f.timeout, "timeout", 0, "stop a run after this (default: unchanged; 30s for a new script)")
+	flags.Bool("transactional", false, "have its writes take effect together, at the end of a run that succeeds; =false takes that back (default: unchanged)")
 	flags.IntVar(&f.attempts, "max-attempts", 0, "`times` that an asynchronous event is tried (default: unchanged; 5 for a new script)")
 	flags.StringVar(&f.note, "note", "", "why there is a new version")
 	return c.inApp(command)
@@ -70,7 +82,8 @@ func (c *cli) deploy(ctx context.Context, paths []string, f deployFlags) error {
 		return err
 	}
 	request := api.NewDeployment{
-		Script: first(f.name, strings.TrimSuffix(base, filepath.Ext(base))), TimeoutMS: f.timeout.Milliseconds(),
+		Transactional: f.transactional,
+		Script:        first(f.name, strings.TrimSuffix(base, filepath.Ext(base))), TimeoutMS: f.timeout.Milliseconds(),
 		MaxAttempts: f.attempts, Note: f.note, Files: files,
 	}
 	if f.module {

@@ -74,7 +74,7 @@ type DeadLetterPath struct {
 // LetterFilter narrows dead letters. What is absent takes everything.
 type LetterFilter struct {
 	Script string    `json:"script,omitempty" query:"script" maxLength:"63" doc:"Name or id of the script that failed"`
-	Reason string    `json:"reason,omitempty" query:"reason" enum:"exhausted,fatal,poison,undecodable,target_gone,node_lost" doc:"Why it was given up"`
+	Reason string    `json:"reason,omitempty" query:"reason" enum:"exhausted,fatal,poison,undecodable,target_gone,principal_inactive,node_lost" doc:"Why it was given up"`
 	Cause  string    `json:"cause,omitempty" query:"cause" maxLength:"63" doc:"As a group has it"`
 	Since  time.Time `json:"since,omitzero" query:"since" doc:"Given up at or after this time"`
 	Until  time.Time `json:"until,omitzero" query:"until" doc:"Given up before this time"`

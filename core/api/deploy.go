@@ -21,7 +21,9 @@ type NewDeployment struct {
 	Routes      []DeployRoute `json:"routes,omitempty" maxItems:"100" doc:"Made where missing; others of the script stay"`
 	TimeoutMS   int64         `json:"timeout_ms,omitempty" minimum:"1" maximum:"300000" doc:"Unchanged if absent"`
 	MaxAttempts int           `json:"max_attempts,omitempty" minimum:"1" maximum:"25" doc:"Unchanged if absent"`
-	Note        string        `json:"note,omitempty" maxLength:"2000" doc:"Why there is a new version"`
+	// Transactional is a setting of the script, not of the version.
+	Transactional *bool  `json:"transactional,omitempty" doc:"Whether its writes take effect together; unchanged if absent"`
+	Note          string `json:"note,omitempty" maxLength:"2000" doc:"Why there is a new version"`
 }
 
 // DeployRoute is a route to the script that is deployed.
@@ -60,6 +62,7 @@ func (a *api) deploy(ctx context.Context, in *struct {
 	}
 	d := tenant.Deployment{
 		Script: in.Body.Script, Timeout: time.Duration(in.Body.TimeoutMS) * time.Millisecond, MaxAttempts: in.Body.MaxAttempts,
+		Transactional: in.Body.Transactional,
 	}
 	if err := tenant.CheckName(d.Script); err != nil {
 		return nil, wrong("body.script", err.Error())

@@ -27,6 +27,8 @@ type Script struct {
 	Imports       []string    `json:"imports" example:"[\"greet\"]" doc:"The modules that the active version imports itself, by name"`
 	ImportedBy    []string    `json:"imported_by" example:"[]" doc:"The scripts whose active version imports this module itself, by name"`
 	Limits        Limits      `json:"limits" doc:"What bounds a run; what is absent is as the app says, or else the platform"`
+	Transactional bool        `json:"transactional" doc:"Its writes, and what it sends, take effect together at the end of a run that succeeds, or not at all"`
+	Grants        []string    `json:"grants" example:"[\"kv\",\"log\"]" doc:"The services that its runs may use that act for nobody"`
 	CreatedAt     time.Time   `json:"created_at"`
 	UpdatedAt     time.Time   `json:"updated_at"`
 }
@@ -35,8 +37,16 @@ func viewScript(s *tenant.ScriptRecord) Script {
 	return Script{
 		ID: s.ID.String(), Name: s.Name, Kind: s.Kind, Engine: s.Engine, Description: s.Description,
 		ActiveVersion: s.Version, TimeoutMS: s.Timeout.Milliseconds(), MaxAttempts: s.MaxAttempts,
-		Policy: viewPolicy(&s.Policy), Limits: viewLimits(&s.Limits), Imports: names(s.Imports), ImportedBy: names(s.ImportedBy), CreatedAt: s.CreatedAt.UTC(), UpdatedAt: s.UpdatedAt.UTC(),
+		Policy: viewPolicy(&s.Policy), Limits: viewLimits(&s.Limits), Imports: names(s.Imports), ImportedBy: names(s.ImportedBy),
+		Transactional: s.Transactional, Grants: grants(&s.Script), CreatedAt: s.CreatedAt.UTC(), UpdatedAt: s.UpdatedAt.UTC(),
 	}
+}
+
+func grants(s *tenant.Script) []string {
+	if s.Grants == nil {
+		return tenant.DefaultGrants()
+	}
+	return names(s.Grants)
 }
 
 // names is a list that is never null.
@@ -59,6 +69,9 @@ type ScriptChange struct {
 	MaxAttempts *int    `json:"max_attempts,omitempty" minimum:"1" maximum:"25"`
 	Policy      *Policy `json:"policy,omitempty" doc:"Replaces the whole one"`
 	Limits      *Limits `json:"limits,omitempty" doc:"Replaces all of them"`
+
+	Transactional *bool     `json:"transactional,omitempty"`
+	Grants        *[]string `json:"grants,omitempty" maxItems:"20" doc:"Replaces all of them. Every call of a service looks at them as they are then"`
 }
 
 // ScriptUsage is how the runs of a script went.
@@ -201,13 +214,18 @@ func (a *api) updateScript(ctx context.Context, in *struct {
 			return nil, err
 		}
 	}
+	if in.Body.Grants != nil {
+		if err := tenant.CheckGrants(*in.Body.Grants); err != nil {
+			return nil, wrong("body.grants", err.(*tenant.Invalid).Message)
+		}
+	}
 	limits, err := a.scriptLimits(ctx, in.Body.Limits)
 	if err != nil {
 		return nil, err
 	}
 	s, err = a.Scripts.Update(ctx, by(ctx), app(ctx), s.ID, tenant.ScriptUpdate{
 		TimeoutMS: in.Body.TimeoutMS, MaxAttempts: in.Body.MaxAttempts, Description: in.Body.Description, Policy: policy,
-		Limits: limits,
+		Limits: limits, Transactional: in.Body.Transactional, Grants: in.Body.Grants,
 	})
 	if err != nil {
 		return nil, err

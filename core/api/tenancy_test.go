@@ -20,7 +20,7 @@ var references = words("script scripts route_id queue trigger sink")
 
 // plain are the names of fields and query parameters that name nothing, or, as that of a secret, something that is only looked
 // for in the app itself, whenever it is needed.
-var plain = words(`activate algorithm answer_bytes async backoff base batch body body_base64 burst calls cap cause collection concurrency
+var plain = words(`transactional grants activate algorithm answer_bytes async backoff base batch body body_base64 burst calls cap cause collection concurrency
 	concurrency_key config content content_base64 content_type count cpu_ms cursor data data_base64 debounce debounce_key delay delays delivery
 	description enabled engine expires_in factor files filter goroutines header headers host key key_concurrency kind limit limits log_bytes
 	log_lines max_attempts max_wait memory_bytes method mode name note op ops ordering_key outcome params path pattern per policy preview

@@ -39,7 +39,7 @@ type Trigger struct {
 // TriggerFilter narrows what a trigger takes. What is absent takes everything.
 type TriggerFilter struct {
 	Scripts []string `json:"scripts,omitempty" maxItems:"100" doc:"Of kinds dead_letter and app: names of the scripts that failed, or have another version"`
-	Reasons []string `json:"reasons,omitempty" maxItems:"20" enum:"exhausted,fatal,poison,undecodable,target_gone,node_lost" doc:"Of kind dead_letter: why it was given up"`
+	Reasons []string `json:"reasons,omitempty" maxItems:"20" enum:"exhausted,fatal,poison,undecodable,target_gone,principal_inactive,node_lost" doc:"Of kind dead_letter: why it was given up"`
 
 	Collection string   `json:"collection,omitempty" maxLength:"255" example:"users" doc:"Of kinds kv, docs and files, which must have it: a collection, prefix*, or * for all"`
 	Ops        []string `json:"ops,omitempty" maxItems:"3" enum:"create,update,delete" doc:"Of kinds kv, docs and files: what is done to the data"`

@@ -198,6 +198,12 @@ func (d *Dispatcher) AppendCaused(
 	if err != nil {
 		return err
 	}
+	d.written(entries)
+	return nil
+}
+
+// written has the claim loop look for entries that wait.
+func (d *Dispatcher) written(entries []*outbox.Entry) {
 	for _, e := range entries {
 		switch e.State {
 		case outbox.Scheduled:
@@ -209,7 +215,6 @@ func (d *Dispatcher) AppendCaused(
 	if len(entries) > 0 {
 		d.Wake()
 	}
-	return nil
 }
 
 // offer takes an entry in as far as that is possible before it is written. then must be called with the outcome of that.

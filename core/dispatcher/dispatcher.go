@@ -72,6 +72,7 @@ type Config struct {
 	Durable, Fast Store
 	Keyed         outbox.Inserter
 	FastKeyed     outbox.Inserter // writes those of them for which a run waits, as Fast does
+	Units         Units           // of transactional scripts
 	Runner        Runner
 	Inbox         *inbox.Inbox
 	// Lane finds what owns an entry's limits and pause in the configuration as it is now; nil: it is gone.

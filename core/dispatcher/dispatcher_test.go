@@ -22,7 +22,7 @@ import (
 	"github.com/picloud/picloud/sdk/fault"
 )
 
-func TestMain(m *testing.M) { coretest.Main(m) }
+func TestMain(m *testing.M) { coretest.Main(m, coretest.Child("transfers", transfers)) }
 
 // runs is a Runner that keeps count of what it started.
 type runs struct {

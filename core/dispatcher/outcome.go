@@ -70,6 +70,8 @@ func fail(s *outbox.Settlement, e *outbox.Entry, res *execution.Result, random f
 	switch {
 	case res.Gone:
 		s.Outcome, s.Reason = outbox.DeadLettered, outbox.ReasonTargetGone
+	case res.Inactive:
+		s.Outcome, s.Reason = outbox.DeadLettered, outbox.ReasonPrincipal
 	case s.EngineLost && e.EngineLosses >= loneLosses: // the first loss was in company, these were not
 		s.Outcome, s.Reason = outbox.DeadLettered, outbox.ReasonPoison
 	case f.Kind == fault.Invalid && !readable(e):

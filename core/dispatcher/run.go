@@ -80,6 +80,10 @@ func (d *Dispatcher) cancelBy(e *outbox.Entry, cancel context.CancelCauseFunc) {
 
 // finish settles an attempt.
 func (d *Dispatcher) finish(e *outbox.Entry, res execution.Result) {
+	if res.Settled {
+		d.ended(e, &res)
+		return
+	}
 	x := decide(e, res, rand.Int64N)
 	d.counters.outcomes[x.Outcome].Add(1)
 	d.counters.engineTime.Add(int64(x.Duration))

@@ -98,7 +98,7 @@ func (k *keeper) answer(f *fault.Fault) *outbox.Answer {
 	switch {
 	case f != nil:
 		return answerOf(f)
-	case k.over:
+	case k.over || len(k.data) > MaxAnswer:
 		return &outbox.Answer{
 			Status: k.head.Status, Kind: TooLarge,
 			Error: fmt.Sprintf("the script answered %d with more than %d bytes, which are not kept", k.head.Status, MaxAnswer),

@@ -11,6 +11,7 @@ import (
 	"github.com/picloud/picloud/core/failpoint"
 	"github.com/picloud/picloud/core/outbox"
 	"github.com/picloud/picloud/core/secret"
+	"github.com/picloud/picloud/core/service"
 	"github.com/picloud/picloud/core/tenant"
 	"github.com/picloud/picloud/sdk/engine"
 	"github.com/picloud/picloud/sdk/event"
@@ -31,6 +32,20 @@ func (r *Runner) RunBatch(ctx context.Context, entries []*outbox.Entry) []Result
 		return r.deliverAll(ctx, entries)
 	}
 	results := make([]Result, 0, len(entries))
+	if script := r.target(entries[0]); script != nil && script.Transactional { // each is settled with what it does
+		for _, e := range entries {
+			results = append(results, r.Run(ctx, e))
+		}
+		return results
+	}
+	for _, e := range entries {
+		if f, _ := r.actor(ctx, e); f != nil { // each is judged by itself
+			for _, e := range entries {
+				results = append(results, r.Run(ctx, e))
+			}
+			return results
+		}
+	}
 	for len(entries) > 0 {
 		n, size := 1, len(entries[0].Payload)
 		for n < len(entries) && size+len(entries[n].Payload) <= batchInput {
@@ -63,7 +78,7 @@ func (r *Runner) runTogether(ctx context.Context, entries []*outbox.Entry) []Res
 	limits := script.Bounds.Over(tenant.DefaultLimits())
 	veil := &secret.Veil{}
 	logs, answer := &logBook{limits: limits, veil: veil}, &batchAnswer{}
-	request.Log, request.Call = logs.add, r.calls(deepest(entries), script, veil, limits.Calls)
+	request.Log, request.Call = logs.add, r.calls(service.Run{Entry: deepest(entries), Script: script, Veil: veil}, limits.Calls)
 	failpoint.Hit(failpoint.RunStarted)
 	err = r.engines.Invoke(ctx, script, hasLost(entries), request, answer)
 	failpoint.Hit(failpoint.RunReturned)

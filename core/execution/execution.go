@@ -45,11 +45,17 @@ type Result struct {
 	Duration time.Duration
 	Fault    *fault.Fault   // nil: it succeeded
 	Gone     bool           // the target does not exist
+	Inactive bool           // nobody is there for whom it could act
 	Absent   bool           // sync: nobody waited for the answer
 	Logs     []byte         // JSON array; nil: none
 	Response []byte         // of a failed attempt, as far as it came
 	Answer   *outbox.Answer // of an entry that keeps it
+	Settled  bool           // with all that it has done
 }
+
+// Commit does what a run that ended well wants to have done, and settles it with that, which it says in res. A fault says that nothing
+// was done, or that this is not known.
+type Commit func(ctx context.Context, e *outbox.Entry, res *Result, unit *service.Unit) *fault.Fault
 
 // Runner runs entries.
 type Runner struct {
@@ -57,14 +63,22 @@ type Runner struct {
 	scripts  Scripts
 	services Services
 	inbox    *inbox.Inbox
+	commit   Commit
+	users    Users
 
 	sinks Sinks
 	find  FindFunc
 }
 
-// New makes a runner.
-func New(engines Engines, scripts Scripts, services Services, in *inbox.Inbox) *Runner {
-	return &Runner{engines: engines, scripts: scripts, services: services, inbox: in}
+// Users knows for whom runs may act.
+type Users interface {
+	// Active reports whether a user is there and active. An error means that it cannot be told.
+	Active(ctx context.Context, user uuid.UUID) (bool, error)
+}
+
+// New makes a runner. commit is for transactional scripts.
+func New(engines Engines, scripts Scripts, services Services, in *inbox.Inbox, users Users, commit Commit) *Runner {
+	return &Runner{engines: engines, scripts: scripts, services: services, inbox: in, users: users, commit: commit}
 }
 
 // Run starts the entry's target once and returns when nothing of the run is left, at the latest a moment after the
@@ -106,10 +120,17 @@ func (r *Runner) Run(ctx context.Context, e *outbox.Entry) Result {
 		res.Gone, res.Fault = true, gone()
 		return finish(e, res, reply, kept, nil)
 	}
+	if res.Fault, res.Inactive = r.actor(ctx, e); res.Fault != nil {
+		return finish(e, res, reply, kept, nil)
+	}
 	res.Version = script.Version
 	limits := script.Bounds.Over(tenant.DefaultLimits())
 	veil := &secret.Veil{}
 	logs := &logBook{limits: limits, veil: veil}
+	tx := newTransaction(script, out, limits.AnswerBytes)
+	if tx != nil {
+		out = tx.answer
+	}
 	head := &headWatch{Reply: out, left: limits.AnswerBytes, limit: limits.AnswerBytes}
 	err := r.engines.Invoke(ctx, script, e.EngineLosses > 0, &engine.Request{
 		ExecutionID: e.ID.String(),
@@ -117,7 +138,7 @@ func (r *Runner) Run(ctx context.Context, e *outbox.Entry) Result {
 		Envelope:    e.Envelope,
 		Body:        e.Payload,
 		Log:         logs.add,
-		Call:        r.calls(e, script, veil, limits.Calls),
+		Call:        r.calls(service.Run{Entry: e, Script: script, Veil: veil, Unit: tx.work()}, limits.Calls),
 	}, head)
 	failpoint.Hit(failpoint.RunReturned)
 	res.Duration = time.Since(res.Started)
@@ -125,7 +146,24 @@ func (r *Runner) Run(ctx context.Context, e *outbox.Entry) Result {
 	if err != nil {
 		res.Fault = veil.Fault(explain(ctx, err, e, script))
 	}
+	if tx != nil {
+		r.conclude(ctx, e, &res, tx)
+	}
 	return finish(e, res, reply, kept, veil)
+}
+
+// actor says why a run may not act for whom it is to act; inactive: nobody is there any more.
+func (r *Runner) actor(ctx context.Context, e *outbox.Entry) (f *fault.Fault, inactive bool) {
+	if e.Principal == uuid.Nil {
+		return nil, false
+	}
+	switch active, err := r.users.Active(ctx, e.Principal); {
+	case err != nil:
+		return fault.New(fault.Unavailable, fault.Platform, "it cannot be told for whom the script would run: %v", err), false
+	case !active:
+		return fault.New(fault.Forbidden, fault.Caller, "the user %s, for whom this would run, is gone or not active", e.Principal), true
+	}
+	return nil, false
 }
 
 // explain says what ended a run: the engine's fault, or the reason why the run was given up.
@@ -183,9 +221,8 @@ func gone() *fault.Fault {
 	return f
 }
 
-// calls passes the calls of a run on, up to most. What they cause is a consequence of e, and what they learn is behind veil.
-func (r *Runner) calls(e *outbox.Entry, script *tenant.Script, veil *secret.Veil, most int) func(context.Context, string, string, []byte) ([]byte, error) {
-	run := service.Run{Entry: e, Script: script, Veil: veil}
+// calls passes the calls of a run on, up to most.
+func (r *Runner) calls(run service.Run, most int) func(context.Context, string, string, []byte) ([]byte, error) {
 	var made atomic.Int64
 	return func(ctx context.Context, name, method string, args []byte) ([]byte, error) {
 		if made.Add(1) > int64(most) {

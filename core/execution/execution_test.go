@@ -35,7 +35,7 @@ func setup(do engineFunc) (*Runner, *outbox.Entry, *inbox.Inbox) {
 		ID: uuid.New(), App: s.App, Target: s.ID, Attempt: 2, AcceptedAt: time.Now(), Timeout: time.Minute,
 		Envelope: []byte("env"), Payload: []byte("body"),
 	}
-	return New(do, scripts{s.ID: s}, nil, in), e, in
+	return New(do, scripts{s.ID: s}, nil, in, nil, nil), e, in
 }
 
 func TestAsyncRun(t *testing.T) {

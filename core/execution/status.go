@@ -21,6 +21,10 @@ func Status(f *fault.Fault) int {
 		return http.StatusServiceUnavailable
 	case fault.NotFound:
 		return http.StatusNotFound
+	case fault.Forbidden:
+		return http.StatusForbidden
+	case fault.Conflict:
+		return http.StatusConflict
 	case fault.Invalid:
 		return http.StatusBadRequest
 	}

@@ -32,6 +32,10 @@ const (
 	DataChanged      = "data.changed"      // data has changed in a transaction, what that leads to is not written
 	DataCaused       = "data.caused"       // that is written, too, nothing is committed
 	DataCommitted    = "data.committed"    // it is committed, the script does not know
+	UnitChecked      = "unit.checked"      // what a transactional run has read is locked and as it was
+	UnitApplied      = "unit.applied"      // what it writes and sends is written, nothing is committed
+	UnitSettled      = "unit.settled"      // so is how it ended
+	UnitCommitted    = "unit.committed"    // all of it is committed, nobody was told
 	RunReturned      = "run.returned"      // the script has returned
 	ReplyDelivered   = "reply.delivered"   // the waiting caller has been given the answer
 	FinishBuffered   = "finish.buffered"   // the end waits for its flush
@@ -50,7 +54,7 @@ const (
 // Names are all points.
 var Names = []string{
 	HTTPAccepted, OutboxInserted, OutboxCommitted, OutboxClaimed, RunStarted, EnginePicked, HostCallBefore, HostCallAfter,
-	DataChanged, DataCaused, DataCommitted, RunReturned, ReplyDelivered, FinishBuffered, FinishCommitted, RetryScheduled, DeadCommitted, GateLocked, GateFilled,
+	DataChanged, DataCaused, DataCommitted, UnitChecked, UnitApplied, UnitSettled, UnitCommitted, RunReturned, ReplyDelivered, FinishBuffered, FinishCommitted, RetryScheduled, DeadCommitted, GateLocked, GateFilled,
 	DetachCommitted, HeartbeatWritten, SweepSelected, SweepUpdated, ShutdownDraining,
 }
 

@@ -102,7 +102,7 @@ func startWhole(t *testing.T) *whole {
 	d := dispatcher.New(dispatcher.Config{
 		Node: dispatcher.Node{Name: "n", Kinds: []int16{1}}, Nodes: nodes, Claims: store,
 		Durable: postgres.NewOutboxStore(open()), Fast: postgres.NewOutboxStore(open()), Keyed: postgres.NewKeyedStore(open()),
-		Runner: execution.New(w, w, nil, in), Inbox: in, Lane: func(uuid.UUID) *tenant.Lane { return nil },
+		Runner: execution.New(w, w, nil, in, nil, nil), Inbox: in, Lane: func(uuid.UUID) *tenant.Lane { return nil },
 		Alone: func() bool { return false }, Configured: func(int64) {}, DeadLettered: func() {}, Judge: func(*outbox.Settlement) {}, Failed: func(*outbox.Settlement) {}, Slots: 8, SyncWaiting: 64, Log: log,
 	})
 	if err := d.Start(t.Context()); err != nil {

@@ -41,6 +41,7 @@ import (
 	"github.com/picloud/picloud/core/service"
 	"github.com/picloud/picloud/core/sink"
 	"github.com/picloud/picloud/core/tenant"
+	"github.com/picloud/picloud/sdk/fault"
 	"github.com/picloud/picloud/sdk/guard"
 )
 
@@ -305,7 +306,9 @@ func (n *Node) startDispatcher(ctx context.Context, url string, p *postgres.Pool
 		Outbox: late{n}, Callees: callees{n, in}, Snapshot: n.snapshot.Load, Entries: postgres.NewKeyedStore(p.Data),
 		KV: postgres.NewKVStore(p.Data), Files: postgres.NewFileStore(p.Data), Contents: n.contents, Docs: postgres.NewDocStore(p.Data),
 		Queues: postgres.NewQueueStore(p.Data), Web: web, Secrets: n.vault, Email: n.cfg.SMTPFrom, Log: n.log,
-	}), in)
+	}), in, auth.NewActing(postgres.NewUserStore(p.General)), func(ctx context.Context, e *outbox.Entry, res *execution.Result, unit *service.Unit) *fault.Fault {
+		return n.dispatcher.Commit(ctx, e, res, unit)
+	})
 	runner.DeliverTo(n.sinks, func(app, id uuid.UUID) *tenant.Sink { return n.snapshot.Load().SinkOf(app, id) })
 	d := dispatcher.New(dispatcher.Config{
 		Node:      dispatcher.Node{Name: n.cfg.NodeName, Address: n.PublicAddr(), Version: Version, Kinds: kinds},
@@ -315,6 +318,7 @@ func (n *Node) startDispatcher(ctx context.Context, url string, p *postgres.Pool
 		Fast:      postgres.NewOutboxStore(p.Fast),
 		Keyed:     postgres.NewKeyedStore(p.Durable),
 		FastKeyed: postgres.NewKeyedStore(p.Fast),
+		Units:     postgres.NewUnitStore(p.Data),
 		Runner:    runner,
 		Inbox:     in,
 		Lane:      func(id uuid.UUID) *tenant.Lane { return n.snapshot.Load().Lane(id) },

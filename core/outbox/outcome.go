@@ -35,10 +35,11 @@ func (o Outcome) String() string { return Outcomes[o] }
 
 // Reasons of a dead letter. The sweep, which is one statement, adds "node_lost".
 const (
-	ReasonExhausted  = "exhausted"   // out of attempts
-	ReasonFatal      = "fatal"       // trying again cannot help
-	ReasonPoison     = "poison"      // it ended its engine process too often
-	ReasonTargetGone = "target_gone" // the script was deleted or has no active version
+	ReasonExhausted  = "exhausted"          // out of attempts
+	ReasonFatal      = "fatal"              // trying again cannot help
+	ReasonPoison     = "poison"             // it ended its engine process too often
+	ReasonTargetGone = "target_gone"        // the script was deleted or has no active version
+	ReasonPrincipal  = "principal_inactive" // the user for whom it runs is gone or not active
 
 	ReasonUndecodable = "undecodable" // the stored event cannot be read
 )

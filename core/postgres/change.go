@@ -38,7 +38,8 @@ const sqlChangeRelease = `
 INSERT INTO releases (app, number, action, manifest, created_by, told)
 SELECT $1, $2, $3, jsonb_build_object(
     'scripts', (SELECT coalesce(jsonb_agg(jsonb_build_object('id', id, 'name', name, 'kind', kind, 'engine', engine,
-        'version', active_version, 'timeout_ms', timeout_ms, 'max_attempts', max_attempts, 'policy', policy, 'limits', limits) ORDER BY name), '[]')
+        'version', active_version, 'timeout_ms', timeout_ms, 'max_attempts', max_attempts, 'policy', policy, 'limits', limits, 'transactional',
+        transactional, 'grants', grants) ORDER BY name), '[]')
         FROM scripts WHERE app = $1),
     'routes', (SELECT coalesce(jsonb_agg(jsonb_build_object('id', id, 'script', script, 'method', method, 'host', host,
         'pattern', pattern, 'mode', mode, 'wait_ms', wait_ms) ORDER BY id), '[]')

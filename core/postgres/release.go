@@ -67,6 +67,9 @@ func deployScript(ctx context.Context, tx pgx.Tx, app uuid.UUID, d *tenant.Deplo
 		script = tenant.ScriptRecord{Script: tenant.Script{
 			App: app, Name: d.Script, Kind: d.Kind, Engine: d.Engine, Timeout: d.Timeout, MaxAttempts: d.MaxAttempts,
 		}}
+		if d.Transactional != nil {
+			script.Transactional = *d.Transactional
+		}
 		if script.ID, err = uuid.NewV7(); err != nil {
 			return uuid.Nil, fmt.Errorf("make script id: %w", err)
 		}
@@ -90,7 +93,7 @@ func deployScript(ctx context.Context, tx pgx.Tx, app uuid.UUID, d *tenant.Deplo
 	if d.MaxAttempts > 0 {
 		attempts = &d.MaxAttempts
 	}
-	if _, err := tx.Exec(ctx, sqlScriptUpdate, app, script.ID, timeout, attempts, nil, nil, nil); err != nil {
+	if _, err := tx.Exec(ctx, sqlScriptUpdate, app, script.ID, timeout, attempts, nil, nil, nil, d.Transactional, nil); err != nil {
 		return uuid.Nil, fmt.Errorf("update script: %w", err)
 	}
 	return script.ID, nil
@@ -144,11 +147,12 @@ ORDER BY 1`
 // Scripts that came after the release stay, but are not active.
 const sqlReleaseScripts = `
 UPDATE scripts s SET active_version = coalesce(m.version, 0), timeout_ms = coalesce(m.timeout_ms, s.timeout_ms),
-    max_attempts = coalesce(m.max_attempts, s.max_attempts), policy = coalesce(m.policy, s.policy), limits = coalesce(m.limits, s.limits), updated_at = now()
+    max_attempts = coalesce(m.max_attempts, s.max_attempts), policy = coalesce(m.policy, s.policy), limits = coalesce(m.limits, s.limits),
+    transactional = coalesce(m.transactional, s.transactional), grants = CASE WHEN m.transactional IS NULL THEN s.grants ELSE m.grants END, updated_at = now()
 FROM scripts o LEFT JOIN (
     SELECT m.* FROM releases r,
         jsonb_to_recordset(r.manifest->'scripts') 
-        AS m (id uuid, version integer, timeout_ms integer, max_attempts smallint, policy jsonb, limits jsonb)
+        AS m (id uuid, version integer, timeout_ms integer, max_attempts smallint, policy jsonb, limits jsonb, transactional boolean, grants text[])
     WHERE r.app = $1 AND r.number = $2) m ON m.id = o.id
 WHERE s.id = o.id AND s.app = $1`
 

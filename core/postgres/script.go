@@ -23,7 +23,7 @@ func NewScriptStore(pool *pgxpool.Pool) *ScriptStore { return &ScriptStore{pool}
 
 const (
 	scriptColumns = `s.id, s.app, s.name, s.kind, s.engine, s.active_version, coalesce(v.hash, ''), s.timeout_ms,
-    s.max_attempts, s.policy, s.limits, s.description, s.created_at, s.updated_at,
+    s.max_attempts, s.policy, s.limits, s.transactional, s.grants, s.description, s.created_at, s.updated_at,
     ARRAY(SELECT i.module FROM script_imports i WHERE i.script = s.id AND i.version = s.active_version ORDER BY i.module)`
 	scriptTables = ` FROM scripts s JOIN apps a ON a.id = s.app AND a.deleted_at IS NULL
     LEFT JOIN script_versions v ON v.script = s.id AND v.number = s.active_version `
@@ -32,19 +32,19 @@ const (
 func scanScript(row pgx.CollectableRow) (s tenant.ScriptRecord, err error) {
 	var timeout int64
 	err = row.Scan(&s.ID, &s.App, &s.Name, &s.Kind, &s.Engine, &s.Version, &s.VersionHash, &timeout, &s.MaxAttempts,
-		&s.Policy, &s.Limits, &s.Description, &s.CreatedAt, &s.UpdatedAt, &s.Imports)
+		&s.Policy, &s.Limits, &s.Transactional, &s.Grants, &s.Description, &s.CreatedAt, &s.UpdatedAt, &s.Imports)
 	s.Timeout = time.Duration(timeout) * time.Millisecond
 	return s, err
 }
 
 const sqlScriptCreate = `
-INSERT INTO scripts (id, app, name, kind, engine, description, timeout_ms, max_attempts)
-VALUES ($1, $2, $3, $4, $5, $6, coalesce(nullif($7, 0), 30000), coalesce(nullif($8::smallint, 0), 5))
+INSERT INTO scripts (id, app, name, kind, engine, description, timeout_ms, max_attempts, transactional)
+VALUES ($1, $2, $3, $4, $5, $6, coalesce(nullif($7, 0), 30000), coalesce(nullif($8::smallint, 0), 5), $9)
 ON CONFLICT (app, name) DO NOTHING`
 
 func insertScript(ctx context.Context, tx pgx.Tx, r *tenant.ScriptRecord) error {
 	tag, err := tx.Exec(ctx, sqlScriptCreate, r.ID, r.App, r.Name, r.Kind, r.Engine, r.Description,
-		r.Timeout.Milliseconds(), r.MaxAttempts)
+		r.Timeout.Milliseconds(), r.MaxAttempts, r.Transactional)
 	if err != nil {
 		return fmt.Errorf("insert script: %w", err)
 	}
@@ -130,18 +130,20 @@ func readImporters(ctx context.Context, db querier, app uuid.UUID, of []tenant.S
 
 const sqlScriptUpdate = `
 UPDATE scripts SET timeout_ms = coalesce($3, timeout_ms), max_attempts = coalesce($4, max_attempts),
-    description = coalesce($5, description), policy = coalesce($6, policy), limits = coalesce($7, limits), updated_at = now()
+    description = coalesce($5, description), policy = coalesce($6, policy), limits = coalesce($7, limits),
+    transactional = coalesce($8, transactional), grants = coalesce($9, grants), updated_at = now()
 WHERE id = $2 AND app = $1`
 
 // Update changes a script.
 func (s *ScriptStore) Update(ctx context.Context, by, app, id uuid.UUID, u tenant.ScriptUpdate) (tenant.ScriptRecord, error) {
 	c := &change{
 		by: by, app: app, action: "script.update", object: id.String(), detail: u,
-		released: u.TimeoutMS != nil || u.MaxAttempts != nil || u.Policy != nil || u.Limits != nil,
+		released: u.TimeoutMS != nil || u.MaxAttempts != nil || u.Policy != nil || u.Limits != nil ||
+			u.Transactional != nil || u.Grants != nil,
 	}
 	_, err := apply(ctx, s.pool, c, func(tx pgx.Tx) error {
 		return execOne(ctx, tx, "update script", sqlScriptUpdate, app, id, u.TimeoutMS, u.MaxAttempts, u.Description, u.Policy,
-			u.Limits)
+			u.Limits, u.Transactional, u.Grants)
 	})
 	if err != nil {
 		return tenant.ScriptRecord{}, err

@@ -157,8 +157,56 @@ FROM unnest($2::uuid[], $3::smallint[], $4::uuid[], $5::boolean[]) AS x (id, att
 WHERE d.id = x.handler_for AND d.resolved_at IS NULL AND ` + settleRecorded
 )
 
+// settling is what ends a batch of attempts: statements, of which the first touch the rows of the entries, and the gates that have to be
+// locked before and filled afterwards.
+type settling struct {
+	statements pgx.Batch
+	rows       int
+	gates      []gateKey
+}
+
 // Settle ends a batch of attempts in one transaction and returns how many still belonged to owner.
 func (s *OutboxStore) Settle(ctx context.Context, owner int64, batch []*outbox.Settlement) (applied int64, err error) {
+	if isPlainEnd(batch) { // the hot path needs no pipeline
+		tag, err := s.pool.Exec(ctx, sqlSettlePlain, settleArgs(owner, batch)...)
+		if err != nil {
+			return 0, fmt.Errorf("settle entries: %w", rejected(err))
+		}
+		return tag.RowsAffected(), nil
+	}
+	x, err := newSettling(owner, batch)
+	if err != nil {
+		return 0, err
+	}
+	if x.gates == nil {
+		return settleBatch(ctx, s.pool, &x.statements, x.rows)
+	}
+	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		if err := lockGates(ctx, tx, x.gates); err != nil {
+			return err
+		}
+		if applied, err = settleBatch(ctx, tx, &x.statements, x.rows); err != nil {
+			return err
+		}
+		_, err := fillGates(ctx, tx, x.gates)
+		return err
+	})
+	return applied, err
+}
+
+// isPlainEnd reports whether all that a batch leaves are records without bodies.
+func isPlainEnd(batch []*outbox.Settlement) bool {
+	for _, x := range batch {
+		if x.Lost || x.Outcome == outbox.DeadLettered || x.Uncharged || x.Outcome == outbox.Retried || x.Unrecorded || x.Logs != nil ||
+			x.Response != nil || x.KeepInput || x.Answer != nil || x.Entry.HandlerFor != uuid.Nil || x.Entry.Gate != "" {
+			return false
+		}
+	}
+	return true
+}
+
+// newSettling arranges the end of a batch.
+func newSettling(owner int64, batch []*outbox.Settlement) (*settling, error) {
 	var plain, unrecorded, answered, bodies, dead, again, release, lost, answers, handlers []*outbox.Settlement
 	var gates []gateKey
 	for _, x := range batch {
@@ -192,21 +240,15 @@ func (s *OutboxStore) Settle(ctx context.Context, owner int64, batch []*outbox.S
 			gates = append(gates, gateKey{x.Entry.App, x.Entry.Gate})
 		}
 	}
-	var q pgx.Batch
-	if len(plain) == len(batch) && answers == nil && handlers == nil && gates == nil { // the hot path needs no pipeline
-		tag, err := s.pool.Exec(ctx, sqlSettlePlain, settleArgs(owner, plain)...)
-		if err != nil {
-			return 0, fmt.Errorf("settle entries: %w", rejected(err))
-		}
-		return tag.RowsAffected(), nil
-	}
+	s := &settling{}
+	q := &s.statements
 	if len(unrecorded) > 0 {
 		q.Queue(sqlSettleUnrecorded, claimArgs(owner, unrecorded)...)
 	}
 	if len(answered) > 0 {
 		args, err := answerArgs(answered)
 		if err != nil {
-			return 0, err
+			return nil, err
 		}
 		q.Queue(sqlSettleAnswered, append(claimArgs(owner, answered), args...)...)
 	}
@@ -228,11 +270,11 @@ func (s *OutboxStore) Settle(ctx context.Context, owner int64, batch []*outbox.S
 	if len(lost) > 0 {
 		q.Queue(sqlSettleLost, claimArgs(owner, lost)...)
 	}
-	rows := q.Len()
+	s.rows = q.Len()
 	if len(answers) > 0 {
 		args, err := answerArgs(answers)
 		if err != nil {
-			return 0, err
+			return nil, err
 		}
 		ids, attempts := attemptKeys(answers)
 		q.Queue(sqlSettleAnswers, append([]any{owner, ids, attempts}, args...)...)
@@ -240,21 +282,10 @@ func (s *OutboxStore) Settle(ctx context.Context, owner int64, batch []*outbox.S
 	if len(handlers) > 0 {
 		q.Queue(sqlSettleHandlers, handlerArgs(owner, handlers)...)
 	}
-	if gates == nil {
-		return settleBatch(ctx, s.pool, &q, rows)
+	if gates != nil {
+		s.gates = gateKeys(gates)
 	}
-	gates = gateKeys(gates)
-	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		if err := lockGates(ctx, tx, gates); err != nil {
-			return err
-		}
-		if applied, err = settleBatch(ctx, tx, &q, rows); err != nil {
-			return err
-		}
-		_, err := fillGates(ctx, tx, gates)
-		return err
-	})
-	return applied, err
+	return s, nil
 }
 
 // settleBatch runs the statements of a settlement and counts the rows of the first ones; the others write beside those.

@@ -69,3 +69,13 @@ func (s *UserStore) KeyByPrefix(ctx context.Context, prefix string) (auth.Key, e
 	}
 	return k, nil
 }
+
+const sqlUserActive = `SELECT EXISTS (SELECT 1 FROM users WHERE id = $1 AND active)`
+
+// ActiveUser reports whether there is a user who is active.
+func (s *UserStore) ActiveUser(ctx context.Context, id uuid.UUID) (active bool, err error) {
+	if err := s.pool.QueryRow(ctx, sqlUserActive, id).Scan(&active); err != nil {
+		return false, fmt.Errorf("read user: %w", err)
+	}
+	return active, nil
+}

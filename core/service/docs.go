@@ -72,26 +72,32 @@ func document(raw json.RawMessage) ([]byte, error) {
 	return raw, nil
 }
 
-func (c *call) docsCreate(ctx context.Context, args []byte) (any, error) {
+// docNew reads the arguments of a create; fresh: nobody has named the id.
+func (c *call) docNew(args []byte) (p data.DocPlace, body []byte, fresh bool, err error) {
 	var in struct {
 		docPlace
 		Data json.RawMessage `json:"data"`
 	}
 	if err := decode(args, &in); err != nil {
-		return nil, err
+		return p, nil, false, err
 	}
-	if in.ID == "" {
+	if fresh = in.ID == ""; fresh {
 		id, err := uuid.NewV7() // the newest documents are together, at the end
 		if err != nil {
-			return nil, err
+			return p, nil, false, err
 		}
 		in.ID = id.String()
 	}
-	p, err := c.docPlace(in.docPlace)
+	p, err = c.docPlace(in.docPlace)
 	if err != nil {
-		return nil, err
+		return p, nil, false, err
 	}
-	body, err := document(in.Data)
+	body, err = document(in.Data)
+	return p, body, fresh, err
+}
+
+func (c *call) docsCreate(ctx context.Context, args []byte) (any, error) {
+	p, body, _, err := c.docNew(args)
 	if err != nil {
 		return nil, err
 	}
@@ -131,26 +137,32 @@ func (c *call) docsGet(ctx context.Context, args []byte) (any, error) {
 	return oneDoc{&view}, nil
 }
 
-func (c *call) docsUpdate(ctx context.Context, args []byte) (any, error) {
+// docChange reads the arguments of an update.
+func (c *call) docChange(args []byte) (p data.DocPlace, body []byte, required *int64, err error) {
 	var in struct {
 		docPlace
 		Data      json.RawMessage `json:"data"`
 		IfVersion *int64          `json:"if_version"`
 	}
 	if err := decode(args, &in); err != nil {
-		return nil, err
+		return p, nil, nil, err
 	}
-	p, err := c.docPlace(in.docPlace)
+	p, err = c.docPlace(in.docPlace)
 	if err != nil {
-		return nil, err
+		return p, nil, nil, err
 	}
-	body, err := document(in.Data)
+	body, err = document(in.Data)
+	return p, body, in.IfVersion, err
+}
+
+func (c *call) docsUpdate(ctx context.Context, args []byte) (any, error) {
+	p, body, required, err := c.docChange(args)
 	if err != nil {
 		return nil, err
 	}
 	var d data.Doc
 	err = c.change(ctx, outbox.KindDocs, p.Collection, 2*len(body), func(owner int64, caused data.Caused) (entries []*outbox.Entry, err error) {
-		d, entries, err = c.docs.Update(ctx, owner, p, body, in.IfVersion, caused)
+		d, entries, err = c.docs.Update(ctx, owner, p, body, required, caused)
 		return entries, err
 	})
 	if err != nil {
@@ -159,22 +171,28 @@ func (c *call) docsUpdate(ctx context.Context, args []byte) (any, error) {
 	return viewDoc(d), nil
 }
 
-func (c *call) docsDelete(ctx context.Context, args []byte) (any, error) {
+// docRemoval reads the arguments of a delete.
+func (c *call) docRemoval(args []byte) (p data.DocPlace, required *int64, err error) {
 	var in struct {
 		docPlace
 		IfVersion *int64 `json:"if_version"`
 	}
 	if err := decode(args, &in); err != nil {
-		return nil, err
+		return p, nil, err
 	}
-	p, err := c.docPlace(in.docPlace)
+	p, err = c.docPlace(in.docPlace)
+	return p, in.IfVersion, err
+}
+
+func (c *call) docsDelete(ctx context.Context, args []byte) (any, error) {
+	p, required, err := c.docRemoval(args)
 	if err != nil {
 		return nil, err
 	}
 	deleted := false
 	err = c.change(ctx, outbox.KindDocs, p.Collection, 0, func(owner int64, caused data.Caused) ([]*outbox.Entry, error) {
-		entries, err := c.docs.Delete(ctx, owner, p, in.IfVersion, caused)
-		if errors.Is(err, tenant.ErrNotFound) && in.IfVersion == nil {
+		entries, err := c.docs.Delete(ctx, owner, p, required, caused)
+		if errors.Is(err, tenant.ErrNotFound) && required == nil {
 			return nil, nil
 		}
 		deleted = err == nil

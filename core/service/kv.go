@@ -94,7 +94,8 @@ func (c *call) kvHas(ctx context.Context, args []byte) (any, error) {
 	}{found}, nil
 }
 
-func (c *call) kvSet(ctx context.Context, args []byte) (any, error) {
+// kvWrite reads the arguments of a set.
+func (c *call) kvWrite(args []byte) (w data.Write, err error) {
 	var in struct {
 		kvPlace
 		Value     json.RawMessage `json:"value"`
@@ -102,27 +103,34 @@ func (c *call) kvSet(ctx context.Context, args []byte) (any, error) {
 		IfVersion *int64          `json:"if_version"`
 	}
 	if err := decode(args, &in); err != nil {
-		return nil, err
+		return w, err
 	}
 	p, err := c.kvPlace(in.kvPlace)
 	if err != nil {
-		return nil, err
+		return w, err
 	}
 	switch n := len(in.Value); {
 	case n == 0:
-		return nil, invalid("value: is missing; to have none, delete the key")
+		return w, invalid("value: is missing; to have none, delete the key")
 	case n > data.MaxValue:
-		return nil, invalid("the value takes %d bytes as JSON, more than %d: divide it, or keep it as a file", n, data.MaxValue)
+		return w, invalid("the value takes %d bytes as JSON, more than %d: divide it, or keep it as a file", n, data.MaxValue)
 	case !utf8.Valid(in.Value):
-		return nil, invalid("value: holds text that is not UTF-8")
+		return w, invalid("value: holds text that is not UTF-8")
 	}
 	ttl, err := timeToLive(in.TTLMS)
+	if err != nil {
+		return w, err
+	}
+	return data.Write{Place: p, Value: in.Value, TTL: ttl, If: in.IfVersion}, nil
+}
+
+func (c *call) kvSet(ctx context.Context, args []byte) (any, error) {
+	w, err := c.kvWrite(args)
 	if err != nil {
 		return nil, err
 	}
 	var version int64
-	w := data.Write{Place: p, Value: in.Value, TTL: ttl, If: in.IfVersion}
-	err = c.change(ctx, outbox.KindKV, p.Collection, len(in.Value), func(owner int64, caused data.Caused) (entries []*outbox.Entry, err error) {
+	err = c.change(ctx, outbox.KindKV, w.Collection, len(w.Value), func(owner int64, caused data.Caused) (entries []*outbox.Entry, err error) {
 		version, entries, err = c.kv.Set(ctx, owner, w, caused)
 		return entries, err
 	})
@@ -142,21 +150,27 @@ func timeToLive(ms int64) (time.Duration, error) {
 	return time.Duration(ms) * time.Millisecond, nil
 }
 
-func (c *call) kvDelete(ctx context.Context, args []byte) (any, error) {
+// kvRemoval reads the arguments of a delete.
+func (c *call) kvRemoval(args []byte) (p data.Place, required *int64, err error) {
 	var in struct {
 		kvPlace
 		IfVersion *int64 `json:"if_version"`
 	}
 	if err := decode(args, &in); err != nil {
-		return nil, err
+		return p, nil, err
 	}
-	p, err := c.kvPlace(in.kvPlace)
+	p, err = c.kvPlace(in.kvPlace)
+	return p, in.IfVersion, err
+}
+
+func (c *call) kvDelete(ctx context.Context, args []byte) (any, error) {
+	p, required, err := c.kvRemoval(args)
 	if err != nil {
 		return nil, err
 	}
 	deleted := false
 	err = c.change(ctx, outbox.KindKV, p.Collection, 0, func(owner int64, caused data.Caused) (entries []*outbox.Entry, err error) {
-		deleted, entries, err = c.kv.Delete(ctx, owner, p, in.IfVersion, caused)
+		deleted, entries, err = c.kv.Delete(ctx, owner, p, required, caused)
 		return entries, err
 	})
 	if err != nil {
@@ -167,28 +181,34 @@ func (c *call) kvDelete(ctx context.Context, args []byte) (any, error) {
 	}{deleted}, nil
 }
 
-func (c *call) kvIncrement(ctx context.Context, args []byte) (any, error) {
+// kvAddition reads the arguments of an increment.
+func (c *call) kvAddition(args []byte) (p data.Place, by int64, ttl time.Duration, err error) {
 	var in struct {
 		kvPlace
 		By    *int64 `json:"by"`
 		TTLMS int64  `json:"ttl_ms"`
 	}
 	if err := decode(args, &in); err != nil {
-		return nil, err
+		return p, 0, 0, err
 	}
-	p, err := c.kvPlace(in.kvPlace)
+	p, err = c.kvPlace(in.kvPlace)
 	if err != nil {
-		return nil, err
+		return p, 0, 0, err
 	}
 	const most = 1_000_000_000_000_000 // what every language counts exactly, with room for the sum
-	by := int64(1)
+	by = 1
 	if in.By != nil {
 		by = *in.By
 	}
 	if by < -most || by > most {
-		return nil, invalid("by: must be a whole number, at most %d", int64(most))
+		return p, 0, 0, invalid("by: must be a whole number, at most %d", int64(most))
 	}
-	ttl, err := timeToLive(in.TTLMS)
+	ttl, err = timeToLive(in.TTLMS)
+	return p, by, ttl, err
+}
+
+func (c *call) kvIncrement(ctx context.Context, args []byte) (any, error) {
+	p, by, ttl, err := c.kvAddition(args)
 	if err != nil {
 		return nil, err
 	}

@@ -142,6 +142,9 @@ func (c *call) published(message *trigger.Change) ([]*outbox.Entry, error) {
 
 // sendAll writes entries in one transaction. It is no error if they were written before under their idempotency key.
 func (c *call) sendAll(ctx context.Context, entries []*outbox.Entry) error {
+	if c.run.Unit != nil {
+		return c.run.Unit.send(entries)
+	}
 	size := 0
 	for _, e := range entries {
 		size += len(e.Payload) + len(e.Envelope)

@@ -69,6 +69,9 @@ func (c *call) queueSend(ctx context.Context, args []byte) (any, error) {
 		}
 	}
 	out := make([]sent, len(entries))
+	if c.run.Unit != nil {
+		return c.stageMessages(entries)
+	}
 	var all sync.WaitGroup
 	for _, sequence := range sequences(entries) {
 		all.Go(func() { c.sendSequence(ctx, sequence, entries, out) })
@@ -76,6 +79,20 @@ func (c *call) queueSend(ctx context.Context, args []byte) (any, error) {
 	all.Wait()
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
+	}
+	return struct {
+		Messages []sent `json:"messages"`
+	}{out}, nil
+}
+
+// stageMessages stages entries, all or none.
+func (c *call) stageMessages(entries []*outbox.Entry) (any, error) {
+	out, groups := make([]sent, len(entries)), make([][]*outbox.Entry, len(entries))
+	for i, e := range entries {
+		out[i].ID, groups[i] = e.ID, []*outbox.Entry{e}
+	}
+	if err := c.run.Unit.send(groups...); err != nil {
+		return nil, err
 	}
 	return struct {
 		Messages []sent `json:"messages"`

@@ -88,6 +88,8 @@ type Run struct {
 	Script *tenant.Script
 	// Veil hides the secrets that the run comes to know.
 	Veil *secret.Veil
+	// Unit takes what the run of a transactional script does; nil: it takes effect at once.
+	Unit *Unit
 }
 
 // Host answers the calls of all runs of a node. Its methods are safe for concurrent use.
@@ -151,13 +153,25 @@ func (h *Host) Call(ctx context.Context, run Run, service, method string, args [
 	if err := h.outbox.Hold(ctx, run.Entry.Owner); err != nil {
 		return nil, err
 	}
+	if err := h.granted(&run, service); err != nil {
+		return nil, err
+	}
+	c := &call{h, run}
+	if run.Unit != nil {
+		if do = inUnit[service+"."+method]; do == nil {
+			return nil, notInUnit(service, method)
+		}
+		run.Unit.mu.Lock()
+		run.Unit.call = c
+		run.Unit.mu.Unlock()
+	}
 	if !abroad[service] {
 		if err := h.share.enter(ctx, run.Entry.App); err != nil {
 			return nil, err
 		}
 		defer h.share.leave(run.Entry.App)
 	}
-	result, err := do(&call{h, run}, ctx, args)
+	result, err := do(c, ctx, args)
 	if err != nil {
 		return nil, err
 	}
@@ -169,6 +183,17 @@ func (h *Host) Call(ctx context.Context, run Run, service, method string, args [
 		return nil, fmt.Errorf("%s.%s: %w", service, method, err)
 	}
 	return b, nil
+}
+
+// granted says why a run may not use a service: it acts for nobody, and its script, as it is now, has no grant for it.
+func (h *Host) granted(run *Run, service string) error {
+	if run.Entry.Principal != uuid.Nil {
+		return nil
+	}
+	if s := h.snapshot().Script(run.Script.ID); s != nil && !s.Granted(service) {
+		return fault.New(fault.Forbidden, fault.Script, "the script %q has no grant %q: picloud scripts grants %s --only ... gives it one", s.Name, service, s.Name)
+	}
+	return nil
 }
 
 // encode writes an answer. Angle brackets stay as they are: each of them, in a page, would take five bytes more.

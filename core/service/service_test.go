@@ -107,6 +107,7 @@ type bundle struct {
 	kv      service.KV // nil where a test has no database
 	docs    service.Docs
 	queues  service.Queues
+	callees *callees
 	pool    *pgxpool.Pool
 	web     *web
 	secrets *secrets
@@ -122,7 +123,7 @@ type bundle struct {
 func (b *bundle) reload() {
 	snapshot := tenant.NewSnapshot(1, []*tenant.App{b.app, b.foreign})
 	b.host = service.New(service.Config{
-		Outbox: b.store, Entries: b.store, Snapshot: func() *tenant.Snapshot { return snapshot }, KV: b.kv, Docs: b.docs, Queues: b.queues,
+		Outbox: b.store, Callees: b.callees, Entries: b.store, Snapshot: func() *tenant.Snapshot { return snapshot }, KV: b.kv, Docs: b.docs, Queues: b.queues,
 		Files: b.files, Contents: b.contents, Web: b.web, Secrets: b.secrets, Email: b.email, Log: hclog.NewNullLogger(),
 	})
 }

@@ -72,6 +72,9 @@ type ScriptUpdate struct {
 	Description *string `json:"description,omitempty"`
 	Policy      *Policy `json:"policy,omitempty"`
 	Limits      *Limits `json:"limits,omitempty"`
+
+	Transactional *bool     `json:"transactional,omitempty"`
+	Grants        *[]string `json:"grants,omitempty"`
 }
 
 // QueueRecord is a queue as its owner sees it.
@@ -129,9 +132,11 @@ type Deployment struct {
 	Engine      string
 	Timeout     time.Duration // zero: unchanged, or the default for a new script
 	MaxAttempts int           // zero: likewise
-	Version     Version
-	Compiled    []string // hashes of the bundles with modules that an engine has compiled, see Affected
-	Routes      []Route  // made where missing; one that leads to another script is a Conflict
+
+	Transactional *bool // nil: likewise
+	Version       Version
+	Compiled      []string // hashes of the bundles with modules that an engine has compiled, see Affected
+	Routes        []Route  // made where missing; one that leads to another script is a Conflict
 }
 
 // Deployed is what a Deployment made.

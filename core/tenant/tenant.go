@@ -39,7 +39,10 @@ type Script struct {
 	MaxAttempts int
 	Policy      Policy
 	Limits      Limits // its own
-	Bounds      Limits // what holds for its runs; set by App.Bound, else those of DefaultLimits hold
+	// Transactional scripts have their writes take effect together, at the end of a run that succeeds.
+	Transactional bool
+	Grants        []string // services that runs for nobody may use; nil: all of DefaultGrants
+	Bounds        Limits   // what holds for its runs; set by App.Bound, else those of DefaultLimits hold
 
 	VersionHash string   // of the active version alone
 	Imports     []string // names of the modules that the active version imports itself, sorted

@@ -34,6 +34,7 @@ const (
 	Unavailable     Kind = "unavailable"      // nothing was started; trying again later may work
 	NotFound        Kind = "not_found"        // the thing asked for does not exist, or is not the caller's
 	Invalid         Kind = "invalid_argument" // the caller's input is wrong; trying again will not help
+	Forbidden       Kind = "forbidden"        // the run has no right to it
 	Conflict        Kind = "conflict"         // the thing has changed since it was read
 	LoopDepth       Kind = "loop_depth"       // the event would be too many events away from its first cause
 	LoopBudget      Kind = "loop_budget"      // the first cause of the event has led to too many events

@@ -143,7 +143,7 @@ func (l *line) start(ctx context.Context) error {
 		Durable: postgres.NewOutboxStore(l.pools.Durable), Fast: postgres.NewOutboxStore(l.pools.Fast),
 		Keyed:     postgres.NewKeyedStore(l.pools.Durable),
 		FastKeyed: postgres.NewKeyedStore(l.pools.Fast),
-		Runner:    execution.New(l.target, l, nil, l.inbox), Inbox: l.inbox,
+		Runner:    execution.New(l.target, l, nil, l.inbox, nil, nil), Inbox: l.inbox,
 		Lane:  l.lane,
 		Alone: func() bool { return false }, Configured: func(int64) {}, DeadLettered: func() {}, Judge: l.judge,
 		MaxBacklog: 10_000_000, MaxBytes: 64 << 30,

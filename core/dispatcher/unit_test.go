@@ -1,0 +1,598 @@
+package dispatcher_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/hashicorp/go-hclog"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/picloud/picloud/core/auth"
+	"github.com/picloud/picloud/core/coretest"
+	"github.com/picloud/picloud/core/dispatcher"
+	"github.com/picloud/picloud/core/execution"
+	"github.com/picloud/picloud/core/failpoint"
+	"github.com/picloud/picloud/core/inbox"
+	"github.com/picloud/picloud/core/outbox"
+	"github.com/picloud/picloud/core/postgres"
+	"github.com/picloud/picloud/core/retry"
+	"github.com/picloud/picloud/core/service"
+	"github.com/picloud/picloud/core/tenant"
+	"github.com/picloud/picloud/sdk/engine"
+	"github.com/picloud/picloud/sdk/event"
+	"github.com/picloud/picloud/sdk/fault"
+)
+
+var kills = flag.Int("kills", 14, "how often TestTransfersKilled kills")
+
+// bank is a node with a transactional script, and no engine: a function stands for it, which makes real calls.
+type bank struct {
+	*dispatcher.Dispatcher
+	inbox  *inbox.Inbox
+	pool   *pgxpool.Pool
+	app    *tenant.App
+	script *tenant.Script
+}
+
+// handler is a run of the bank's script: it makes calls, "kv.get", and returns what it answers.
+type handler func(call func(what string, args any) (map[string]any, error), body []byte) (any, error)
+
+// Invoke is a run in an engine.
+func (h handler) Invoke(ctx context.Context, _ *tenant.Script, _ bool, r *engine.Request, out engine.Reply) error {
+	answer, err := h(func(what string, args any) (map[string]any, error) {
+		text, err := json.Marshal(args)
+		if err != nil {
+			return nil, err
+		}
+		name, method, _ := strings.Cut(what, ".")
+		b, err := r.Call(ctx, name, method, text)
+		if err != nil {
+			return nil, err
+		}
+		var m map[string]any
+		return m, json.Unmarshal(b, &m)
+	}, r.Body)
+	if err != nil {
+		f := *fault.From(err)
+		if f.Origin == fault.Script {
+			f.Kind = fault.ScriptError
+		}
+		return &f
+	}
+	if err := out.Head(engine.Head{Status: 200}); err != nil {
+		return err
+	}
+	text, err := json.Marshal(answer)
+	if err != nil {
+		return err
+	}
+	_, err = out.Write(text)
+	return err
+}
+
+func openBank(ctx context.Context, url string, app uuid.UUID, h handler, log hclog.Logger) (*bank, func(), error) {
+	id := func(name string) uuid.UUID { return uuid.NewSHA1(app, []byte(name)) }
+	a := &tenant.App{ID: app, Slug: "bank"}
+	a.Scripts = []tenant.Script{
+		{
+			ID: id("transfer"), App: app, Name: "transfer", Kind: tenant.KindEndpoint, Version: 1, Timeout: 20 * time.Second, MaxAttempts: 25,
+			Transactional: true,
+		},
+		{ID: id("later"), App: app, Name: "later", Kind: tenant.KindEndpoint, Version: 1, Timeout: time.Second, MaxAttempts: 1},
+	}
+	a.Queues = []tenant.Queue{{ID: id("out"), App: app, Name: "out", Script: id("later")}}
+	a.Triggers = []tenant.Trigger{
+		{ID: id("changed"), App: app, Name: "changed", Kind: tenant.TriggerKV, Script: id("later"), Enabled: true, Filter: tenant.TriggerFilter{Collection: "watched"}},
+		{ID: id("told"), App: app, Name: "told", Kind: tenant.TriggerPubSub, Script: id("later"), Enabled: true, Filter: tenant.TriggerFilter{Topic: "*"}},
+	}
+	a.Paused = []uuid.UUID{id("later")}
+	snapshot := tenant.NewSnapshot(1, []*tenant.App{a})
+	var pools []*pgxpool.Pool
+	closeAll := func() {
+		for _, p := range pools {
+			p.Close()
+		}
+	}
+	open := func(settings map[string]string) *pgxpool.Pool {
+		p, err := postgres.Open(ctx, postgres.Config{URL: url, MaxConns: 6, Settings: settings}, log)
+		if err != nil {
+			panic(err)
+		}
+		pools = append(pools, p)
+		return p
+	}
+	general, store := open(map[string]string{"plan_cache_mode": "force_custom_plan"}), open(nil)
+	nodes, err := postgres.NewNodeStore(url)
+	if err != nil {
+		return nil, nil, err
+	}
+	b := &bank{inbox: &inbox.Inbox{}, pool: store, app: a, script: &a.Scripts[0]}
+	late := &lateOutbox{b: b}
+	host := service.New(service.Config{
+		Outbox: late, Snapshot: func() *tenant.Snapshot { return snapshot }, Entries: postgres.NewKeyedStore(store), KV: postgres.NewKVStore(store),
+		Docs: postgres.NewDocStore(store), Queues: postgres.NewQueueStore(store), Log: log,
+	})
+	b.Dispatcher = dispatcher.New(dispatcher.Config{
+		Node:  dispatcher.Node{Name: "bank", Kinds: []int16{1, 2, 3, 4, 5, 6, 9}},
+		Nodes: nodes, Claims: postgres.NewOutboxStore(general), Durable: postgres.NewOutboxStore(store), Fast: postgres.NewOutboxStore(store),
+		Keyed: postgres.NewKeyedStore(store), FastKeyed: postgres.NewKeyedStore(store), Units: postgres.NewUnitStore(store),
+		Lane: snapshot.Lane, DeadLettered: func() {}, Judge: func(*outbox.Settlement) {}, Failed: func(*outbox.Settlement) {},
+		Runner: execution.New(h, snapshot, host, b.inbox, auth.NewActing(postgres.NewUserStore(general)), func(ctx context.Context, e *outbox.Entry, res *execution.Result, u *service.Unit) *fault.Fault {
+			return b.Commit(ctx, e, res, u)
+		}),
+		Inbox: b.inbox, Alone: func() bool { return true }, Configured: func(int64) {}, Slots: 64, SyncWaiting: 64, Log: log,
+	})
+	if err := b.Start(ctx); err != nil {
+		return nil, nil, err
+	}
+	return b, closeAll, nil
+}
+
+// lateOutbox is a bank's dispatcher for what is made before it.
+type lateOutbox struct{ b *bank }
+
+func (l *lateOutbox) Append(ctx context.Context, e *outbox.Entry) error { return l.b.Append(ctx, e) }
+func (l *lateOutbox) Hand(e *outbox.Entry) bool                         { return l.b.Hand(e) }
+func (l *lateOutbox) Hold(ctx context.Context, epoch int64) error       { return l.b.Hold(ctx, epoch) }
+func (l *lateOutbox) AppendCaused(ctx context.Context, app uuid.UUID, size int, commit func(int64) ([]*outbox.Entry, error)) error {
+	return l.b.AppendCaused(ctx, app, size, commit)
+}
+
+// startBank starts a bank that ends with the test.
+func startBank(t *testing.T, url string, app uuid.UUID, h handler) *bank {
+	t.Helper()
+	if url == "" {
+		url = coretest.URL(t)
+	}
+	b, closeAll, err := openBank(t.Context(), url, app, h, coretest.Logger(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { b.Stop(context.Background()); closeAll() })
+	return b
+}
+
+// order is an event for the bank's script.
+func (b *bank) order(body string) *outbox.Entry {
+	id := uuid.Must(uuid.NewV7())
+	env, _ := (&event.Envelope{ID: id.String(), Type: "order"}).Marshal()
+	return &outbox.Entry{
+		ID: id, EventID: id, RootID: id, App: b.app.ID, Lane: b.script.ID, Target: b.script.ID, TargetKind: outbox.TargetScript,
+		Kind: outbox.KindInvoke, AcceptedAt: time.Now(), Timeout: 20 * time.Second, MaxAttempts: 1000, Envelope: env, Payload: []byte(body),
+		Backoff: &retry.Policy{Kind: retry.Exponential, Base: retry.Duration(5 * time.Millisecond), Factor: 1.5, Cap: retry.Duration(50 * time.Millisecond)},
+	}
+}
+
+// ask has the script run for a caller, and returns the answer or the fault that it is told.
+func (b *bank) ask(t *testing.T, body string) (string, *fault.Fault) {
+	t.Helper()
+	e := b.order(body)
+	e.ReplyTo = uuid.New()
+	w := b.inbox.Register(e.ReplyTo)
+	defer w.Close()
+	if err := b.Call(t.Context(), e); err != nil {
+		t.Fatal(err)
+	}
+	part, err := w.Next(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(part.Data), part.Fault
+}
+
+func (b *bank) count(t *testing.T, sql string, args ...any) (n int) {
+	t.Helper()
+	if err := b.pool.QueryRow(t.Context(), sql, args...).Scan(&n); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+const accounts = 10
+
+// transfer moves money between two accounts, notes that it has, and tells of it.
+func transfer(call func(string, any) (map[string]any, error), body []byte) (any, error) {
+	var o struct {
+		ID       string
+		From, To int
+		Amount   float64
+	}
+	if err := json.Unmarshal(body, &o); err != nil {
+		return nil, err
+	}
+	place := func(collection string, key any) map[string]any {
+		return map[string]any{"collection": collection, "key": fmt.Sprint(key)}
+	}
+	balances := [2]float64{}
+	for i, account := range []int{o.From, o.To} {
+		got, err := call("kv.get", place("accounts", account))
+		if err != nil {
+			return nil, err
+		}
+		balances[i], _ = got["value"].(float64)
+	}
+	for i, account := range []int{o.From, o.To} {
+		w := place("accounts", account)
+		w["value"] = balances[i] + []float64{-o.Amount, o.Amount}[i]
+		if _, err := call("kv.set", w); err != nil {
+			return nil, err
+		}
+	}
+	if _, err := call("kv.increment", place("applied", o.ID)); err != nil {
+		return nil, err
+	}
+	_, err := call("queue.send", map[string]any{"queue": "out", "messages": []any{map[string]any{"data": o.ID}}})
+	return "done", err
+}
+
+func newTransfer(random *rand.Rand) string {
+	from := random.IntN(accounts)
+	return fmt.Sprintf(`{"ID":%q,"From":%d,"To":%d,"Amount":%d}`, uuid.NewString(), from, (from+1+random.IntN(accounts-1))%accounts, 1+random.IntN(50))
+}
+
+func (b *bank) fund(t *testing.T) {
+	t.Helper()
+	if _, err := b.pool.Exec(t.Context(), `INSERT INTO kv_entries (app, collection, key, value) SELECT $1, 'accounts', n::text, '1000' FROM generate_series(0, $2 - 1) n`,
+		b.app.ID, accounts); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// audit checks that no money has come or gone, and that nothing was done twice.
+func audit(t *testing.T, pool *pgxpool.Pool, app uuid.UUID) (applied int) {
+	t.Helper()
+	var sum, most, told int
+	err := pool.QueryRow(t.Context(), `
+SELECT (SELECT sum(value::int) FROM kv_entries WHERE app = $1 AND collection = 'accounts'), count(*), coalesce(max(value::int), 0),
+    (SELECT count(*) FROM outbox WHERE app = $1 AND kind = 4)
+FROM kv_entries WHERE app = $1 AND collection = 'applied'`, app).Scan(&sum, &applied, &most, &told)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if sum != accounts*1000 || most > 1 || told != applied {
+		t.Fatalf("the sum is %d, a transfer was done %d times, %d were told of %d", sum, most, told, applied)
+	}
+	return applied
+}
+
+// Transfers that are in each other's way are tried again until each is done, once.
+func TestTransfersAtOneTime(t *testing.T) {
+	t.Parallel()
+	b := startBank(t, "", uuid.New(), transfer)
+	b.fund(t)
+	const each = 4
+	var all sync.WaitGroup
+	for n := range 64 {
+		random := rand.New(rand.NewPCG(1, uint64(n)))
+		all.Go(func() {
+			for range each {
+				if err := b.Append(t.Context(), b.order(newTransfer(random))); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	coretest.Eventually(t, "all are done", func() bool {
+		return b.count(t, `SELECT count(*) FROM outbox WHERE lane = $1`, b.script.ID)+b.count(t, `SELECT count(*) FROM dead_letters`) == 0
+	})
+	if n := audit(t, b.pool, b.app.ID); n != 64*each {
+		t.Errorf("%d were done", n)
+	}
+	conflicts := b.count(t, `SELECT count(*) FROM executions WHERE outcome = 2 AND reason = 'conflict' AND fault = 'platform'`)
+	if conflicts == 0 {
+		t.Error("nothing was in the way of anything")
+	}
+	t.Logf("%d conflicts", conflicts)
+}
+
+// transfers is the child of TestTransfersKilled. Its arguments are the database, the app, and what Enable takes.
+func transfers() error {
+	ctx := context.Background()
+	if err := failpoint.Enable(os.Args[3], 1); err != nil {
+		return err
+	}
+	if _, _, err := openBank(ctx, os.Args[1], uuid.MustParse(os.Args[2]), transfer, hclog.NewNullLogger()); err != nil {
+		return err
+	}
+	select {}
+}
+
+// A node that is killed around the commit of a transactional run, wherever that is, has each event do what it does, once.
+func TestTransfersKilled(t *testing.T) {
+	t.Parallel()
+	url, app := coretest.URL(t), uuid.New()
+	seed := uint64(time.Now().UnixNano())
+	random := rand.New(rand.NewPCG(seed, 0))
+	t.Logf("%d kills, seed %d", *kills, seed)
+	pool, err := postgres.Open(t.Context(), postgres.Config{URL: url, MaxConns: 2}, coretest.Logger(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(pool.Close)
+	b := &bank{pool: pool, app: &tenant.App{ID: app}, script: &tenant.Script{ID: uuid.NewSHA1(app, []byte("transfer"))}}
+	b.fund(t)
+	var owner int64
+	if err := pool.QueryRow(t.Context(), `INSERT INTO nodes (name) VALUES ('teller') RETURNING epoch`).Scan(&owner); err != nil {
+		t.Fatal(err)
+	}
+	sent := 0
+	points := []string{
+		failpoint.HostCallAfter, failpoint.RunReturned, failpoint.UnitChecked, failpoint.UnitApplied, failpoint.UnitSettled, failpoint.UnitCommitted,
+	}
+	for round := range *kills {
+		const more = 24
+		for range more {
+			e := b.order(newTransfer(random))
+			e.State = outbox.Ready
+			if _, err := pool.Exec(t.Context(), `UPDATE nodes SET beat_at = clock_timestamp() WHERE epoch = $1`, owner); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := postgres.NewOutboxStore(pool).Insert(t.Context(), owner, []*outbox.Entry{e}, false); err != nil {
+				if !errors.Is(err, outbox.ErrFenced) { // it was evicted meanwhile
+					t.Fatal(err)
+				}
+				if err := pool.QueryRow(t.Context(), `INSERT INTO nodes (name) VALUES ('teller') RETURNING epoch`).Scan(&owner); err != nil {
+					t.Fatal(err)
+				}
+				continue
+			}
+			sent++
+		}
+		spec := fmt.Sprintf("%s=kill@%d", points[round%len(points)], 1+random.IntN(12))
+		cmd := coretest.Command(t, "transfers", url, app.String(), spec)
+		said := &bytes.Buffer{}
+		cmd.Stderr = said
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		var exit *exec.ExitError
+		if err := cmd.Wait(); !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
+			t.Fatalf("round %d, %s: %v %s", round, spec, err, said)
+		}
+		audit(t, pool, app)
+	}
+	rest := startBank(t, url, app, transfer)
+	coretest.Eventually(t, "all are done", func() bool {
+		return rest.count(t, `SELECT count(*) FROM outbox WHERE lane = $1`, rest.script.ID) == 0
+	})
+	// Those that were under way at ten of the kills are given up, as they are where their scripts are not transactional.
+	if n, dead := audit(t, pool, app), rest.count(t, `SELECT count(*) FROM dead_letters WHERE reason = 'node_lost'`); n+dead != sent || n < sent/2 {
+		t.Errorf("%d of %d were done, %d were lost with nodes", n, sent, dead)
+	}
+}
+
+// does is a script that makes the calls that its event lists, and answers with what the last said.
+func does(call func(string, any) (map[string]any, error), body []byte) (any, error) {
+	var calls [][2]json.RawMessage
+	if err := json.Unmarshal(body, &calls); err != nil {
+		return nil, err
+	}
+	var last any
+	for _, c := range calls {
+		var what string
+		if err := json.Unmarshal(c[0], &what); err != nil {
+			return nil, err
+		}
+		answer, err := call(what, c[1])
+		if err != nil {
+			return nil, err
+		}
+		last = answer
+	}
+	return last, nil
+}
+
+// A run sees what it has staged, nothing of it is there before its end or after a failure, and its caller is answered after the commit.
+func TestUnitIsAllOrNothing(t *testing.T) {
+	t.Parallel()
+	b := startBank(t, "", uuid.New(), does)
+	written := func() int {
+		t.Helper()
+		return b.count(t, `SELECT (SELECT count(*) FROM kv_entries) + (SELECT count(*) FROM docs) + (SELECT count(*) FROM outbox WHERE state <> 2)`)
+	}
+	const staged = `["kv.set",{"collection":"watched","key":"a","value":1}],["kv.increment",{"collection":"watched","key":"a"}],
+		["kv.increment",{"collection":"n","key":"fresh","by":5}],
+		["docs.create",{"collection":"d","id":"0190d1a4-7c1e-7b7e-9d2b-3f6a1c0e5b11","data":{"n":1}}],
+		["docs.update",{"collection":"d","id":"0190d1a4-7c1e-7b7e-9d2b-3f6a1c0e5b11","data":{"n":2}}],
+		["queue.send",{"queue":"out","messages":[{"data":"1"},{"data":"2"}]}],["pubsub.publish",{"topic":"t","message":3}],
+		["invoke.send",{"script":"later","data":"4"}]`
+	if _, f := b.ask(t, `[`+staged+`,["kv.get",{"collection":"","key":""}]]`); f == nil || written() != 0 {
+		t.Errorf("%v, %d are left of a run that failed", f, written())
+	}
+	answer, f := b.ask(t, `[`+staged+`,["kv.get",{"collection":"watched","key":"a"}]]`)
+	if f != nil || !strings.Contains(answer, `"value":2`) || written() != 8 {
+		t.Errorf("%v %s, %d are written", f, answer, written())
+	}
+	if n := b.count(t, `SELECT count(*) FROM docs WHERE data->>'n' = '2'`); n != 1 {
+		t.Errorf("%d documents", n)
+	}
+	if n := b.count(t, `SELECT count(*) FROM outbox WHERE kind = 6 AND convert_from(payload, 'UTF8') LIKE '%"op":"create","value":2%' AND depth = 1`); n != 1 {
+		t.Errorf("%d events of the change", n)
+	}
+	rows, err := b.pool.Query(t.Context(), `SELECT convert_from(payload, 'UTF8') FROM outbox WHERE kind <> 6 ORDER BY id`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	order := ""
+	for rows.Next() {
+		var text string
+		if err := rows.Scan(&text); err != nil {
+			t.Fatal(err)
+		}
+		order += text
+	}
+	if order != "1234" {
+		t.Errorf("sent as %s", order)
+	}
+	if _, f := b.ask(t, `[["kv.delete",{"collection":"n","key":"fresh"}],["kv.set",{"collection":"n","key":"fresh","value":7,"if_version":0}],["docs.delete",{"collection":"d","id":"0190d1a4-7c1e-7b7e-9d2b-3f6a1c0e5b11"}]]`); f != nil {
+		t.Error(f)
+	}
+	if n := b.count(t, `SELECT count(*) FROM kv_entries WHERE value = '7'`) - b.count(t, `SELECT count(*) FROM docs`); n != 1 {
+		t.Errorf("%d", n)
+	}
+}
+
+// The answer of a run is not given before its commit.
+func TestUnitAnswersAfterItsCommit(t *testing.T) {
+	t.Parallel()
+	b := startBank(t, "", uuid.New(), does)
+	tx, err := b.pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Exec(t.Context(), `LOCK TABLE kv_entries IN SHARE MODE`); err != nil {
+		t.Fatal(err)
+	}
+	e := b.order(`[["kv.set",{"collection":"c","key":"k","value":1}]]`)
+	e.ReplyTo = uuid.New()
+	w := b.inbox.Register(e.ReplyTo)
+	defer w.Close()
+	if err := b.Call(t.Context(), e); err != nil {
+		t.Fatal(err)
+	}
+	coretest.Eventually(t, "the commit waits", func() bool {
+		return b.count(t, `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`) > 0
+	})
+	late := make(chan time.Time, 1)
+	late <- time.Now()
+	if part, err := w.Next(t.Context(), late); !errors.Is(err, inbox.ErrLate) {
+		t.Errorf("%+v, %v", part, err)
+	}
+	if err := tx.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	part, err := w.Next(t.Context(), nil)
+	if err != nil || part.Fault != nil || b.count(t, `SELECT count(*) FROM kv_entries`) != 1 || b.count(t, `SELECT count(*) FROM executions WHERE outcome = 1`) != 1 {
+		t.Errorf("%+v, %v", part, err)
+	}
+}
+
+// What was read and has changed since, or has come or gone, is a conflict, which the caller is told and nobody is to blame for.
+func TestUnitConflicts(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct{ read, before, meanwhile string }{
+		"changed": {"kv.get", `INSERT INTO kv_entries (app, collection, key, value) VALUES ($1, 'c', 'k', '1')`,
+			`UPDATE kv_entries SET value = '2', version = nextval('data_versions') WHERE app = $1`},
+		"created": {"kv.has", `SELECT $1::uuid`, `INSERT INTO kv_entries (app, collection, key, value) VALUES ($1, 'c', 'k', '1')`},
+		"deleted": {"kv.get", `INSERT INTO kv_entries (app, collection, key, value) VALUES ($1, 'c', 'k', '1')`, `DELETE FROM kv_entries WHERE app = $1`},
+		"expired": {"kv.get", `INSERT INTO kv_entries (app, collection, key, value) VALUES ($1, 'c', 'k', '1')`,
+			`UPDATE kv_entries SET expires_at = now() - interval '1 second' WHERE app = $1`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			read, goOn := make(chan struct{}), make(chan struct{})
+			b := startBank(t, "", uuid.New(), func(call func(string, any) (map[string]any, error), _ []byte) (any, error) {
+				if _, err := call(c.read, map[string]any{"collection": "c", "key": "k"}); err != nil {
+					return nil, err
+				}
+				close(read)
+				<-goOn
+				_, err := call("kv.set", map[string]any{"collection": "c", "key": "other", "value": 1})
+				return nil, err
+			})
+			if _, err := b.pool.Exec(t.Context(), c.before, b.app.ID); err != nil {
+				t.Fatal(err)
+			}
+			go func() {
+				defer close(goOn)
+				<-read
+				if _, err := b.pool.Exec(t.Context(), c.meanwhile, b.app.ID); err != nil {
+					t.Error(err)
+				}
+			}()
+			_, f := b.ask(t, `{}`)
+			if f == nil || f.Kind != fault.Conflict || f.Origin != fault.Platform || execution.Status(f) != 409 {
+				t.Errorf("%+v", f)
+			}
+			if n := b.count(t, `SELECT count(*) FROM kv_entries WHERE key = 'other'`); n != 0 {
+				t.Error("something was done all the same")
+			}
+		})
+	}
+}
+
+// What a transactional run may not call is refused with the reason, and what it stages is bounded.
+func TestUnitBounds(t *testing.T) {
+	t.Parallel()
+	b := startBank(t, "", uuid.New(), does)
+	for _, what := range []string{
+		"files.create", "files.get", "http.get", "secrets.set", "pubsub.publish_ephemeral", "invoke.call", "queue.purge", "kv.list", "docs.find", "docs.index",
+	} {
+		if _, f := b.ask(t, `[["`+what+`",{}]]`); f == nil || !strings.Contains(f.Message, "a transactional script cannot call "+what+": ") {
+			t.Errorf("%s: %+v", what, f)
+		}
+	}
+	writes := func(n int) string {
+		var list []string
+		for i := range n {
+			list = append(list, fmt.Sprintf(`["kv.set",{"collection":"c","key":"%d","value":1}]`, i))
+		}
+		return `[` + strings.Join(list, ",") + `]`
+	}
+	reads := func(n int) string {
+		return strings.ReplaceAll(strings.ReplaceAll(writes(n), "kv.set", "kv.get"), `,"value":1`, "")
+	}
+	large := func(last int) string {
+		var list []string
+		for i := range 4 {
+			size := 1<<20 - 1
+			if i == 3 {
+				size = last
+			}
+			list = append(list, fmt.Sprintf(`["kv.set",{"collection":"c","key":"%d","value":"%s"}]`, i, strings.Repeat("x", size-2)))
+		}
+		return `[` + strings.Join(list, ",") + `]`
+	}
+	for name, c := range map[string]struct{ at, over, says string }{
+		"operations": {writes(1000), writes(1001), "more than 1000 things"},
+		"reads":      {reads(1000), reads(1001), "more than 1000 values"},
+		"bytes":      {large(1<<20 - 1), large(1 << 20), "more than 4194304 bytes"},
+	} {
+		if _, f := b.askOf(t, c.at); f != nil {
+			t.Errorf("%s, at the bound: %v", name, f)
+		}
+		if _, f := b.askOf(t, c.over); f == nil || !strings.Contains(f.Message, c.says) {
+			t.Errorf("%s, over the bound: %v", name, f)
+		}
+	}
+}
+
+// askOf is ask for a script that may make as many calls as a test likes.
+func (b *bank) askOf(t *testing.T, body string) (string, *fault.Fault) {
+	t.Helper()
+	b.script.Bounds = tenant.DefaultLimits()
+	b.script.Bounds.Calls = 2000
+	return b.ask(t, body)
+}
+
+// Of what is sent under an idempotency key once more nothing is written, and the rest is done.
+func TestUnitSendsOnce(t *testing.T) {
+	t.Parallel()
+	b := startBank(t, "", uuid.New(), does)
+	for range 2 {
+		if _, f := b.ask(t, `[["queue.send",{"queue":"out","messages":[{"data":"a","delivery":{"idempotency_key":"k"}}]}],
+			["pubsub.publish",{"topic":"t","message":1,"idempotency_key":"k"}],["kv.increment",{"collection":"c","key":"n"}]]`); f != nil {
+			t.Fatal(f)
+		}
+	}
+	if n := b.count(t, `SELECT count(*) FROM outbox WHERE state <> 2`); n != 2 {
+		t.Errorf("%d were sent", n)
+	}
+	if n := b.count(t, `SELECT value::int FROM kv_entries`); n != 2 {
+		t.Errorf("the counter is %d", n)
+	}
+}

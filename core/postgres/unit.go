@@ -1,0 +1,381 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/picloud/picloud/core/data"
+	"github.com/picloud/picloud/core/failpoint"
+	"github.com/picloud/picloud/core/outbox"
+	"github.com/picloud/picloud/core/tenant"
+)
+
+// UnitStore commits what transactional runs want to have done.
+type UnitStore struct{ pool *pgxpool.Pool }
+
+// NewUnitStore makes a store over pool.
+func NewUnitStore(pool *pgxpool.Pool) *UnitStore { return &UnitStore{pool} }
+
+const (
+	// sqlUnitOwn locks the entry of a run, as long as it is the claim's. Whoever tries a commit again waits here for the end of the try
+	// before.
+	sqlUnitOwn = `
+SELECT keep_answer FROM outbox o WHERE id = $2 AND claims = $3 AND owner = $1 AND state = 2
+    AND EXISTS (SELECT 1 FROM nodes WHERE epoch = $1) FOR UPDATE`
+
+	sqlUnitDone = `SELECT EXISTS (SELECT 1 FROM executions WHERE id = $1 AND attempt = $2 AND node = $3 AND outcome = 1
+    AND finished_at > clock_timestamp() - interval '1 hour')`
+
+	// sqlUnitTurn is sqlKVTurn for a value. Units take turns by it over all that they have read or write; those that have read only, together.
+	sqlUnitTurn       = `SELECT pg_advisory_xact_lock(hashtextextended($1, 7))`
+	sqlUnitTurnShared = `SELECT pg_advisory_xact_lock_shared(hashtextextended($1, 7))`
+
+	sqlUnitValues = `
+SELECT k.collection, k.key, k.version, k.value FROM kv_entries k
+JOIN unnest($2::text[], $3::text[]) AS x (collection, key) ON k.collection = x.collection AND k.key = x.key
+WHERE k.app = $1 AND (k.expires_at IS NULL OR k.expires_at > now())`
+
+	sqlUnitDocs = `
+SELECT d.collection, d.id::text, d.version, d.data::text FROM docs d
+JOIN unnest($2::text[], $3::uuid[]) AS x (collection, id) ON d.collection = x.collection AND d.id = x.id
+WHERE d.app = $1`
+
+	sqlUnitValuesLocked = sqlUnitValues + ` ORDER BY k.collection, k.key FOR UPDATE OF k`
+	sqlUnitDocsLocked   = sqlUnitDocs + ` ORDER BY d.collection, d.id FOR UPDATE OF d`
+
+	sqlUnitSet = `
+INSERT INTO kv_entries AS k (app, collection, key, value, expires_at)
+SELECT $2, $3, $4, $5, coalesce($7, now() + nullif($6::bigint, 0) * interval '1 millisecond')
+WHERE EXISTS (SELECT 1 FROM nodes WHERE epoch = $1)
+ON CONFLICT (app, collection, key) DO UPDATE SET value = excluded.value, expires_at = excluded.expires_at,
+    version = excluded.version, updated_at = now()
+WHERE NOT $8 OR k.expires_at <= now()
+RETURNING version`
+)
+
+// Commit does what a unit says under the owner's epoch, and settles the attempt of x with it: all in one transaction or nothing. caused
+// returns what makes the entries that triggers of a collection want, nil: none does. It returns all entries that were written. Errors are
+// data.ErrUnitConflict, outbox.ErrFenced where the entry is not that of the claim any more, those of outbox for an entry that is refused,
+// and those of caused. After any other it is not known what was done: Commit may be called again, and says so then.
+func (s *UnitStore) Commit(
+	ctx context.Context, owner int64, u *data.Unit, caused func(kind outbox.Kind, collection string) data.Caused, x *outbox.Settlement,
+) (written []*outbox.Entry, err error) {
+	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		ended := *x // of which a try may leave the answer out
+		c := &unitCommit{tx: tx, owner: owner, app: x.Entry.App, unit: u, caused: caused, before: map[data.Row]versioned{}}
+		if err := c.run(ctx, &ended); err != nil {
+			return err
+		}
+		written = c.entries
+		failpoint.Hit(failpoint.UnitSettled)
+		return nil
+	})
+	if errors.Is(err, errUnitDone) {
+		return nil, nil
+	}
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) && (pg.Code == "40P01" || pg.Code == "40001") {
+		return nil, data.ErrUnitConflict
+	}
+	if err != nil {
+		return nil, err
+	}
+	failpoint.Hit(failpoint.UnitCommitted)
+	return written, nil
+}
+
+// errUnitDone ends a transaction that has nothing to do, since the one before it was committed.
+var errUnitDone = errors.New("it is done")
+
+// versioned is a row as it is stored.
+type versioned struct {
+	version int64
+	value   []byte
+}
+
+// unitCommit is one transaction of a UnitStore.
+type unitCommit struct {
+	tx      pgx.Tx
+	owner   int64
+	app     uuid.UUID
+	unit    *data.Unit
+	caused  func(kind outbox.Kind, collection string) data.Caused
+	before  map[data.Row]versioned
+	entries []*outbox.Entry
+}
+
+func (c *unitCommit) run(ctx context.Context, x *outbox.Settlement) error {
+	var gates []gateKey
+	if x.Entry.Gate != "" {
+		gates = []gateKey{{x.Entry.App, x.Entry.Gate}}
+	}
+	if err := lockGates(ctx, c.tx, gates); err != nil {
+		return err
+	}
+	if err := c.own(ctx, x); err != nil {
+		return err
+	}
+	if err := c.check(ctx); err != nil {
+		return err
+	}
+	failpoint.Hit(failpoint.UnitChecked)
+	for i := range c.unit.Writes {
+		if err := c.write(ctx, &c.unit.Writes[i]); err != nil {
+			return err
+		}
+	}
+	if err := c.send(ctx); err != nil {
+		return err
+	}
+	failpoint.Hit(failpoint.UnitApplied)
+	settling, err := newSettling(c.owner, []*outbox.Settlement{x})
+	if err != nil {
+		return err
+	}
+	switch applied, err := settleBatch(ctx, c.tx, &settling.statements, settling.rows); {
+	case err != nil:
+		return err
+	case applied != 1:
+		return outbox.ErrFenced
+	}
+	_, err = fillGates(ctx, c.tx, gates)
+	return err
+}
+
+// own locks the entry, or says what became of it. The answer is kept if somebody has stopped waiting for it meanwhile.
+func (c *unitCommit) own(ctx context.Context, x *outbox.Settlement) error {
+	e := x.Entry
+	var keep, done bool
+	err := c.tx.QueryRow(ctx, sqlUnitOwn, c.owner, e.ID, e.Claims).Scan(&keep)
+	switch {
+	case err == nil && !keep:
+		x.Answer = nil
+		return nil
+	case err == nil || !errors.Is(err, pgx.ErrNoRows):
+		return err
+	}
+	if err := c.tx.QueryRow(ctx, sqlUnitDone, e.ID, e.Attempt, c.owner).Scan(&done); err != nil {
+		return fmt.Errorf("look for the end of a run: %w", err)
+	}
+	if done {
+		return errUnitDone
+	}
+	return outbox.ErrFenced
+}
+
+// check locks all that the unit has read or writes, and checks that what was read is as it was.
+func (c *unitCommit) check(ctx context.Context) error {
+	writes := map[data.Row]bool{}
+	for row := range c.unit.Reads {
+		writes[row] = false
+	}
+	for i := range c.unit.Writes {
+		writes[c.unit.Writes[i].Row] = true
+	}
+	type turn struct {
+		row  data.Row
+		text string
+	}
+	turns := make([]turn, 0, len(writes))
+	collections := map[string]bool{} // of documents that are written
+	for row, writes := range writes {
+		t := turn{row, c.app.String() + "/" + row.Collection + "/" + row.Key}
+		if row.Kind == outbox.KindDocs {
+			t.text = "docs/" + t.text
+			if writes {
+				collections[row.Collection] = true
+			}
+		}
+		turns = append(turns, t)
+	}
+	slices.SortFunc(turns, func(a, b turn) int { return strings.Compare(a.text, b.text) })
+	b := &pgx.Batch{}
+	for _, t := range turns {
+		if writes[t.row] {
+			b.Queue(sqlUnitTurn, t.text)
+		} else {
+			b.Queue(sqlUnitTurnShared, t.text)
+		}
+	}
+	for _, collection := range slices.Sorted(maps.Keys(collections)) {
+		b.Queue(sqlDocTurn, c.app, collection)
+	}
+	if err := c.tx.SendBatch(ctx, b).Close(); err != nil {
+		return fmt.Errorf("lock what is read and written: %w", err)
+	}
+	for _, kind := range []outbox.Kind{outbox.KindKV, outbox.KindDocs} {
+		for _, locked := range []bool{true, false} {
+			var names, keys []string
+			for _, t := range turns {
+				if t.row.Kind == kind && writes[t.row] == locked {
+					names, keys = append(names, t.row.Collection), append(keys, t.row.Key)
+				}
+			}
+			if err := c.look(ctx, kind, locked, names, keys); err != nil {
+				return err
+			}
+		}
+	}
+	for row, version := range c.unit.Reads {
+		if c.before[row].version != version {
+			return data.ErrUnitConflict
+		}
+	}
+	return nil
+}
+
+// look reads rows, and keeps from changing those that are written.
+func (c *unitCommit) look(ctx context.Context, kind outbox.Kind, locked bool, collections, keys []string) error {
+	if len(keys) == 0 {
+		return nil
+	}
+	sql := map[outbox.Kind]map[bool]string{
+		outbox.KindKV:   {true: sqlUnitValuesLocked, false: sqlUnitValues},
+		outbox.KindDocs: {true: sqlUnitDocsLocked, false: sqlUnitDocs},
+	}[kind][locked]
+	rows, _ := c.tx.Query(ctx, sql, c.app, collections, keys)
+	row, value, version := data.Row{Kind: kind}, "", int64(0)
+	_, err := pgx.ForEachRow(rows, []any{&row.Collection, &row.Key, &version, &value}, func() error {
+		c.before[row] = versioned{version, []byte(value)}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("read what is written: %w", err)
+	}
+	return nil
+}
+
+// write changes one row, and makes the entries that this leads to.
+func (c *unitCommit) write(ctx context.Context, w *data.Staged) error {
+	before := c.before[w.Row]
+	change := data.Change{
+		Place: data.Place{App: c.app, Collection: w.Collection, Key: w.Key}, Op: tenant.OpUpdate, Value: w.Value, Previous: before.value,
+	}
+	switch {
+	case w.Value == nil && before.version == 0:
+		return nil // it is gone already
+	case w.Value == nil:
+		change.Op = tenant.OpDelete
+	case before.version == 0:
+		change.Op = tenant.OpCreate
+	}
+	var err error
+	if w.Kind == outbox.KindKV {
+		err = c.value(ctx, w, before.version == 0)
+	} else {
+		err = c.document(ctx, w, change.Op)
+	}
+	if err != nil {
+		return err
+	}
+	caused := c.caused(w.Kind, w.Collection)
+	if caused == nil {
+		return nil
+	}
+	entries, err := caused(change)
+	if err != nil {
+		return err
+	}
+	if entries, err = insertCaused(ctx, c.tx, c.owner, entries); err != nil {
+		return err
+	}
+	c.entries = append(c.entries, entries...)
+	return nil
+}
+
+// value writes a value. fresh: there was none, and if there is one now, somebody else has been faster.
+func (c *unitCommit) value(ctx context.Context, w *data.Staged, fresh bool) error {
+	if w.Value == nil {
+		return c.changed(c.tx.Exec(ctx, sqlKVDelete, c.owner, c.app, w.Collection, w.Key, nil))
+	}
+	_, read := c.unit.Reads[w.Row]
+	return c.changed(c.tx.Exec(ctx, sqlUnitSet, c.owner, c.app, w.Collection, w.Key, string(w.Value), w.TTL.Milliseconds(),
+		untilTime(w), fresh && read))
+}
+
+// untilTime is when a value expires that keeps the time that it had.
+func untilTime(w *data.Staged) *time.Time {
+	if w.TTL > 0 {
+		return nil
+	}
+	return optionalTime(w.ExpiresAt)
+}
+
+func (c *unitCommit) document(ctx context.Context, w *data.Staged, op string) error {
+	id, err := uuid.Parse(w.Key)
+	if err != nil {
+		return fmt.Errorf("id of a document: %w", err)
+	}
+	switch op {
+	case tenant.OpDelete:
+		var n int
+		if err := c.tx.QueryRow(ctx, sqlDocDelete, c.owner, c.app, w.Collection, id).Scan(&n); err != nil || n == 1 {
+			return err
+		}
+		return data.ErrUnitConflict
+	case tenant.OpCreate:
+		return c.changed(c.tx.Exec(ctx, sqlDocCreate, c.owner, c.app, w.Collection, id, w.Value))
+	}
+	return c.changed(c.tx.Exec(ctx, sqlDocUpdate, c.owner, c.app, w.Collection, id, w.Value))
+}
+
+// changed says what a statement means that was to change or return one row.
+func (c *unitCommit) changed(tag pgconn.CommandTag, err error) error {
+	switch {
+	case err != nil:
+		return fmt.Errorf("write: %w", rejected(err))
+	case tag.RowsAffected() != 1:
+		return data.ErrUnitConflict
+	}
+	return nil
+}
+
+// send writes the entries that were sent, in their order. A group whose idempotency key was given before is left out.
+func (c *unitCommit) send(ctx context.Context) error {
+	var plain []*outbox.Entry
+	flush := func() error {
+		if len(plain) == 0 {
+			return nil
+		}
+		if err := insertTogether(ctx, c.tx, c.owner, plain); err != nil {
+			return err
+		}
+		c.entries, plain = append(c.entries, plain...), nil
+		return nil
+	}
+	for _, sent := range c.unit.Sends {
+		group := make([]*outbox.Entry, len(sent)) // who writes them fills them in
+		keyed := false
+		for i, e := range sent {
+			again := *e
+			group[i], keyed = &again, keyed || e.Idempotency != nil
+		}
+		if !keyed {
+			plain = append(plain, group...)
+			continue
+		}
+		if err := flush(); err != nil {
+			return err
+		}
+		var before *outbox.Duplicate
+		err := pgx.BeginFunc(ctx, c.tx, func(tx pgx.Tx) error { return insertTogether(ctx, tx, c.owner, group) })
+		switch {
+		case errors.As(err, &before):
+		case err != nil:
+			return err
+		default:
+			c.entries = append(c.entries, group...)
+		}
+	}
+	return flush()
+}

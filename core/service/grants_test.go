@@ -1,0 +1,98 @@
+package service_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/uuid"
+
+	"github.com/picloud/picloud/core/outbox"
+	"github.com/picloud/picloud/core/tenant"
+	"github.com/picloud/picloud/sdk/fault"
+)
+
+// A run that acts for nobody may use what its script has grants for at the time of each call; one that acts for somebody is not asked.
+func TestGrants(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.run.Entry.Principal = uuid.Nil
+	send := func(kind fault.Kind) {
+		t.Helper()
+		_, err := b.ask(t, "invoke.send", `{"script":"other"}`)
+		if f := fault.From(err); f != nil && f.Kind != kind || f == nil && kind != "" {
+			t.Errorf("%+v, not %s", f, kind)
+		}
+	}
+	send("")
+	b.app.Scripts[0].Grants = []string{"kv", "log"}
+	b.reload()
+	send(fault.Forbidden) // taken away while the run goes on
+	b.entries = nil
+	for _, what := range []string{"invoke.call", "queue.send", "queue.depth", "pubsub.publish", "docs.get", "files.get", "http.get", "secrets.get"} {
+		name, _, _ := strings.Cut(what, ".")
+		b.refused(t, what, `{}`, fault.Forbidden, `has no grant "`+name+`"`)
+	}
+	b.run.Entry.Principal = uuid.New()
+	send("")
+	b.run.Entry.Principal, b.app.Scripts[0].Grants = uuid.Nil, []string{}
+	b.reload()
+	b.entries = nil
+	b.refused(t, "kv.get", `{}`, fault.Forbidden, `"kv"`)
+	for _, g := range tenant.DefaultGrants() {
+		if err := tenant.CheckGrants([]string{g}); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := tenant.CheckGrants([]string{"dead_letters"}); err == nil {
+		t.Error("what needs somebody to act for can be granted")
+	}
+}
+
+// Whatever a run causes belongs to its chain: one event deeper, under the same first cause; and at the end of the chain nothing is.
+func TestEverythingCausedBelongsToItsChain(t *testing.T) {
+	t.Parallel()
+	b := setupKV(t)
+	b.docs = docsOf(b)
+	of := func(kind string, f tenant.TriggerFilter) tenant.Trigger {
+		return tenant.Trigger{ID: uuid.New(), App: b.app.ID, Name: kind, Kind: kind, Script: b.app.Scripts[1].ID, Enabled: true, Filter: f}
+	}
+	b.app.Triggers = []tenant.Trigger{
+		of(tenant.TriggerKV, tenant.TriggerFilter{Collection: "*"}), of(tenant.TriggerDocs, tenant.TriggerFilter{Collection: "*"}),
+		of(tenant.TriggerPubSub, tenant.TriggerFilter{Topic: "*"}),
+	}
+	b.callees = &callees{}
+	for _, c := range []struct {
+		what, args string
+		stands     bool // at the end of the chain: what it does, without the event
+	}{
+		{"kv.set", `{"collection":"c","key":"k","value":1}`, true},
+		{"docs.create", `{"collection":"c","data":{}}`, true},
+		{"pubsub.publish", `{"topic":"t","message":1}`, false},
+		{"pubsub.publish_ephemeral", `{"topic":"t","message":1}`, false},
+		{"queue.send", `{"queue":"mail","messages":[{}]}`, false},
+		{"invoke.send", `{"script":"other"}`, false},
+		{"invoke.call", `{"script":"other","body":1}`, false},
+	} {
+		b.reload()
+		b.entries, b.room, b.run.Entry.Depth, b.callees.entries = nil, 1, 7, nil
+		if _, err := b.ask(t, c.what, c.args); err != nil {
+			t.Errorf("%s: %v", c.what, err)
+		}
+		caused := append(b.entries, b.callees.entries...)
+		if len(caused) != 1 || caused[0].Depth != outbox.MaxDepth || caused[0].RootID != b.run.Entry.RootID || caused[0].App != b.app.ID {
+			t.Errorf("%s: %+v", c.what, caused)
+		}
+		b.entries, b.run.Entry.Depth, b.callees.entries = nil, outbox.MaxDepth, nil
+		_, err := b.ask(t, c.what, c.args)
+		if f := fault.From(err); c.stands != (err == nil) || f != nil && f.Kind != fault.LoopDepth {
+			t.Errorf("%s at the end of the chain: %v", c.what, err)
+		}
+		if len(b.entries)+len(b.callees.entries) > 0 {
+			t.Errorf("%s at the end of the chain causes %+v", c.what, b.entries)
+		}
+	}
+	var stopped int
+	if err := b.pool.QueryRow(t.Context(), `SELECT count(*) FROM executions WHERE outcome = 6 AND reason = 'loop_depth'`).Scan(&stopped); err != nil || stopped != 2 {
+		t.Errorf("%d are recorded as stopped, %v", stopped, err)
+	}
+}

@@ -1,0 +1,463 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/picloud/picloud/core/data"
+	"github.com/picloud/picloud/core/outbox"
+	"github.com/picloud/picloud/core/tenant"
+	"github.com/picloud/picloud/sdk/fault"
+)
+
+// Unit gathers what a run of a transactional script reads and wants to have done. Nothing of it is done before the run has ended
+// well. Safe for concurrent use.
+type Unit struct {
+	mu       sync.Mutex
+	call     *call // any of the run
+	reads    map[data.Row]int64
+	rows     map[data.Row]*staged
+	order    []data.Row
+	sends    [][]*outbox.Entry
+	ops      int
+	bytes    int
+	conflict bool  // a row was read twice, and has changed between
+	writes   int64 // versions of what is staged count down from zero: they mean nothing after the run
+}
+
+// staged is a row as the run sees it.
+type staged struct {
+	data.Staged
+	version int64
+	created time.Time
+	updated time.Time
+}
+
+// NewUnit makes an empty unit.
+func NewUnit() *Unit { return &Unit{reads: map[data.Row]int64{}, rows: map[data.Row]*staged{}} }
+
+// Used reports whether there is anything to commit.
+func (u *Unit) Used() bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return len(u.reads)+len(u.rows)+len(u.sends) > 0
+}
+
+// Conflict reports whether it is known already that the unit cannot be committed.
+func (u *Unit) Conflict() bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.conflict
+}
+
+// Work is what has to be done.
+func (u *Unit) Work() *data.Unit {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	w := &data.Unit{Reads: u.reads, Sends: u.sends}
+	for _, row := range u.order {
+		s := u.rows[row]
+		if s.Value != nil || u.reads[row] != 0 || !u.known(row) { // not what the run itself has made and deleted
+			w.Writes = append(w.Writes, s.Staged)
+		}
+	}
+	return w
+}
+
+// Size is how many bytes the work takes, roughly.
+func (u *Unit) Size() int {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.bytes
+}
+
+func (u *Unit) known(row data.Row) bool {
+	_, is := u.reads[row]
+	return is
+}
+
+// Caused makes the entries that triggers make of a change, by the configuration as it is now; nil: none takes any of the collection.
+func (u *Unit) Caused(kind outbox.Kind, collection string) data.Caused {
+	u.mu.Lock()
+	c := u.call
+	u.mu.Unlock()
+	snapshot := c.snapshot()
+	if !watched(snapshot.Triggers(c.run.Entry.App, kind.String()), collection) {
+		return nil
+	}
+	return func(change data.Change) ([]*outbox.Entry, error) { return c.caused(snapshot, kind, change) }
+}
+
+// Refusal says why a unit could not be committed, in terms of its script; nil: it is no fault of the script's.
+func (u *Unit) Refusal(err error) *fault.Fault {
+	u.mu.Lock()
+	c := u.call
+	u.mu.Unlock()
+	var rejected *outbox.Rejected
+	var overloaded *outbox.Overloaded
+	var policy *unfit
+	switch {
+	case errors.As(err, &policy), errors.As(err, &rejected), errors.As(err, &overloaded), errors.Is(err, outbox.ErrBudget),
+		errors.Is(err, outbox.ErrTooDeep), errors.Is(err, outbox.ErrKeyReused):
+		f := fault.From(c.refusal(context.Background(), c.run.Entry, err))
+		if policy != nil {
+			f = fault.New(fault.Invalid, fault.Script, "nothing was changed: %v", policy.error)
+		}
+		if f.Kind == fault.Invalid || f.Kind == fault.Overloaded { // the run has begun: it is the script that failed
+			f.Kind = fault.ScriptError
+		}
+		return f
+	}
+	return nil
+}
+
+// add counts what is staged.
+func (u *Unit) add(ops, bytes int) error {
+	if u.ops+ops > data.MaxStaged {
+		return fault.New(fault.Limit, fault.Script, "a transactional run writes and sends more than %d things: divide the work", data.MaxStaged)
+	}
+	if u.bytes+bytes > data.MaxStagedBytes {
+		return fault.New(fault.Limit, fault.Script, "a transactional run writes and sends more than %d bytes: divide the work", data.MaxStagedBytes)
+	}
+	u.ops += ops
+	u.bytes += bytes
+	return nil
+}
+
+// read remembers the version of a row that was read. What was read twice has to be the same.
+func (u *Unit) read(row data.Row, version int64) error {
+	before, again := u.reads[row]
+	switch {
+	case again && before != version:
+		u.conflict = true
+		return fault.New(fault.Conflict, fault.Platform, "%v", data.ErrUnitConflict)
+	case !again && len(u.reads) == data.MaxStaged:
+		return fault.New(fault.Limit, fault.Script, "a transactional run reads more than %d values and documents: divide the work", data.MaxStaged)
+	}
+	u.reads[row] = version
+	return nil
+}
+
+// write stages a row, and returns its version as the run sees it.
+func (u *Unit) write(w data.Staged) (*staged, error) {
+	if err := u.add(1, len(w.Key)+len(w.Value)); err != nil {
+		return nil, err
+	}
+	if u.rows[w.Row] == nil {
+		u.order = append(u.order, w.Row)
+	}
+	u.writes--
+	s := &staged{Staged: w, version: u.writes, updated: time.Now()}
+	if w.TTL > 0 {
+		s.ExpiresAt = s.updated.Add(w.TTL)
+	}
+	if w.Value == nil {
+		s.version = 0
+	}
+	u.rows[w.Row] = s
+	return s, nil
+}
+
+// send stages groups of entries, all or none; those of a group are known from before as a whole.
+func (u *Unit) send(groups ...[]*outbox.Entry) error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	all := slices.Concat(groups...)
+	size := 0
+	for _, e := range all {
+		size += len(e.Payload) + len(e.Envelope)
+	}
+	if err := u.add(len(all), size); err != nil {
+		return err
+	}
+	for _, e := range all {
+		if e.State = outbox.Ready; e.Delay > 0 || !e.RunAt.IsZero() {
+			e.State = outbox.Scheduled
+		}
+	}
+	u.sends = append(u.sends, groups...)
+	return nil
+}
+
+// inUnit are the methods that a transactional script can call. Those that send stage what they send by themselves.
+var inUnit = map[string]func(c *call, ctx context.Context, args []byte) (any, error){
+	"kv.get": (*call).unitKVGet, "kv.has": (*call).unitKVHas, "kv.set": (*call).unitKVSet, "kv.delete": (*call).unitKVDelete,
+	"kv.increment": (*call).unitKVIncrement,
+
+	"docs.create": (*call).unitDocsCreate, "docs.get": (*call).unitDocsGet, "docs.update": (*call).unitDocsUpdate,
+	"docs.delete": (*call).unitDocsDelete,
+
+	"invoke.send": (*call).invokeSend, "queue.send": (*call).queueSend, "pubsub.publish": (*call).pubsubPublish,
+	"sink.send": (*call).sinkSend, "email.send": (*call).emailSend,
+	"queue.depth": (*call).queueDepth, "secrets.get": (*call).secretsGet, "secrets.list": (*call).secretsList,
+}
+
+// notInUnit says why a transactional script cannot call a method.
+func notInUnit(service, method string) error {
+	why := "it would take effect at once, whatever becomes of the run"
+	switch service + "." + method {
+	case "kv.list", "docs.find", "docs.find_one", "docs.list":
+		why = "what it finds could change before the run ends, without being noticed; read by key"
+	case "invoke.call":
+		why = "the other script's effects would not be undone; send it an event"
+	}
+	return invalid("a transactional script cannot call %s.%s: %s", service, method, why)
+}
+
+// kvRow reads a value as the run sees it. The mutex of the unit is held by the caller, so that a run's own calls take turns.
+func (c *call) kvRow(ctx context.Context, p data.Place) (data.Item, error) {
+	row := data.Row{Kind: outbox.KindKV, Collection: p.Collection, Key: p.Key}
+	u := c.run.Unit
+	if s := u.rows[row]; s != nil {
+		return data.Item{Key: p.Key, Value: s.Value, Version: s.version, ExpiresAt: s.ExpiresAt}, nil
+	}
+	i, err := c.kv.Get(ctx, p)
+	if err != nil {
+		return i, c.dataRefusal(ctx, err)
+	}
+	return i, u.read(row, i.Version)
+}
+
+func (c *call) unitKVGet(ctx context.Context, args []byte) (any, error) {
+	var in kvPlace
+	if err := decode(args, &in); err != nil {
+		return nil, err
+	}
+	p, err := c.kvPlace(in)
+	if err != nil {
+		return nil, err
+	}
+	c.run.Unit.mu.Lock()
+	defer c.run.Unit.mu.Unlock()
+	i, err := c.kvRow(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	return viewItem(i), nil
+}
+
+func (c *call) unitKVHas(ctx context.Context, args []byte) (any, error) {
+	var in kvPlace
+	if err := decode(args, &in); err != nil {
+		return nil, err
+	}
+	p, err := c.kvPlace(in)
+	if err != nil {
+		return nil, err
+	}
+	c.run.Unit.mu.Lock()
+	defer c.run.Unit.mu.Unlock()
+	i, err := c.kvRow(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	return struct {
+		Found bool `json:"found"`
+	}{i.Version != 0}, nil
+}
+
+func (c *call) unitKVSet(ctx context.Context, args []byte) (any, error) {
+	w, err := c.kvWrite(args)
+	if err != nil {
+		return nil, err
+	}
+	u := c.run.Unit
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if w.If != nil {
+		i, err := c.kvRow(ctx, w.Place)
+		if err != nil {
+			return nil, err
+		}
+		if i.Version != *w.If {
+			return nil, c.dataRefusal(ctx, data.ErrConflict)
+		}
+	}
+	s, err := u.write(data.Staged{Row: data.Row{Kind: outbox.KindKV, Collection: w.Collection, Key: w.Key}, Value: w.Value, TTL: w.TTL})
+	if err != nil {
+		return nil, err
+	}
+	return struct {
+		Version int64 `json:"version"`
+	}{s.version}, nil
+}
+
+func (c *call) unitKVDelete(ctx context.Context, args []byte) (any, error) {
+	p, required, err := c.kvRemoval(args)
+	if err != nil {
+		return nil, err
+	}
+	u := c.run.Unit
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	i, err := c.kvRow(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	if required != nil && *required != i.Version {
+		return nil, c.dataRefusal(ctx, data.ErrConflict)
+	}
+	if i.Version != 0 {
+		if _, err := u.write(data.Staged{Row: data.Row{Kind: outbox.KindKV, Collection: p.Collection, Key: p.Key}}); err != nil {
+			return nil, err
+		}
+	}
+	return struct {
+		Deleted bool `json:"deleted"`
+	}{i.Version != 0}, nil
+}
+
+func (c *call) unitKVIncrement(ctx context.Context, args []byte) (any, error) {
+	p, by, ttl, err := c.kvAddition(args)
+	if err != nil {
+		return nil, err
+	}
+	u := c.run.Unit
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	i, err := c.kvRow(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	w := data.Staged{Row: data.Row{Kind: outbox.KindKV, Collection: p.Collection, Key: p.Key}, TTL: ttl}
+	sum := by
+	if i.Version != 0 {
+		text := strings.TrimPrefix(string(i.Value), "-")
+		n, err := strconv.ParseInt(string(i.Value), 10, 64)
+		if err != nil || len(text) > 16 {
+			return nil, c.dataRefusal(ctx, data.ErrNoNumber)
+		}
+		sum, w.TTL, w.ExpiresAt = sum+n, 0, i.ExpiresAt
+	}
+	w.Value = strconv.AppendInt(nil, sum, 10)
+	if _, err := u.write(w); err != nil {
+		return nil, err
+	}
+	return struct {
+		Value int64 `json:"value"`
+	}{sum}, nil
+}
+
+// docRow reads a document as the run sees it; nil: there is none. The mutex of the unit is held.
+func (c *call) docRow(ctx context.Context, p data.DocPlace) (*data.Doc, error) {
+	row := data.Row{Kind: outbox.KindDocs, Collection: p.Collection, Key: p.ID.String()}
+	u := c.run.Unit
+	if s := u.rows[row]; s != nil {
+		if s.Value == nil {
+			return nil, nil
+		}
+		return &data.Doc{ID: p.ID, Data: s.Value, Version: s.version, CreatedAt: s.created, UpdatedAt: s.updated}, nil
+	}
+	d, err := c.docs.Get(ctx, p)
+	if errors.Is(err, tenant.ErrNotFound) {
+		return nil, u.read(row, 0)
+	}
+	if err != nil {
+		return nil, c.dataRefusal(ctx, err)
+	}
+	return &d, u.read(row, d.Version)
+}
+
+// stageDoc stages what a document is to hold. The mutex of the unit is held.
+func (c *call) stageDoc(p data.DocPlace, body []byte, before *data.Doc) (any, error) {
+	s, err := c.run.Unit.write(data.Staged{Row: data.Row{Kind: outbox.KindDocs, Collection: p.Collection, Key: p.ID.String()}, Value: body})
+	if err != nil {
+		return nil, err
+	}
+	if s.created = s.updated; before != nil {
+		s.created = before.CreatedAt
+	}
+	return viewDoc(data.Doc{ID: p.ID, Data: body, Version: s.version, CreatedAt: s.created, UpdatedAt: s.updated}), nil
+}
+
+func (c *call) unitDocsCreate(ctx context.Context, args []byte) (any, error) {
+	p, body, fresh, err := c.docNew(args)
+	if err != nil {
+		return nil, err
+	}
+	u := c.run.Unit
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if fresh {
+		err = u.read(data.Row{Kind: outbox.KindDocs, Collection: p.Collection, Key: p.ID.String()}, 0)
+	} else {
+		var d *data.Doc
+		if d, err = c.docRow(ctx, p); err == nil && d != nil {
+			err = c.dataRefusal(ctx, data.ErrDocExists)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return c.stageDoc(p, body, nil)
+}
+
+func (c *call) unitDocsGet(ctx context.Context, args []byte) (any, error) {
+	var in docPlace
+	if err := decode(args, &in); err != nil {
+		return nil, err
+	}
+	p, err := c.docPlace(in)
+	if err != nil {
+		return nil, err
+	}
+	c.run.Unit.mu.Lock()
+	defer c.run.Unit.mu.Unlock()
+	d, err := c.docRow(ctx, p)
+	if err != nil || d == nil {
+		return oneDoc{}, err
+	}
+	view := viewDoc(*d)
+	return oneDoc{&view}, nil
+}
+
+func (c *call) unitDocsUpdate(ctx context.Context, args []byte) (any, error) {
+	p, body, required, err := c.docChange(args)
+	if err != nil {
+		return nil, err
+	}
+	c.run.Unit.mu.Lock()
+	defer c.run.Unit.mu.Unlock()
+	d, err := c.docRow(ctx, p)
+	switch {
+	case err != nil:
+		return nil, err
+	case d == nil:
+		return nil, c.dataRefusal(ctx, tenant.ErrNotFound)
+	case required != nil && *required != d.Version:
+		return nil, c.dataRefusal(ctx, data.ErrConflict)
+	}
+	return c.stageDoc(p, body, d)
+}
+
+func (c *call) unitDocsDelete(ctx context.Context, args []byte) (any, error) {
+	p, required, err := c.docRemoval(args)
+	if err != nil {
+		return nil, err
+	}
+	u := c.run.Unit
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	d, err := c.docRow(ctx, p)
+	switch {
+	case err != nil:
+		return nil, err
+	case d == nil && required != nil:
+		return nil, c.dataRefusal(ctx, tenant.ErrNotFound)
+	case d != nil && required != nil && *required != d.Version:
+		return nil, c.dataRefusal(ctx, data.ErrConflict)
+	}
+	if d != nil {
+		if _, err := u.write(data.Staged{Row: data.Row{Kind: outbox.KindDocs, Collection: p.Collection, Key: p.ID.String()}}); err != nil {
+			return nil, err
+		}
+	}
+	return struct {
+		Deleted bool `json:"deleted"`
+	}{d != nil}, nil
+}
