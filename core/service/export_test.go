@@ -8,6 +8,7 @@ const (
 	MaxFileName  = maxFileName
 	FilesQuota   = filesQuota
 	MaxPayload   = maxPayload
+	MaxType      = maxType
 	MaxPublished = maxPublished
 	MaxMessages  = maxMessages
 )

@@ -95,6 +95,7 @@ type bundle struct {
 	docs    service.Docs
 	web     *web
 	secrets *secrets
+	email   string // who e-mail is from
 
 	files    service.Files
 	contents *files.Store
@@ -107,7 +108,7 @@ func (b *bundle) reload() {
 	snapshot := tenant.NewSnapshot(1, []*tenant.App{b.app, b.foreign})
 	b.host = service.New(service.Config{
 		Outbox: b.store, Entries: b.store, Snapshot: func() *tenant.Snapshot { return snapshot }, KV: b.kv, Docs: b.docs,
-		Files: b.files, Contents: b.contents, Web: b.web, Secrets: b.secrets, Log: hclog.NewNullLogger(),
+		Files: b.files, Contents: b.contents, Web: b.web, Secrets: b.secrets, Email: b.email, Log: hclog.NewNullLogger(),
 	})
 }
 
@@ -124,12 +125,17 @@ func setup(t *testing.T) *bundle {
 		script(app.ID, "library", tenant.KindModule, 1), script(app.ID, "empty", tenant.KindEndpoint, 0),
 	}
 	app.Scripts[1].Policy = tenant.Policy{Delay: retry.Duration(time.Second)}
+	app.Sinks = []tenant.Sink{{
+		ID: uuid.New(), App: app.ID, Name: "out", Kind: "http", Version: 1, Timeout: time.Second, MaxAttempts: 6,
+		Policy: tenant.Policy{Priority: 4},
+	}}
 	app.Queues = []tenant.Queue{
 		{ID: uuid.New(), App: app.ID, Name: "mail", Script: app.Scripts[1].ID, Policy: tenant.Policy{MaxAttempts: 3}},
 		{ID: uuid.New(), App: app.ID, Name: "orders", Script: app.Scripts[1].ID, Policy: tenant.Policy{OrderingKey: "{body.id}"}},
 	}
 	foreign := &tenant.App{ID: uuid.New(), Slug: "theirs"}
 	foreign.Scripts = []tenant.Script{script(foreign.ID, "secret", tenant.KindEndpoint, 1)}
+	foreign.Sinks = []tenant.Sink{{ID: uuid.New(), App: foreign.ID, Name: "theirs", Kind: "http"}}
 	foreign.Queues = []tenant.Queue{{ID: uuid.New(), App: foreign.ID, Name: "vault", Script: foreign.Scripts[0].ID}}
 	env, err := (&event.Envelope{ID: "e", TraceParent: "00-trace"}).Marshal()
 	if err != nil {
@@ -137,6 +143,7 @@ func setup(t *testing.T) *bundle {
 	}
 	b := &bundle{
 		store: &store{}, web: &web{}, secrets: &secrets{app: app.ID, values: map[string]json.RawMessage{}}, app: app, foreign: foreign,
+		email: "PiCloud <picloud@example.com>",
 	}
 	b.reload()
 	b.run = service.Run{Script: &app.Scripts[0], Veil: &secret.Veil{}, Entry: &outbox.Entry{
