@@ -60,9 +60,13 @@ func TestSinks(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 	for _, wrong := range []object{
-		{"name": "x", "kind": "smoke", "config": object{}}, {"name": "x", "kind": "http", "config": object{"wrong": 1}}, {"name": "x", "kind": "http"},
-		{"name": "X", "kind": "http", "config": object{}}, {"name": "email", "kind": "http", "config": object{}},
-		{"name": "x", "kind": "http", "config": object{}, "timeout_ms": 300_001}, {"name": "x", "kind": "http", "config": object{}, "max_attempts": 26},
+		{"name": "x", "kind": "smoke", "config": object{}},
+		{"name": "x", "kind": "http", "config": object{"wrong": 1}},
+		{"name": "x", "kind": "http"},
+		{"name": "X", "kind": "http", "config": object{}},
+		{"name": "email", "kind": "http", "config": object{}},
+		{"name": "x", "kind": "http", "config": object{}, "timeout_ms": 300_001},
+		{"name": "x", "kind": "http", "config": object{}, "max_attempts": 26},
 	} {
 		s.problem(t, 422, "POST", sinks, wrong)
 	}
@@ -92,7 +96,8 @@ func TestSinks(t *testing.T) {
 	}
 	for _, wrong := range []object{
 		{"name": "x", "kind": "pubsub", "sink": "hook", "script": "hello", "filter": object{"topic": "*"}},
-		{"name": "x", "kind": "pubsub", "sink": "none", "filter": object{"topic": "*"}}, {"name": "x", "kind": "http", "sink": "hook"},
+		{"name": "x", "kind": "pubsub", "sink": "none", "filter": object{"topic": "*"}},
+		{"name": "x", "kind": "http", "sink": "hook"},
 	} {
 		s.problem(t, 422, "POST", triggers, wrong)
 	}

@@ -131,8 +131,11 @@ func delivery(e *outbox.Entry) (*sink.Delivery, error) {
 	}
 	if d.Type != trigger.SinkMessage { // a script says what it is: as CloudEvents do beside the data
 		d.Headers = []event.Header{
-			{Name: "Ce-Specversion", Value: "1.0"}, {Name: "Ce-Id", Value: d.EventID}, {Name: "Ce-Type", Value: d.Type},
-			{Name: "Ce-Source", Value: env.Source}, {Name: "Ce-Time", Value: d.Time.Format(time.RFC3339Nano)},
+			{Name: "Ce-Specversion", Value: "1.0"},
+			{Name: "Ce-Id", Value: d.EventID},
+			{Name: "Ce-Type", Value: d.Type},
+			{Name: "Ce-Source", Value: env.Source},
+			{Name: "Ce-Time", Value: d.Time.Format(time.RFC3339Nano)},
 		}
 	}
 	return d, nil

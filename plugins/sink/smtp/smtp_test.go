@@ -400,7 +400,9 @@ func TestTellsOfEvents(t *testing.T) {
 	s := newServer(t, "none")
 	c, instance := pair(t, s, `, "tls": "none", "from": "a@example.com", "to": ["b@example.com", "c@example.com"]`)
 	for _, d := range []*sink.Delivery{
-		{EventID: "1", Type: "kv.update", Data: []byte(`{"a":1}`)}, {EventID: "2", Type: "a\nb", Data: []byte{0xff}}, {EventID: "3"},
+		{EventID: "1", Type: "kv.update", Data: []byte(`{"a":1}`)},
+		{EventID: "2", Type: "a\nb", Data: []byte{0xff}},
+		{EventID: "3"},
 		{EventID: "4", Data: []byte(strings.Repeat("x", 1<<20))},
 	} {
 		if a := sinktest.Deliver(t, c, instance, d); a.Fault != nil {
