@@ -8,11 +8,15 @@ import (
 	"image"
 	"image/color"
 	"image/png"
+	"io"
+	"net"
 	"net/http"
+	"net/mail"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/picloud/picloud/core/coretest"
@@ -110,16 +114,23 @@ func (x *example) curl(args []string) reply {
 	return r
 }
 
-// paymentProvider runs that of the orders, and returns its address.
-func paymentProvider(t *testing.T) string {
+// paymentProvider runs that of the orders.
+func paymentProvider(t *testing.T) (address string, args []string) {
 	t.Helper()
-	program := filepath.Join(t.TempDir(), "provider")
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", program, "./orders/provider")
+	address, _ = program(t, "orders/provider")
+	return address, []string{"--http-allow", strings.TrimPrefix(address, "http://")}
+}
+
+// program runs a program of the examples, and returns the address that it prints first, and what it prints then.
+func program(t *testing.T, name string) (address string, printed *bufio.Reader) {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "program")
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", file, "./"+name)
 	build.Dir = "examples"
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	run := exec.CommandContext(t.Context(), program, "-listen", "127.0.0.1:0")
+	run := exec.Command(file, "-listen", "127.0.0.1:0")
 	out, err := run.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -128,11 +139,12 @@ func paymentProvider(t *testing.T) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = run.Process.Kill(); _ = run.Wait() }) // it does not end by itself
-	line, err := bufio.NewReader(out).ReadString('\n')
+	printed = bufio.NewReader(out)
+	line, err := printed.ReadString('\n')
 	if err != nil {
 		t.Fatal(err)
 	}
-	return strings.TrimSpace(line)
+	return strings.TrimSpace(line), printed
 }
 
 // words divides a command line as a shell does, as far as READMEs go.
@@ -160,9 +172,9 @@ func words(t *testing.T, line string) (list []string) {
 	return append(list, word.String())
 }
 
-// inLanguages runs an example in each language that it has scripts in, on a server of its own. What runs beside it is a program that its
-// scripts reach: it returns its address, which READMEs know as http://localhost:9000.
-func inLanguages(t *testing.T, name string, try func(x *example), beside ...func(t *testing.T) string) {
+// inLanguages runs an example in each language that it has scripts in, on a server of its own. What runs beside it is a program that the
+// server reaches: it returns its address, which READMEs know as http://localhost:9000, and what the server has to be told of it.
+func inLanguages(t *testing.T, name string, try func(x *example), beside ...func(t *testing.T) (address string, args []string)) {
 	t.Parallel()
 	for language, extension := range map[string]string{"Go": ".go", "TypeScript": ".ts"} {
 		t.Run(language, func(t *testing.T) {
@@ -170,8 +182,7 @@ func inLanguages(t *testing.T, name string, try func(x *example), beside ...func
 			s := setup{command: "dev", data: coretest.DataDir(t)}
 			address := ""
 			for _, run := range beside {
-				address = run(t)
-				s.args = []string{"--http-allow", strings.TrimPrefix(address, "http://")}
+				address, s.args = run(t)
 			}
 			x := start(t, s).example(name, extension)
 			x.beside = address
@@ -259,6 +270,61 @@ func TestExampleOrders(t *testing.T) {
 			x.t.Error(r)
 		}
 	}, paymentProvider)
+}
+
+func TestExampleReport(t *testing.T) {
+	var mailbox sync.Map // by the test's name
+	inLanguages(t, "report", func(x *example) {
+		x.follow("")
+		replies := x.follow("Do not wait for the night")
+		const want = "product,sold,for\n\"desk, oak\",1,249.00\npear,1,2.50\nall,,251.50\n"
+		if r := replies[0]; r.status != http.StatusOK || string(r.body) != want || r.header.Get("Content-Type") != "text/csv" {
+			x.t.Error(r)
+		}
+		sent, _ := mailbox.Load(x.t.Name())
+		bodies := map[string]string{} // by subject: two reports are on their way
+		for range 2 {
+			message, err := mail.ReadMessage(untilLine(sent.(*bufio.Reader), "--"))
+			if err != nil {
+				x.t.Fatal(err)
+			}
+			body, err := io.ReadAll(message.Body)
+			if h := message.Header; err != nil || h.Get("To") != "<owner@example.com>" || h.Get("From") != "<reports@example.com>" {
+				x.t.Errorf("%v %v", h, err)
+			}
+			bodies[message.Header.Get("Subject")] = string(body)
+		}
+		if body := bodies["Sales of 2026-01-31"]; len(bodies) != 2 || !strings.Contains(body, "251.50 were sold on 2026-01-31.") ||
+			!strings.Contains(body, "sales-2026-01-31.csv") {
+			x.t.Error(bodies)
+		}
+		if r := x.must(http.MethodGet, "/reports/2026-02-30", nil); r.status != http.StatusNotFound {
+			x.t.Error(r)
+		}
+		if r := x.must(http.MethodPost, "/sales", []byte(`{"product":"pear"}`)); r.status != http.StatusBadRequest {
+			x.t.Error(r)
+		}
+	}, func(t *testing.T) (string, []string) {
+		address, printed := program(t, "report/mailbox")
+		mailbox.Store(t.Name(), printed)
+		host, port, err := net.SplitHostPort(address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return address, []string{"--smtp-host", host, "--smtp-port", port, "--smtp-tls", "none", "--smtp-from", "reports@example.com"}
+	})
+}
+
+// untilLine reads what stands before a line.
+func untilLine(r *bufio.Reader, end string) io.Reader {
+	var text strings.Builder
+	for {
+		line, err := r.ReadString('\n')
+		if err != nil || strings.TrimSpace(line) == end {
+			return strings.NewReader(text.String())
+		}
+		text.WriteString(line)
+	}
 }
 
 // gradient is a picture whose colours tell where one is, as PNG.

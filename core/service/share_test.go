@@ -52,7 +52,7 @@ func TestShare(t *testing.T) {
 			t.Errorf("%d calls, not the next", entered.Load())
 		}
 		s.leave(quiet)
-		time.Sleep(2 * recent)
+		<-time.After(2 * recent)
 		s.leave(busy)
 		synctest.Wait()
 		if entered.Load() != 5 {
