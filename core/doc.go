@@ -19,8 +19,9 @@
 // In its slot, [execution] runs it: one attempt, with a deadline, a log and a result. It asks [engine] for the process
 // that has the app's scripts loaded, and passes what the script asks of the platform to [service], which sends further
 // events: they know their first cause, so that a circle of scripts comes to an end. What a script asks of the world outside
-// goes through [outbound], which lets nothing inside. Such a process is a plugin: [pluginhost]
-// has started it, with nothing in its environment, and talks to it through an interface of the sdk. Processes are never
+// goes through [outbound], which lets nothing inside. An entry whose target is a sink leaves the platform: [sink] hands it to the
+// process of its kind, and the answer is a result like any other. Such a process is a plugin: [pluginhost]
+// has started it, with nothing in its environment, and talks to it through an interface of the sdk. Processes that run scripts are never
 // shared between apps, and their death is an error like any other.
 //
 // The result goes two ways. A caller who waits in the inbox has it at once. The dispatcher settles the entry: done; or
@@ -68,6 +69,7 @@
 // [retry]: https://pkg.go.dev/github.com/picloud/picloud/core/retry
 // [schedule]: https://pkg.go.dev/github.com/picloud/picloud/core/schedule
 // [service]: https://pkg.go.dev/github.com/picloud/picloud/core/service
+// [sink]: https://pkg.go.dev/github.com/picloud/picloud/core/sink
 // [tenant]: https://pkg.go.dev/github.com/picloud/picloud/core/tenant
 // [trigger]: https://pkg.go.dev/github.com/picloud/picloud/core/trigger
 package core

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"hash/crc32"
 	"image"
 	"image/color"
@@ -15,6 +16,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -63,13 +65,19 @@ func (x *example) follow(heading string) (replies []reply) {
 			if a != args[i] {
 				a += x.extension
 			}
-			if _, err := os.Stat(filepath.Join(x.dir, a)); err == nil {
+			if info, err := os.Stat(filepath.Join(x.dir, a)); err == nil && info.Mode().IsRegular() {
 				args[i] = filepath.Join(x.dir, a)
 			}
 		}
 		switch args[0] {
 		case "picloud":
 			x.command(args[1:]...)
+		case "go":
+			run := exec.CommandContext(x.t.Context(), "go", args[1:]...)
+			run.Dir = x.dir
+			if out, err := run.CombinedOutput(); err != nil {
+				x.t.Fatalf("%v: %v: %s", args, err, out)
+			}
 		case "curl":
 			replies = append(replies, x.curl(args[1:]))
 		default:
@@ -216,6 +224,53 @@ func TestExampleShortener(t *testing.T) {
 		if r := n.must(http.MethodGet, "/l/none", nil); r.status != http.StatusNotFound {
 			n.t.Error(r)
 		}
+	})
+}
+
+func TestExampleFanout(t *testing.T) {
+	inLanguages(t, "fanout", func(x *example) {
+		x.follow("")
+		holds := func(customer string, cents int) bool {
+			r := x.must(http.MethodGet, "/ledger/"+customer, nil)
+			return strings.Contains(string(r.body), fmt.Sprintf(`"cents":%d`, cents))
+		}
+		told := func() string {
+			res, err := http.Get(x.beside)
+			if err != nil {
+				x.t.Fatal(err)
+			}
+			defer res.Body.Close()
+			body, err := io.ReadAll(res.Body)
+			if err != nil {
+				x.t.Fatal(err)
+			}
+			return string(body)
+		}
+		for range 2 { // the service was not sure that it has arrived
+			x.follow("A payment comes")
+			await(x.t, "the payment is booked", func() bool { return holds("ada", 1200) })
+		}
+		pay := func(id, customer string, cents int) {
+			x.t.Helper()
+			run := exec.CommandContext(x.t.Context(), "go", "run", "./pay", x.public, id, customer, strconv.Itoa(cents))
+			run.Dir = x.dir
+			if out, err := run.CombinedOutput(); err != nil {
+				x.t.Errorf("%v: %s", err, out)
+			}
+		}
+		pay("pay_2", "ada", 300)
+		pay("pay_3", "bob", 7)
+		await(x.t, "all are booked", func() bool { return holds("ada", 1500) && holds("bob", 7) })
+		await(x.t, "the partner was told of each once", func() bool {
+			return strings.Count(told(), "pay_1") == 1 && strings.Count(told(), "payment.paid") >= 3 && strings.Contains(told(), "pay_3")
+		})
+		// Nothing is taken that is not signed.
+		if r := x.with(http.MethodPost, "/.picloud/webhooks/payments", `{"type":"payment.paid","id":"x","customer":"eve","amount":1000000}`); r.status != http.StatusUnauthorized {
+			x.t.Error(r)
+		}
+	}, func(t *testing.T) (address string, args []string) {
+		address, _ = program(t, "fanout/partner")
+		return address, []string{"--http-allow", strings.TrimPrefix(address, "http://")}
 	})
 }
 

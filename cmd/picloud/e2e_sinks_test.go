@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	netmail "net/mail"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -516,4 +517,44 @@ func TestSinkBatchesAndOrder(t *testing.T) {
 			next = i + 1
 		}
 	}
+}
+
+// A sink that somebody else has written is installed, and is a kind from then on.
+func TestInstalledSink(t *testing.T) {
+	t.Parallel()
+	program, data := filepath.Join(t.TempDir(), "pager"), coretest.DataDir(t)
+	build := exec.CommandContext(t.Context(), "go", "build", "-buildvcs=false", "-o", program, "./testdata/pager")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build the sink: %v\n%s", err, out)
+	}
+	away := &instance{t: t, data: data} // no server runs yet
+	if out := away.command("plugin", "add", program); !strings.Contains(out, `"sink/pager"`) {
+		t.Errorf("%s", out)
+	}
+	if out := away.command("plugin", "ls"); !strings.Contains(out, `"sink/pager"`) || !strings.Contains(out, `"sink/http"`) {
+		t.Errorf("%s", out)
+	}
+	n := start(t, setup{command: "dev", data: data})
+	n.command("secrets", "set", "TOKEN", "--file", write(t, t.TempDir(), "token", "sesame-open"))
+	if code, _, errs := n.cli("sinks", "create", "night", "--kind", "pager", "--config", `{"to": "ada"}`); code == 0 || !strings.Contains(errs, "are needed") {
+		t.Errorf("%s", errs)
+	}
+	n.command("sinks", "create", "night", "--kind", "pager", "--config", `{"to": "ada", "token": {"secret": "TOKEN"}}`)
+	if out := n.command("sinks", "test", "night"); !strings.Contains(out, `paged ada with {\"test\":true} by [secret]`) {
+		t.Errorf("%s", out)
+	}
+	away.command("plugin", "delete", "sink/pager")
+}
+
+// What waits for a sink that is deleted is a dead letter, not lost.
+func TestSinkIsDeleted(t *testing.T) {
+	t.Parallel()
+	n, _ := withHook(t)
+	n.command("deploy", script(t, "send", `return ctx.Sink("billing").Send("hello", &picloud.Delivery{Delay: time.Second})`, "time"), "--route", "POST /send")
+	n.must(http.MethodPost, "/send", nil)
+	n.command("sinks", "delete", "billing")
+	await(t, "there is a dead letter", func() bool {
+		return strings.Contains(n.command("dead-letters", "ls"), `"target_gone"`)
+	})
 }

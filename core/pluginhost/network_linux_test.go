@@ -84,9 +84,6 @@ func TestNetworkIsAllThatIsReached(t *testing.T) {
 // Where others cannot follow the path to its folder, such a plugin has a user of its own all the same.
 func TestNetworkUserFindsItsFolder(t *testing.T) {
 	t.Parallel()
-	if os.Geteuid() != 0 {
-		return // only root gives a plugin a user of its own
-	}
 	dir, err := os.MkdirTemp("", "pic")
 	if err != nil {
 		t.Fatal(err)
@@ -101,7 +98,7 @@ func TestNetworkUserFindsItsFolder(t *testing.T) {
 	defer h.Close()
 	p := launch(t, h, "net/thief")
 	at := slices.IndexFunc(p.Isolation(), func(l pluginhost.Layer) bool { return l.Name == "uid" })
-	if l := p.Isolation()[at]; !l.Holds {
+	if l := p.Isolation()[at]; !l.Holds && os.Geteuid() == 0 { // who is not root can make no users
 		t.Error(l.Why)
 	}
 	if _, err := invoke(t.Context(), p, "serve"); err != nil {

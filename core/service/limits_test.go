@@ -117,6 +117,16 @@ func TestLimits(t *testing.T) {
 		"pubsub: a message": {most: core.MaxPayload, call: f("pubsub.publish", `{"topic":"a","message":%q}`, func(n int) any { return x(n - 2) })},
 		"pubsub: a message times the triggers that take it": {most: core.MaxPublished, elsewhere: "core/service/pubsub_test.go: TestPublishRefusals"},
 
+		"sink: a message": {most: core.MaxPayload, call: f("sink.send", `{"sink":"out","message":%q}`, text)},
+		"sink: a type":    {most: core.MaxType, call: f("sink.send", `{"sink":"out","message":1,"type":%q}`, text)},
+		"email: a message, as JSON with attachments in base64": {most: mail.MaxBytes, call: func(n int) (string, string) {
+			begin, end := `{"to":"a@b.c","subject":"s","text":"`, `"}`
+			return "email.send", begin + x(n-len(begin)-len(end)) + end
+		}},
+		"email: addresses in to, cc and bcc": {most: mail.MaxRecipients, call: f("email.send", `{"to":%s,"subject":"s","text":"t"}`, func(n int) any { return list(n, `"a@b.c"`) })},
+		"email: attachments":                 {most: mail.MaxAttachments, call: f("email.send", `{"to":"a@b.c","subject":"s","text":"t","attachments":%s}`, func(n int) any { return list(n, `{"name":"a"}`) })},
+		"email: a subject":                   {most: mail.MaxSubject, call: f("email.send", `{"to":"a@b.c","subject":%q,"text":"t"}`, text)},
+
 		"queue: messages of one call":          {most: core.MaxMessages, call: f("queue.send", `{"queue":"mail","messages":%s}`, func(n int) any { return list(n, "{}") })},
 		"queue, invoke: the data of a message": {most: core.MaxPayload, call: send(`{"data":%q}`, text)},
 		"queue, invoke: a key":                 {most: tenant.MaxKey, call: send(`{"delivery":{"ordering_key":%q}}`, text)},

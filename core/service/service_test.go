@@ -141,12 +141,17 @@ func setup(t *testing.T) *bundle {
 		script(app.ID, "library", tenant.KindModule, 1), script(app.ID, "empty", tenant.KindEndpoint, 0),
 	}
 	app.Scripts[1].Policy = tenant.Policy{Delay: retry.Duration(time.Second)}
+	app.Sinks = []tenant.Sink{{
+		ID: uuid.New(), App: app.ID, Name: "out", Kind: "http", Version: 1, Timeout: time.Second, MaxAttempts: 6,
+		Policy: tenant.Policy{Priority: 4},
+	}}
 	app.Queues = []tenant.Queue{
 		{ID: uuid.New(), App: app.ID, Name: "mail", Script: app.Scripts[1].ID, Policy: tenant.Policy{MaxAttempts: 3}},
 		{ID: uuid.New(), App: app.ID, Name: "orders", Script: app.Scripts[1].ID, Policy: tenant.Policy{OrderingKey: "{body.id}"}},
 	}
 	foreign := &tenant.App{ID: uuid.New(), Slug: "theirs"}
 	foreign.Scripts = []tenant.Script{script(foreign.ID, "secret", tenant.KindEndpoint, 1)}
+	foreign.Sinks = []tenant.Sink{{ID: uuid.New(), App: foreign.ID, Name: "theirs", Kind: "http"}}
 	foreign.Queues = []tenant.Queue{{ID: uuid.New(), App: foreign.ID, Name: "vault", Script: foreign.Scripts[0].ID}}
 	env, err := (&event.Envelope{ID: "e", TraceParent: "00-trace"}).Marshal()
 	if err != nil {
@@ -154,6 +159,7 @@ func setup(t *testing.T) *bundle {
 	}
 	b := &bundle{
 		store: &store{}, web: &web{}, secrets: &secrets{app: app.ID, values: map[string]json.RawMessage{}}, app: app, foreign: foreign,
+		email: "PiCloud <picloud@example.com>",
 	}
 	b.reload()
 	b.run = service.Run{Script: &app.Scripts[0], Veil: &secret.Veil{}, Entry: &outbox.Entry{

@@ -48,6 +48,8 @@ func (c *call) sinkSend(ctx context.Context, args []byte) (any, error) {
 	switch {
 	case len(in.Message) == 0:
 		return nil, invalid("message: is missing; one without content is null")
+	case !utf8.Valid(in.Message):
+		return nil, invalid("message: holds text that is not UTF-8")
 	case in.Message[0] == '"':
 		m.ContentType = "text/plain; charset=utf-8"
 		if err := json.Unmarshal(in.Message, &m.Data); err != nil {
@@ -72,7 +74,7 @@ func (c *call) emailSend(ctx context.Context, args []byte) (any, error) {
 		delivery
 	}
 	if len(args) > mail.MaxBytes {
-		return nil, fault.New(fault.Limit, fault.Script, "the message takes %d bytes as JSON, attachments in base64: more than %d, which an event can hold; "+
+		return nil, invalid("the message takes %d bytes as JSON, attachments in base64: more than %d, which an event can hold; "+
 			"store large files and send where they are", len(args), mail.MaxBytes)
 	}
 	if err := decode(args, &in); err != nil {

@@ -77,6 +77,14 @@ func Limits() []Limit {
 		{"pubsub", "a message", 0, 1 << 20, Bytes, invalid},
 		{"pubsub", "a message times the triggers that take it", 0, 32 << 20, Bytes, invalid},
 
+		{"sink", "a message", 0, 1 << 20, Bytes, invalid},
+		{"sink", "a type", 0, 255, Bytes, invalid},
+
+		{"email", "a message, as JSON with attachments in base64", 0, 6 << 20, Bytes, invalid},
+		{"email", "addresses in to, cc and bcc", 0, 100, Count, invalid},
+		{"email", "attachments", 0, 50, Count, invalid},
+		{"email", "a subject", 0, 998, Bytes, invalid},
+
 		{"queue", "messages of one call", 0, 100, Count, invalid},
 		{"queue, invoke", "the data of a message", 0, 1 << 20, Bytes, invalid},
 		{"queue, invoke", "a key", 0, 255, Bytes, invalid},

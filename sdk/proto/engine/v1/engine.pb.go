@@ -1561,6 +1561,9 @@ func (x *Credit) GetBytes() int64 {
 //	                {name: [texts]}, "body" or, where it is not UTF-8, "body_base64"}, whatever the status. "unavailable" says that
 //	                there is no answer, "deadline" that it takes too long, "limit_exceeded" that it is too large.
 //	http.get, head, delete, post, put, patch   are http.request without "method".
+//	sink.send       {"sink", "message": any JSON, a text is sent as it is, "type", and the fields of "delivery"}. Result: {"id"}.
+//	email.send      {"from", "to", "cc", "bcc" (a text or a list), "reply_to", "subject", "text", "html", "attachments": [{"name",
+//	                "content_type", "data" or "data_base64"}], and the fields of "delivery"}, at most 6 MiB. Result: {"id"}.
 //	secrets.get     {"name"}. Result: {"value"}, any JSON, or {} where there is none. The host masks it in logs and faults.
 //	secrets.set     {"name", "value"}. Result: {}.
 //	secrets.delete  {"name"}. Result: {"deleted"}.
