@@ -43,11 +43,20 @@ var matrix = []asked{
 	{"secrets", "list", []any{}},
 	{"secrets", "delete", []any{"KEY"}},
 	{"pubsub", "publish", []any{"topic", 1}},
+	{"pubsub", "publish_ephemeral", []any{"topic", 1}},
+	{"sink", "send", []any{1}},
+	{"queue", "depth", []any{}},
+	{"queue", "purge", []any{}},
+	{"invoke", "call", []any{"here", "x"}},
 }
+
+// handles are what services are opened with.
+var handles = map[string]string{"kv": "c", "docs": "c", "files": "c", "queue": "q", "sink": "s"}
 
 // unnamed are the methods that name nothing which is there already: they make something, in the app whose run it is, or reach outside.
 var unnamed = []string{
 	"kv.set", "kv.increment", "docs.create", "docs.index", "files.create", "files.begin", "files.write", "files.finish", "secrets.set",
+	"email.send",
 	"http.get", "http.head", "http.delete", "http.post", "http.put", "http.patch", "http.request",
 }
 
@@ -58,15 +67,17 @@ var askers = map[string]string{
 	"ask.ts": `
 export default async function handle(ctx: any) {
   const { service, handle, method, args } = ctx.request.json();
-  const opened = handle === null ? ctx[service] : ctx[service](handle);
+  const opened = service === "invoke" ? ctx : handle === "" ? ctx[service] : ctx[service](handle);
   return { answer: await opened[method](...args) };
 }
 `,
 	"ask.star": `
 def handle(ctx):
     asked = ctx.request.json()
-    service = getattr(ctx, asked["service"])
-    if asked["handle"] != None:
+    service = ctx
+    if asked["service"] != "invoke":
+        service = getattr(ctx, asked["service"])
+    if asked["handle"]:
         service = service(asked["handle"])
     return {"answer": str(getattr(service, asked["name"])(*asked["args"]))}
 `,
@@ -154,6 +165,24 @@ func Handle(ctx *picloud.Context) (any, error) {
 	case "pubsub.publish":
 		n, err := ctx.Publish(text(0), asked.Args[1])
 		return n, err
+	case "pubsub.publish_ephemeral":
+		n, _, err := ctx.PublishEphemeral(text(0), asked.Args[1])
+		return n, err
+	case "sink.send":
+		id, err := ctx.Sink("s").Send(asked.Args[0])
+		return id, err
+	case "queue.depth":
+		depth, err := ctx.Queue("q").Depth()
+		return depth.Waiting, err
+	case "queue.purge":
+		purged, _, err := ctx.Queue("q").Purge()
+		return purged, err
+	case "invoke.call":
+		answer, err := ctx.Call(text(0), asked.Args[1])
+		if err != nil {
+			return nil, err
+		}
+		return answer.Status, nil
 	}
 	return nil, errors.New("there is no call " + asked.Service + "." + asked.Name)
 }
@@ -205,6 +234,9 @@ func TestServicesMatrix(t *testing.T) {
 		t.Fatal(err)
 	}
 	n.command("deploy", file, "--app", "owner", "--route", "POST /fill")
+	n.command("deploy", script(t, "here", `return "here", nil`), "--app", "owner")
+	n.command("queues", "create", "q", "--app", "owner", "--script", "here")
+	n.command("sinks", "create", "s", "--app", "owner", "--url", "https://example.com/hook", "--attempts", "1", "--policy", `{"delay": "1h"}`)
 	n.command("triggers", "create", "topic", "--app", "owner", "--kind", "pubsub", "--topic", "topic", "--script", "fill", "--policy", `{"delay": "1h"}`)
 
 	for name := range askers {
@@ -239,14 +271,8 @@ func (n *instance) ask(t *testing.T, app, script string, row asked, values map[s
 	for name, id := range values {
 		args = []byte(strings.ReplaceAll(string(args), "{"+name+"}", id))
 	}
-	handle := "null"
-	for _, s := range service.Services() {
-		if s.Name == row.service && s.Handle != "" {
-			handle = `"c"`
-		}
-	}
-	r := n.from(app, http.MethodPost, "/"+script, fmt.Sprintf(`{"service":%q,"handle":%s,"method":%q,"name":%q,"args":%s}`,
-		row.service, handle, service.Camel(row.method), row.method, args))
+	r := n.from(app, http.MethodPost, "/"+script, fmt.Sprintf(`{"service":%q,"handle":%q,"method":%q,"name":%q,"args":%s}`,
+		row.service, handles[row.service], service.Camel(row.method), row.method, args))
 	return fmt.Sprint(r.status, " ", anyID.ReplaceAllString(string(r.body), "ID"))
 }
 

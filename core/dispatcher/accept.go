@@ -23,12 +23,23 @@ const (
 	fast    = 0
 	durable = 1
 	keyed   = 2
+
+	fastKeyed = 3 // is written only
 )
 
 // Call takes a sync entry in. nil means that the answer, or why there is none, comes to the inbox. An error means that
 // nothing was accepted: ErrBusy, ErrPaused, an *outbox.Overloaded, those of Ready, and for an entry with an idempotency
 // key *outbox.Duplicate and outbox.ErrKeyReused.
-func (d *Dispatcher) Call(ctx context.Context, e *outbox.Entry) (err error) {
+func (d *Dispatcher) Call(ctx context.Context, e *outbox.Entry) error { return d.call(ctx, e, nil) }
+
+// CallFrom is Call for the run of from, which waits for the answer. It lends its slot meanwhile, so that scripts that call one
+// another never wait for a slot that one of them has. Calls of one run that are made at one time have free slots besides, or take
+// turns. A node that takes nothing in any more takes them in, since the run is not at its end without them.
+func (d *Dispatcher) CallFrom(ctx context.Context, e, from *outbox.Entry) error {
+	return d.call(ctx, e, from)
+}
+
+func (d *Dispatcher) call(ctx context.Context, e, from *outbox.Entry) (err error) {
 	defer func() { d.counters.accept(err) }()
 	lane := d.cfg.Lane(e.Lane)
 	if lane != nil {
@@ -40,17 +51,26 @@ func (d *Dispatcher) Call(ctx context.Context, e *outbox.Entry) (err error) {
 		}
 	}
 	seat := &schedule.Ticket{App: e.App, Weight: weight(lane), Class: schedule.Sync}
-	if err := d.slots.place(ctx, seat); err != nil {
+	if from != nil {
+		err = d.borrow(ctx, seat, from)
+	} else {
+		err = d.slots.place(ctx, seat)
+	}
+	if err != nil {
 		d.end(lane)
 		return err
 	}
 	e.State, e.Attempt, e.MaxAttempts = outbox.Running, 1, 1
-	if err := d.admit(e, d.lease.Epoch()); err != nil {
+	if err := d.enlist(e, d.lease.Epoch(), from != nil); err != nil {
 		d.release(lane, seat)
 		return err
 	}
 	if e.Keyed() {
-		return d.write(ctx, keyed, e, func(err error) {
+		speed := keyed
+		if from != nil {
+			speed = fastKeyed
+		}
+		return d.write(ctx, speed, e, func(err error) {
 			if err != nil {
 				d.drop(e, lane, seat)
 				return
@@ -67,6 +87,37 @@ func (d *Dispatcher) Call(ctx context.Context, e *outbox.Entry) (err error) {
 		go d.work(e, lane, seat)
 	})
 	return nil
+}
+
+// borrow gives a ticket the slot of the run of from, or one of its own where another call has that and one is free.
+func (d *Dispatcher) borrow(ctx context.Context, seat *schedule.Ticket, from *outbox.Entry) error {
+	d.mu.Lock()
+	r := d.running[from.ID]
+	if r == nil || r.entry != from {
+		d.mu.Unlock()
+		return errLost
+	}
+	if r.lent == nil {
+		r.lent = make(chan struct{}, 1)
+	}
+	slot := r.lent
+	d.mu.Unlock()
+	select {
+	case slot <- struct{}{}:
+		seat.Lent = slot
+		return nil
+	default:
+	}
+	if d.slots.atOnce(seat) {
+		return nil
+	}
+	select {
+	case slot <- struct{}{}:
+		seat.Lent = slot
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 func overLimit(lane *tenant.Lane, l *limits) error {
@@ -249,13 +300,16 @@ func (d *Dispatcher) write(ctx context.Context, speed int, e *outbox.Entry, then
 }
 
 // admit puts an entry into the node's table: before it is written, or after it was claimed by the epoch.
-func (d *Dispatcher) admit(e *outbox.Entry, epoch int64) error {
+func (d *Dispatcher) admit(e *outbox.Entry, epoch int64) error { return d.enlist(e, epoch, false) }
+
+// enlist is admit; also of a node that drains where that is said.
+func (d *Dispatcher) enlist(e *outbox.Entry, epoch int64, drains bool) error {
 	if !d.lease.Valid() || d.lease.Epoch() != epoch {
 		return outbox.ErrFenced
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.draining {
+	if d.draining && !drains {
 		return errShutdown
 	}
 	e.Owner = epoch

@@ -71,6 +71,7 @@ type Config struct {
 	// that share rows with others.
 	Durable, Fast Store
 	Keyed         outbox.Inserter
+	FastKeyed     outbox.Inserter // writes those of them for which a run waits, as Fast does
 	Runner        Runner
 	Inbox         *inbox.Inbox
 	// Lane finds what owns an entry's limits and pause in the configuration as it is now; nil: it is gone.
@@ -118,7 +119,7 @@ type Dispatcher struct {
 	slots     *slots
 	limits    *limits
 	admission *admission
-	writers   [3]*outbox.Writer // by speed
+	writers   [4]*outbox.Writer // by speed
 	counters  counters
 	settle    [2]*outbox.Settler
 
@@ -143,6 +144,7 @@ type running struct {
 	entry  *outbox.Entry
 	cancel context.CancelCauseFunc // nil: it has not come so far
 	wanted bool                    // somebody wants it stopped: itself, not only what it runs with
+	lent   chan struct{}           // full while another run has its slot; nil: none ever had
 }
 
 // New makes a dispatcher. Start brings it to life.
@@ -171,6 +173,7 @@ func (d *Dispatcher) Start(ctx context.Context) error {
 		d.settle[i] = outbox.NewSettler(store, &d.lease, gather[i], d.log)
 	}
 	d.writers[keyed] = outbox.NewWriter(d.cfg.Keyed, &d.lease, d.log)
+	d.writers[fastKeyed] = outbox.NewWriter(d.cfg.FastKeyed, &d.lease, d.log)
 	loops, stop := context.WithCancel(context.WithoutCancel(ctx))
 	d.stop = stop
 	d.loops.Go(func() { d.beat(loops) })

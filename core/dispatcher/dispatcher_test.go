@@ -109,7 +109,7 @@ func setup(t *testing.T, url string, do func(ctx context.Context, e *outbox.Entr
 		Node:  dispatcher.Node{Name: uuid.NewString(), Kinds: []int16{1, 2, 3, 4, 5}},
 		Nodes: nodes, Claims: postgres.NewOutboxStore(general),
 		Durable: postgres.NewOutboxStore(open(nil)), Fast: postgres.NewOutboxStore(open(nil)),
-		Keyed: postgres.NewKeyedStore(general), Lane: func(uuid.UUID) *tenant.Lane { return nil }, DeadLettered: func() {}, Judge: func(*outbox.Settlement) {}, Failed: func(*outbox.Settlement) {},
+		Keyed: postgres.NewKeyedStore(general), FastKeyed: postgres.NewKeyedStore(general), Lane: func(uuid.UUID) *tenant.Lane { return nil }, DeadLettered: func() {}, Judge: func(*outbox.Settlement) {}, Failed: func(*outbox.Settlement) {},
 		Runner: r, Inbox: in, Alone: func() bool { return false }, Configured: func(int64) {}, Slots: 8, SyncWaiting: 16, Log: log,
 	}
 	for _, o := range options {

@@ -68,10 +68,36 @@ func (s *slots) place(ctx context.Context, t *schedule.Ticket) error {
 	return ErrBusy
 }
 
-// enter asks for a slot. False: wait follows. In either case leave does.
-func (s *slots) enter(t *schedule.Ticket) bool {
+// atOnce gives a ticket a slot if one is free.
+func (s *slots) atOnce(t *schedule.Ticket) bool {
 	s.lock()
 	defer s.mu.Unlock()
+	if t.Class != schedule.Sync {
+		if s.schedule.Free(t.App) == 0 || s.schedule.Expect(t.App, 1) == 0 {
+			return false
+		}
+	} else if !s.schedule.Ask(t) {
+		return false
+	}
+	if !t.Hopes() {
+		s.wake(s.schedule.Enter(t, s.clock()), t)
+	}
+	if !t.Started() {
+		s.wake(s.schedule.Leave(t, s.clock()), t)
+	}
+	return t.Started()
+}
+
+// enter asks for a slot. False: wait follows. In either case leave does.
+func (s *slots) enter(t *schedule.Ticket) bool {
+	if t.Lent != nil {
+		return true
+	}
+	s.lock()
+	defer s.mu.Unlock()
+	if t.Started() {
+		return true
+	}
 	s.wake(s.schedule.Enter(t, s.clock()), t)
 	if !t.Started() && t.Moved == nil {
 		t.Moved = make(chan struct{}, 1)
@@ -91,6 +117,10 @@ func (s *slots) wait(ctx context.Context, t *schedule.Ticket) error {
 
 // leave gives back what a ticket has.
 func (s *slots) leave(t *schedule.Ticket) {
+	if t.Lent != nil {
+		<-t.Lent
+		return
+	}
 	s.lock()
 	defer s.mu.Unlock()
 	s.wake(s.schedule.Leave(t, s.clock()), t)

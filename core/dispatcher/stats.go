@@ -11,6 +11,7 @@ import (
 // counters count what a node has done.
 type counters struct {
 	accepted, refused, claimed atomic.Int64
+	handed, dropped            atomic.Int64
 	outcomes                   [outbox.Failed + 1]atomic.Int64
 	engineTime                 atomic.Int64 // nanoseconds
 }
@@ -20,6 +21,8 @@ type Stats struct {
 	Accepted   int64 // entries written, sync and async
 	Refused    int64 // calls and events that were not accepted
 	Claimed    int64 // entries claimed, not born so
+	Handed     int64 // events that are not written: run
+	Dropped    int64 // and those for which no slot was free
 	Outcomes   map[outbox.Outcome]int64
 	EngineTime time.Duration // of all runs
 	Slots      int
@@ -32,6 +35,7 @@ type Stats struct {
 func (d *Dispatcher) Stats() Stats {
 	s := Stats{
 		Accepted: d.counters.accepted.Load(), Refused: d.counters.refused.Load(), Claimed: d.counters.claimed.Load(),
+		Handed: d.counters.handed.Load(), Dropped: d.counters.dropped.Load(),
 		Outcomes: map[outbox.Outcome]int64{}, EngineTime: time.Duration(d.counters.engineTime.Load()),
 		Slots: d.cfg.Slots, Fenced: !d.lease.Valid(),
 	}

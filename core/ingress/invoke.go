@@ -71,7 +71,7 @@ func Accepted(err error) error {
 	var overloaded *outbox.Overloaded
 	var duplicate *outbox.Duplicate
 	switch {
-	case err == nil, errors.Is(err, outbox.ErrKeyReused), errors.As(err, &overloaded), errors.As(err, &duplicate):
+	case err == nil, errors.Is(err, outbox.ErrKeyReused), errors.Is(err, outbox.ErrBudget), errors.Is(err, outbox.ErrTooDeep), errors.As(err, &overloaded), errors.As(err, &duplicate):
 		return err
 	case errors.As(err, &rejected):
 		return fault.New(fault.Invalid, fault.Caller, "the call cannot be stored: %v", err)

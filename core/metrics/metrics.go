@@ -60,6 +60,8 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 var (
 	accepted    = desc("entries_accepted_total", "Entries that were written: sync calls and events.")
 	refused     = desc("entries_refused_total", "Sync calls and events that were not accepted.")
+	handed      = desc("events_handed_total", "Events that are not written, and ran.")
+	dropped     = desc("events_dropped_total", "Events that are not written, for which no slot was free.")
 	claimed     = desc("entries_claimed_total", "Entries that waited in the database and were claimed.")
 	attempts    = desc("attempts_total", "Attempts that ended, by how.", "outcome")
 	engineTime  = desc("engine_seconds_total", "Time that attempts took.")
@@ -99,6 +101,8 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	count(accepted, float64(n.Accepted))
 	count(refused, float64(n.Refused))
 	count(claimed, float64(n.Claimed))
+	count(handed, float64(n.Handed))
+	count(dropped, float64(n.Dropped))
 	for outcome, total := range n.Outcomes {
 		count(attempts, float64(total), outcome.String())
 	}

@@ -302,21 +302,23 @@ func (n *Node) startDispatcher(ctx context.Context, url string, p *postgres.Pool
 	web := outbound.New(guard.Config{Allow: allow, Own: []string{n.PublicAddr(), n.AdminAddr()}})
 	n.onStop(func(context.Context) error { web.Close(); return nil })
 	runner := execution.New(n.engines, current{n}, service.New(service.Config{
-		Outbox: late{n}, Snapshot: n.snapshot.Load, Entries: postgres.NewKeyedStore(p.Data), KV: postgres.NewKVStore(p.Data), Files: postgres.NewFileStore(p.Data),
-		Contents: n.contents, Docs: postgres.NewDocStore(p.Data), Web: web, Secrets: n.vault, Email: n.cfg.SMTPFrom, Log: n.log,
+		Outbox: late{n}, Callees: callees{n, in}, Snapshot: n.snapshot.Load, Entries: postgres.NewKeyedStore(p.Data),
+		KV: postgres.NewKVStore(p.Data), Files: postgres.NewFileStore(p.Data), Contents: n.contents, Docs: postgres.NewDocStore(p.Data),
+		Queues: postgres.NewQueueStore(p.Data), Web: web, Secrets: n.vault, Email: n.cfg.SMTPFrom, Log: n.log,
 	}), in)
 	runner.DeliverTo(n.sinks, func(app, id uuid.UUID) *tenant.Sink { return n.snapshot.Load().SinkOf(app, id) })
 	d := dispatcher.New(dispatcher.Config{
-		Node:    dispatcher.Node{Name: n.cfg.NodeName, Address: n.PublicAddr(), Version: Version, Kinds: kinds},
-		Nodes:   nodes,
-		Claims:  postgres.NewOutboxStore(p.General),
-		Durable: postgres.NewOutboxStore(p.Durable),
-		Fast:    postgres.NewOutboxStore(p.Fast),
-		Keyed:   postgres.NewKeyedStore(p.Durable),
-		Runner:  runner,
-		Inbox:   in,
-		Lane:    func(id uuid.UUID) *tenant.Lane { return n.snapshot.Load().Lane(id) },
-		Alone:   func() bool { return n.snapshot.Load().Alone() },
+		Node:      dispatcher.Node{Name: n.cfg.NodeName, Address: n.PublicAddr(), Version: Version, Kinds: kinds},
+		Nodes:     nodes,
+		Claims:    postgres.NewOutboxStore(p.General),
+		Durable:   postgres.NewOutboxStore(p.Durable),
+		Fast:      postgres.NewOutboxStore(p.Fast),
+		Keyed:     postgres.NewKeyedStore(p.Durable),
+		FastKeyed: postgres.NewKeyedStore(p.Fast),
+		Runner:    runner,
+		Inbox:     in,
+		Lane:      func(id uuid.UUID) *tenant.Lane { return n.snapshot.Load().Lane(id) },
+		Alone:     func() bool { return n.snapshot.Load().Alone() },
 		Configured: func(version int64) {
 			if version > n.snapshot.Load().Version {
 				n.requestReload()
@@ -360,7 +362,31 @@ func (l late) AppendCaused(
 	return l.n.dispatcher.AppendCaused(ctx, app, size, commit)
 }
 
+func (l late) Hand(e *outbox.Entry) bool { return l.n.dispatcher.Hand(e) }
+
 func (l late) Hold(ctx context.Context, epoch int64) error { return l.n.dispatcher.Hold(ctx, epoch) }
+
+// callees runs what scripts call.
+type callees struct {
+	node  *Node
+	inbox *inbox.Inbox
+}
+
+func (c callees) Call(ctx context.Context, e, from *outbox.Entry) (*service.Answer, error) {
+	a, err := ingress.NewInvoker(caller{c.node.dispatcher, from}, c.inbox).Call(ctx, e)
+	if err != nil {
+		return nil, err
+	}
+	return &service.Answer{Status: a.Status, Headers: a.Headers, Body: a.Body}, nil
+}
+
+// caller takes entries in for the run that waits for them.
+type caller struct {
+	*dispatcher.Dispatcher
+	from *outbox.Entry
+}
+
+func (c caller) Call(ctx context.Context, e *outbox.Entry) error { return c.CallFrom(ctx, e, c.from) }
 
 func (n *Node) publicServer(in *inbox.Inbox, results *postgres.ResultStore, secret []byte) *http.Server {
 	public := ingress.New(ingress.Config{

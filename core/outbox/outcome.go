@@ -47,6 +47,7 @@ const (
 const (
 	ReasonUser    = "user"    // cancelled by somebody
 	ReasonExpired = "expired" // it did not start in time
+	ReasonPurged  = "purged"  // a script emptied its queue
 )
 
 // Settlement is what becomes of a running entry after one attempt. It applies only while the entry still belongs to the

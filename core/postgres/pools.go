@@ -25,7 +25,7 @@ func OpenPools(ctx context.Context, url string, log hclog.Logger) (*Pools, error
 	}{
 		{&p.General, 10, map[string]string{"plan_cache_mode": "force_custom_plan"}},
 		{&p.Durable, 3, hotSettings(nil)},
-		{&p.Fast, 2, hotSettings(map[string]string{"synchronous_commit": "off"})},
+		{&p.Fast, 3, hotSettings(map[string]string{"synchronous_commit": "off"})},
 		{&p.Data, 6, map[string]string{"statement_timeout": "10s", "idle_in_transaction_session_timeout": "30s"}},
 	} {
 		pool, err := Open(ctx, Config{URL: url, MaxConns: o.conns, Settings: o.settings}, log)

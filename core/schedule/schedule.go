@@ -32,6 +32,7 @@ type Ticket struct {
 	Class  Class
 	Moved  chan struct{} // for the caller to wait on
 	Void   bool          // it had a slot and did not run: nothing is learnt from it
+	Lent   chan struct{} // the ticket has the slot of another run, and is none of the Scheduler's; nil: it is
 
 	flow    *flow
 	next    *Ticket

@@ -47,14 +47,8 @@ func (c *call) httpRequest(ctx context.Context, method string, args []byte) (any
 	case in.Method != "":
 		return nil, invalid("method: the call says it already")
 	}
-	for name, raw := range in.Headers {
-		values, err := texts(raw)
-		if err != nil {
-			return nil, invalid("headers: %.100q is neither a text nor a list of texts", name)
-		}
-		for _, v := range values {
-			r.Headers.Add(name, v)
-		}
+	if err := addHeaders(r.Headers, in.Headers); err != nil {
+		return nil, err
 	}
 	r.Timeout = time.Duration(max(-1, min(in.TimeoutMS, outbound.MaxTimeout.Milliseconds()+1))) * time.Millisecond
 	var err error
@@ -66,19 +60,37 @@ func (c *call) httpRequest(ctx context.Context, method string, args []byte) (any
 		return nil, err
 	}
 	defer out.Close()
+	return response(out.Status, out.Headers, out.Body)
+}
+
+// response is an answer that has come, as scripts see it.
+func response(status int, headers http.Header, body []byte) (json.RawMessage, error) {
 	answer := struct {
 		Status     int         `json:"status"`
 		Headers    http.Header `json:"headers"`
 		Body       *string     `json:"body,omitempty"`
 		BodyBase64 []byte      `json:"body_base64,omitempty"`
-	}{Status: out.Status, Headers: out.Headers}
-	if body := string(out.Body); plainText(body) {
-		answer.Body = &body
+	}{Status: status, Headers: headers}
+	if text := string(body); plainText(text) {
+		answer.Body = &text
 	} else {
-		answer.BodyBase64 = out.Body
+		answer.BodyBase64 = body
 	}
-	b, err := encode(answer)
-	return json.RawMessage(b), err
+	return encode(answer)
+}
+
+// addHeaders adds what a script gives as headers: texts, or lists of them.
+func addHeaders(to http.Header, given map[string]json.RawMessage) error {
+	for name, raw := range given {
+		values, err := texts(raw)
+		if err != nil {
+			return invalid("headers: %.100q is neither a text nor a list of texts", name)
+		}
+		for _, v := range values {
+			to.Add(name, v)
+		}
+	}
+	return nil
 }
 
 // texts reads a text or a list of them.

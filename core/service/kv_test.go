@@ -25,7 +25,7 @@ func setupKV(t *testing.T) *bundle {
 		t.Fatal(err)
 	}
 	b := setup(t)
-	b.kv = postgres.NewKVStore(pool)
+	b.kv, b.pool = postgres.NewKVStore(pool), pool
 	b.reload()
 	return b
 }

@@ -31,16 +31,8 @@ func (c *call) pubsubPublish(ctx context.Context, args []byte) (any, error) {
 	if err := decode(args, &in); err != nil {
 		return nil, err
 	}
-	if err := tenant.CheckTopic(in.Topic); err != nil {
-		return nil, invalid("%v", err)
-	}
-	switch n := len(in.Message); {
-	case n == 0:
-		return nil, invalid("message: is missing; one without content is null")
-	case n > maxPayload:
-		return nil, invalid("the message takes %d bytes as JSON, more than %d: store it and publish where it is", n, maxPayload)
-	case !utf8.Valid(in.Message):
-		return nil, invalid("message: holds text that is not UTF-8")
+	if err := checkMessage(in.Topic, in.Message); err != nil {
+		return nil, err
 	}
 	options, err := in.options()
 	if err != nil {
@@ -68,6 +60,61 @@ func (c *call) pubsubPublish(ctx context.Context, args []byte) (any, error) {
 	return struct {
 		Deliveries int `json:"deliveries"`
 	}{len(entries)}, nil
+}
+
+// checkMessage says what is wrong with what is published.
+func checkMessage(topic string, message json.RawMessage) error {
+	if err := tenant.CheckTopic(topic); err != nil {
+		return invalid("%v", err)
+	}
+	switch n := len(message); {
+	case n == 0:
+		return invalid("message: is missing; one without content is null")
+	case n > maxPayload:
+		return invalid("the message takes %d bytes as JSON, more than %d: store it and publish where it is", n, maxPayload)
+	case !utf8.Valid(message):
+		return invalid("message: holds text that is not UTF-8")
+	}
+	return nil
+}
+
+// pubsubPublishEphemeral hands a message to every trigger that takes its topic and whose script has a free slot on this node. It is
+// not written anywhere, so what has no slot, or is lost with the node, is gone. Of the policies of triggers only how many may run and
+// how fast they start is for it.
+func (c *call) pubsubPublishEphemeral(_ context.Context, args []byte) (any, error) {
+	var in struct {
+		Topic   string          `json:"topic"`
+		Message json.RawMessage `json:"message"`
+	}
+	if err := decode(args, &in); err != nil {
+		return nil, err
+	}
+	if err := checkMessage(in.Topic, in.Message); err != nil {
+		return nil, err
+	}
+	var out struct {
+		Deliveries int `json:"deliveries"`
+		Dropped    int `json:"dropped"`
+	}
+	change := &trigger.Change{Kind: outbox.KindPubSub, Topic: in.Topic, Data: in.Message}
+	for _, t := range trigger.Match(c.snapshot(), c.run.Entry.App, change) {
+		if err := c.mayCause(); err != nil {
+			return nil, err
+		}
+		plain, lane := *t, *t.Lane
+		lane.Policy = tenant.Policy{}
+		plain.Lane = &lane
+		e, err := trigger.Caused(&plain, change, c.run.Entry)
+		if err != nil {
+			return nil, err
+		}
+		if c.outbox.Hand(e) {
+			out.Deliveries++
+		} else {
+			out.Dropped++
+		}
+	}
+	return out, nil
 }
 
 // published makes the entries of a message.

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/google/uuid"
 
 	"github.com/picloud/picloud/core/outbox"
+	"github.com/picloud/picloud/core/tenant"
 	"github.com/picloud/picloud/core/trigger"
 	"github.com/picloud/picloud/sdk/fault"
 )
@@ -45,9 +47,9 @@ func (c *call) queueSend(ctx context.Context, args []byte) (any, error) {
 		return nil, err
 	}
 	snapshot := c.snapshot()
-	queue := snapshot.Queue(c.run.Entry.App, in.Queue)
-	if queue == nil {
-		return nil, fault.New(fault.NotFound, fault.Script, "there is no queue %q in this app", in.Queue)
+	queue, err := c.queue(snapshot, in.Queue)
+	if err != nil {
+		return nil, err
 	}
 	lane := snapshot.Lane(queue.ID)
 	if lane == nil {
@@ -120,4 +122,76 @@ func (c *call) sendSequence(ctx context.Context, sequence []int, entries []*outb
 		}
 		return
 	}
+}
+
+// Queues are what waits for scripts.
+type Queues interface {
+	// Depth returns how many messages of a queue wait and run, of each state up to 10,000, and how long the oldest has waited.
+	Depth(ctx context.Context, app, queue uuid.UUID) (waiting, running int, oldest time.Duration, err error)
+	// Purge ends up to limit messages of a queue that wait, under the owner's epoch, and returns how many.
+	Purge(ctx context.Context, owner int64, app, queue uuid.UUID, limit int) (int, error)
+}
+
+// How many messages one call purges: in transactions of a size that keeps nobody waiting.
+const (
+	maxPurged = 10_000
+	purgeStep = 500
+)
+
+func (c *call) queue(snapshot *tenant.Snapshot, name string) (*tenant.Queue, error) {
+	if q := snapshot.Queue(c.run.Entry.App, name); q != nil {
+		return q, nil
+	}
+	return nil, fault.New(fault.NotFound, fault.Script, "there is no queue %q in this app", name)
+}
+
+// named reads the arguments of a call that has only the queue.
+func (c *call) named(args []byte) (*tenant.Queue, error) {
+	var in struct {
+		Queue string `json:"queue"`
+	}
+	if err := decode(args, &in); err != nil {
+		return nil, err
+	}
+	return c.queue(c.snapshot(), in.Queue)
+}
+
+func (c *call) queueDepth(ctx context.Context, args []byte) (any, error) {
+	queue, err := c.named(args)
+	if err != nil {
+		return nil, err
+	}
+	waiting, running, oldest, err := c.queues.Depth(ctx, queue.App, queue.ID)
+	if err != nil {
+		return nil, c.dataRefusal(ctx, err)
+	}
+	return struct {
+		Waiting int   `json:"waiting"`
+		Running int   `json:"running"`
+		Oldest  int64 `json:"oldest_age_ms"`
+	}{waiting, running, oldest.Milliseconds()}, nil
+}
+
+// queuePurge ends the messages that wait, with a record that says so. Those that run are left.
+func (c *call) queuePurge(ctx context.Context, args []byte) (any, error) {
+	queue, err := c.named(args)
+	if err != nil {
+		return nil, err
+	}
+	purged, more := 0, true
+	for more && purged < maxPurged {
+		if err := c.outbox.Hold(ctx, c.run.Entry.Owner); err != nil {
+			return nil, err
+		}
+		n, err := c.queues.Purge(ctx, c.run.Entry.Owner, queue.App, queue.ID, purgeStep)
+		if err != nil {
+			return nil, c.dataRefusal(ctx, err)
+		}
+		purged += n
+		more = n == purgeStep
+	}
+	return struct {
+		Purged int  `json:"purged"`
+		More   bool `json:"more"`
+	}{purged, more}, nil
 }

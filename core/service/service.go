@@ -36,13 +36,17 @@ var methods = map[string]func(c *call, ctx context.Context, args []byte) (any, e
 	"http.put":     httpMethod(http.MethodPut),
 	"http.request": httpMethod(""),
 
+	"invoke.call": (*call).invokeCall,
 	"invoke.send": (*call).invokeSend,
 	"queue.send":  (*call).queueSend,
+	"queue.depth": (*call).queueDepth,
+	"queue.purge": (*call).queuePurge,
 
 	"sink.send":  (*call).sinkSend,
 	"email.send": (*call).emailSend,
 
-	"pubsub.publish": (*call).pubsubPublish,
+	"pubsub.publish":           (*call).pubsubPublish,
+	"pubsub.publish_ephemeral": (*call).pubsubPublishEphemeral,
 
 	"kv.get": (*call).kvGet, "kv.has": (*call).kvHas, "kv.set": (*call).kvSet, "kv.delete": (*call).kvDelete,
 	"kv.increment": (*call).kvIncrement, "kv.list": (*call).kvList,
@@ -70,6 +74,8 @@ type Outbox interface {
 	// AppendCaused has commit write entries that it makes in a transaction of its own, and returns its error, or an *outbox.Overloaded
 	// without calling it. size is how many bytes an entry takes, roughly.
 	AppendCaused(ctx context.Context, app uuid.UUID, size int, commit func(owner int64) ([]*outbox.Entry, error)) error
+	// Hand runs e now, at most once and without writing it, or reports that there is no room for it.
+	Hand(e *outbox.Entry) bool
 	// Hold returns nil at once while the node may act for epoch. It waits while that is in doubt, and fails once it may
 	// not any more, or when ctx ends.
 	Hold(ctx context.Context, epoch int64) error
@@ -88,7 +94,9 @@ type Run struct {
 type Host struct {
 	outbox   Outbox
 	snapshot func() *tenant.Snapshot
+	callees  Callees
 	entries  Entries
+	queues   Queues
 	kv       KV
 	files    Files
 	contents *files.Store
@@ -104,7 +112,9 @@ type Host struct {
 type Config struct {
 	Outbox   Outbox
 	Snapshot func() *tenant.Snapshot // the configuration as it is now
+	Callees  Callees
 	Entries  Entries
+	Queues   Queues
 	KV       KV
 	Files    Files
 	Contents *files.Store
@@ -118,7 +128,7 @@ type Config struct {
 // New makes a host.
 func New(c Config) *Host {
 	return &Host{
-		outbox: c.Outbox, snapshot: c.Snapshot, entries: c.Entries, kv: c.KV, docs: c.Docs, files: c.Files, contents: c.Contents,
+		outbox: c.Outbox, snapshot: c.Snapshot, callees: c.Callees, entries: c.Entries, queues: c.Queues, kv: c.KV, docs: c.Docs, files: c.Files, contents: c.Contents,
 		web: c.Web, secrets: c.Secrets, email: c.Email, log: c.Log.Named("service"), share: newShare(),
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/hashicorp/go-hclog"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/picloud/picloud/core/files"
 	"github.com/picloud/picloud/core/outbox"
@@ -30,6 +31,7 @@ type store struct {
 
 	mu      sync.Mutex
 	tries   int
+	room    int // of Hand
 	holds   int
 	entries []*outbox.Entry // accepted, in order
 }
@@ -72,6 +74,17 @@ func (s *store) InsertAll(_ context.Context, owner int64, entries []*outbox.Entr
 	return nil
 }
 
+// Hand takes what a test has room for.
+func (s *store) Hand(e *outbox.Entry) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.room--; s.room < 0 {
+		return false
+	}
+	s.entries = append(s.entries, e)
+	return true
+}
+
 func (s *store) Hold(_ context.Context, epoch int64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -93,6 +106,8 @@ type bundle struct {
 	app     *tenant.App
 	kv      service.KV // nil where a test has no database
 	docs    service.Docs
+	queues  service.Queues
+	pool    *pgxpool.Pool
 	web     *web
 	secrets *secrets
 	email   string // who e-mail is from; empty: there is none
@@ -107,7 +122,7 @@ type bundle struct {
 func (b *bundle) reload() {
 	snapshot := tenant.NewSnapshot(1, []*tenant.App{b.app, b.foreign})
 	b.host = service.New(service.Config{
-		Outbox: b.store, Entries: b.store, Snapshot: func() *tenant.Snapshot { return snapshot }, KV: b.kv, Docs: b.docs,
+		Outbox: b.store, Entries: b.store, Snapshot: func() *tenant.Snapshot { return snapshot }, KV: b.kv, Docs: b.docs, Queues: b.queues,
 		Files: b.files, Contents: b.contents, Web: b.web, Secrets: b.secrets, Email: b.email, Log: hclog.NewNullLogger(),
 	})
 }

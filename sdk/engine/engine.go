@@ -112,6 +112,9 @@ type Invocation struct {
 	Log         func(Log)
 	// Call asks a service of the host and waits for its answer. Errors are faults.
 	Call func(ctx context.Context, service, method string, args []byte) ([]byte, error)
+	// Lend is for an engine to set, before the script runs, where a run keeps others out, such as by its place in a pool. It is
+	// called when the script begins to wait for another one, and back when it no longer does.
+	Lend func() (back func())
 }
 
 // Log is one line that a script logged. Level is trace, debug, info, warn or error.

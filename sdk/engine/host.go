@@ -48,7 +48,7 @@ type Client struct {
 	info   Info
 	layers []plugin.Layer
 	sender *plugin.Sender[*enginev1.Message]
-	window chan struct{} // one token for each invocation that the engine takes at one time
+	window *Room // one place for each invocation that the engine takes at one time
 	cancel context.CancelFunc
 
 	mu    sync.Mutex
@@ -82,7 +82,7 @@ func Dial(ctx context.Context, conn grpc.ClientConnInterface) (*Client, error) {
 		return nil, fmt.Errorf("describe: %w", err)
 	}
 	c.info, c.layers = infoFromWire(described), plugin.LayersFromWire(described.GetLayers())
-	c.window = make(chan struct{}, max(1, described.GetWindow()))
+	c.window = NewRoom(int(max(1, described.GetWindow())))
 	life, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	stream, err := c.rpc.Session(life)
 	if err != nil {
@@ -222,8 +222,8 @@ func (c *Client) Invoke(ctx context.Context, r *Request, out Reply) error {
 		return c.full()
 	}
 	select {
-	case c.window <- struct{}{}:
-		defer func() { <-c.window }()
+	case c.window.Places() <- struct{}{}:
+		defer c.window.Leave()
 	case <-ctx.Done():
 		return c.full()
 	case <-c.lost:
@@ -446,6 +446,9 @@ func (c *Client) serveCall(ctx context.Context, x *run, m *enginev1.Call) {
 	var result []byte
 	err := error(fault.New(fault.NotFound, fault.Script, "there is no service %s.%s", m.GetService(), m.GetMethod()))
 	if x.req.Call != nil {
+		if waits(m.GetService(), m.GetMethod()) {
+			defer x.lend(c.window)()
+		}
 		result, err = x.req.Call(ctx, m.GetService(), m.GetMethod(), m.GetArgs())
 	}
 	if len(result) > callBytes {

@@ -19,6 +19,8 @@ type run struct {
 
 	mu     sync.Mutex
 	calls  int             // service calls under way
+	lent   int             // of those, that wait for another run
+	back   func()          // takes back what they have lent
 	asked  bool            // there was one
 	help   context.Context // of what works for the run beside it: service calls, sending the body
 	stop   context.CancelFunc
@@ -28,6 +30,22 @@ type run struct {
 	closed bool  // an end has come; nothing may follow
 	over   bool  // Invoke has returned; what comes now is late
 	wake   chan struct{}
+}
+
+// lend gives the run's place in a room to others, once for all the calls that wait for another run.
+func (x *run) lend(r *Room) (back func()) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.lent++; x.lent == 1 {
+		x.back = r.Lend()
+	}
+	return func() {
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		if x.lent--; x.lent == 0 {
+			x.back()
+		}
+	}
 }
 
 // stopped says why a run was told to end.

@@ -218,6 +218,10 @@ type served struct {
 	weight   int64 // of a large one: what it has of the process' room
 	calls    map[uint64]chan *enginev1.CallResult
 	next     uint64
+
+	inv  Invocation
+	lent int    // calls that wait for another run
+	back func() // takes back what they have lent
 }
 
 func (h *session) handle(m *enginev1.Message) {
@@ -448,10 +452,33 @@ func (x *served) invoked() (err error) {
 		f.Fatal = true
 		return f
 	}
-	return x.session.server.engine.Invoke(x.ctx, &Invocation{
+	x.inv = Invocation{
 		Bundle: m.GetBundle(), ExecutionID: m.GetExecutionId(), Attempt: int(m.GetAttempt()), Event: env, Body: x.body,
 		Log: x.logged, Call: x.call,
-	}, &x.out)
+	}
+	return x.session.server.engine.Invoke(x.ctx, &x.inv, &x.out)
+}
+
+// waits reports whether a service call waits for another run.
+func waits(service, method string) bool { return service == "invoke" && method == "call" }
+
+// lend gives the run's place back while it waits for another run, once for all the calls that do.
+func (x *served) lend() (back func()) {
+	if x.inv.Lend == nil {
+		return func() {}
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.lent++; x.lent == 1 {
+		x.back = x.inv.Lend()
+	}
+	return func() {
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		if x.lent--; x.lent == 0 {
+			x.back()
+		}
+	}
 }
 
 // errOver says that a run has ended, for whatever of it still tries to be heard.
@@ -488,6 +515,9 @@ func (x *served) call(ctx context.Context, service, method string, args []byte) 
 	}
 	if !utf8.ValidString(service) || !utf8.ValidString(method) || len(service)+len(method) > 1<<10 {
 		return nil, fault.New(fault.NotFound, fault.Script, "there is no such service")
+	}
+	if waits(service, method) {
+		defer x.lend()()
 	}
 	answer := make(chan *enginev1.CallResult, 1)
 	x.mu.Lock()

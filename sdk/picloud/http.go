@@ -81,7 +81,7 @@ func (h *HTTP) Patch(url string, body any) (*HTTPResponse, error) {
 // httpArgs is a request as the service takes it. A body that is a text is sent as it is, any other as JSON.
 type httpArgs struct {
 	Method     string          `json:"method,omitempty"`
-	URL        string          `json:"url"`
+	URL        string          `json:"url,omitempty"`
 	Headers    Headers         `json:"headers,omitempty"`
 	Body       json.RawMessage `json:"body,omitempty"`
 	BodyBase64 []byte          `json:"body_base64,omitempty"`
@@ -93,20 +93,27 @@ func (h *HTTP) ask(method string, r *HTTPRequest) (*HTTPResponse, error) {
 	if err := args.setBody(h.runtime, r.Body); err != nil {
 		return nil, &Error{Code: InvalidArgument, Message: "the body cannot be sent: " + err.Error()}
 	}
-	var answer struct {
-		Status     int     `json:"status"`
-		Headers    Headers `json:"headers"`
-		Body       string  `json:"body"`
-		BodyBase64 []byte  `json:"body_base64"`
-	}
+	var answer httpAnswer
 	if err := call(h.runtime, "http", method, args, &answer); err != nil {
 		return nil, err
 	}
-	out := &HTTPResponse{Status: answer.Status, Headers: answer.Headers, Body: answer.BodyBase64}
+	return answer.response(), nil
+}
+
+// httpAnswer is a response as services give it.
+type httpAnswer struct {
+	Status     int     `json:"status"`
+	Headers    Headers `json:"headers"`
+	Body       string  `json:"body"`
+	BodyBase64 []byte  `json:"body_base64"`
+}
+
+func (a *httpAnswer) response() *HTTPResponse {
+	out := &HTTPResponse{Status: a.Status, Headers: a.Headers, Body: a.BodyBase64}
 	if out.Body == nil {
-		out.Body = []byte(answer.Body)
+		out.Body = []byte(a.Body)
 	}
-	return out, nil
+	return out
 }
 
 func (a *httpArgs) setBody(r Runtime, body any) (err error) {

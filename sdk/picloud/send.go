@@ -87,6 +87,33 @@ func (q *Queue) SendAll(messages []any, opts ...*Delivery) (ids []string, err er
 	return q.send(list)
 }
 
+// QueueDepth is how a queue stands.
+type QueueDepth struct {
+	Waiting, Running int           // messages, counted up to 10,000 of each state
+	OldestAge        time.Duration // of those that wait
+}
+
+// Depth says how the queue stands.
+func (q *Queue) Depth() (QueueDepth, error) {
+	var answer struct {
+		Waiting     int   `json:"waiting"`
+		Running     int   `json:"running"`
+		OldestAgeMS int64 `json:"oldest_age_ms"`
+	}
+	err := call(q.runtime, "queue", "depth", map[string]string{"queue": q.name}, &answer)
+	return QueueDepth{answer.Waiting, answer.Running, time.Duration(answer.OldestAgeMS) * time.Millisecond}, err
+}
+
+// Purge ends messages of the queue that wait, up to 10,000, and returns how many; more says that others may be left. Those that run are.
+func (q *Queue) Purge() (purged int, more bool, err error) {
+	var answer struct {
+		Purged int
+		More   bool
+	}
+	err = call(q.runtime, "queue", "purge", map[string]string{"queue": q.name}, &answer)
+	return answer.Purged, answer.More, err
+}
+
 func (q *Queue) send(messages []message) (ids []string, err error) {
 	var answer struct {
 		Messages []struct {

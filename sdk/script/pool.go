@@ -5,6 +5,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/picloud/picloud/sdk/engine"
 )
 
 const (
@@ -40,7 +42,7 @@ type Budget struct {
 // the need fall idle and go. Safe for concurrent use.
 type Pool[I Instance] struct {
 	budget *Budget
-	room   chan struct{} // one token for each run
+	room   *engine.Room
 
 	mu     sync.Mutex
 	idle   []idle[I] // the last was used last
@@ -60,18 +62,18 @@ func NewPool[I Instance](size int, budget *Budget) *Pool[I] {
 	if size <= 0 {
 		size = poolSize
 	}
-	return &Pool[I]{budget: budget, room: make(chan struct{}, size)}
+	return &Pool[I]{budget: budget, room: engine.NewRoom(size)}
 }
 
 // Enter waits until there may be another run. Each needs its Leave. It fails as the run does when ctx ends.
 func (p *Pool[I]) Enter(ctx context.Context) error {
 	select {
-	case p.room <- struct{}{}:
+	case p.room.Places() <- struct{}{}:
 		return nil
 	default:
 	}
 	select {
-	case p.room <- struct{}{}:
+	case p.room.Places() <- struct{}{}:
 		return nil
 	case <-ctx.Done():
 		return EndOf(ctx)
@@ -79,7 +81,10 @@ func (p *Pool[I]) Enter(ctx context.Context) error {
 }
 
 // Leave ends what Enter began.
-func (p *Pool[I]) Leave() { <-p.room }
+func (p *Pool[I]) Leave() { p.room.Leave() }
+
+// Lend is for a run that waits for another one: see engine.Room.
+func (p *Pool[I]) Lend() (back func()) { return p.room.Lend() }
 
 // Take returns an instance that nobody else has, if one is idle.
 func (p *Pool[I]) Take() (i I, ok bool) {

@@ -168,9 +168,20 @@ func Cases() []Case {
 		}, Status: 204},
 		{Name: "invoke_delivery", Group: "Other scripts and queues", Says: "An event may ask for its own delay, expiry, priority, attempts and keys,", Calls: []Call{{Name: "invoke.send", Args: `{"script":"bill","delivery":{"delay_ms":1000,"expires_in_ms":60000,"priority":-5,"max_attempts":3,"ordering_key":"a","concurrency_key":"b","rate_key":"c","debounce_key":"d","idempotency_key":"e"}}`, Result: sent}}, Status: 200, Answer: `"e7"`},
 		{Name: "invoke_run_at", Group: "Other scripts and queues", Says: "or for a time.", Calls: []Call{{Name: "invoke.send", Args: `{"script":"bill","delivery":{"run_at":"2030-01-02T03:04:05Z"}}`, Result: sent}}, Status: 200, Answer: `"e7"`},
+		{Name: "call", Group: "Other scripts and queues", Says: "A script calls another one and waits for its answer, whatever its status.", Calls: []Call{
+			{Name: "invoke.call", Args: `{"script":"price","body":{"item":7}}`, Result: `{"status":200,"headers":{"Content-Type":["application/json"]},"body":"{\"cents\":40}"}`},
+			{Name: "invoke.call", Args: `{"script":"price","body":"text","headers":{"X-A":["1"]},"timeout_ms":1500}`, Result: `{"status":404,"headers":{},"body":""}`},
+		}, Status: 200, Answer: `[200,40,404]`},
+		{Name: "call_failed", Group: "Other scripts and queues", Says: "If that fails the error says so, and which script it was.", Calls: []Call{
+			{Name: "invoke.call", Args: `{"script":"price","body":1}`, Fault: fault.New(fault.ScriptError, fault.Script, `the script "price" failed: no luck`)},
+		}, Fault: failed(`script_error: the script "price" failed: no luck`)},
 		{Name: "queue", Group: "Other scripts and queues", Says: "A script sends a message to a queue,", Calls: []Call{{Name: "queue.send", Args: `{"queue":"mail","messages":[{"data":"hello","content_type":"text/plain; charset=utf-8","delivery":{"priority":1}}]}`, Result: `{"messages":[{"id":"e7"}]}`}}, Status: 200, Answer: `"e7"`},
 		{Name: "queue_all", Group: "Other scripts and queues", Says: "or several at once. Of an idempotency key each has its own.", Calls: []Call{{Name: "queue.send", Args: `{"queue":"mail","messages":[{"data":"one","content_type":"text/plain; charset=utf-8","delivery":{"idempotency_key":"k/0"}},{"data":"2","content_type":"application/json","delivery":{"idempotency_key":"k/1"}}]}`, Result: `{"messages":[{"id":"a"},{"id":"b"}]}`}}, Status: 200, Answer: `["a","b"]`},
 		{Name: "queue_all_part", Group: "Other scripts and queues", Says: "Where some are refused, the error is that of the first of them.", Calls: []Call{{Name: "queue.send", Args: `{"queue":"mail","messages":[{"data":"one","content_type":"text/plain; charset=utf-8"},{"data":"two","content_type":"text/plain; charset=utf-8"}]}`, Result: `{"messages":[{"id":"a"},{"code":"overloaded","error":"too much waits","retry_after_ms":1500}]}`}}, Fault: failed("too much waits")},
+		{Name: "queue_depth", Group: "Other scripts and queues", Says: "A script sees how full a queue is, and empties it.", Calls: []Call{
+			{Name: "queue.depth", Args: `{"queue":"mail"}`, Result: `{"waiting":7,"running":1,"oldest_age_ms":2500}`},
+			{Name: "queue.purge", Args: `{"queue":"mail"}`, Result: `{"purged":7,"more":false}`},
+		}, Status: 200, Answer: `[7,1,2500,7,false]`},
 		{Name: "service_error", Group: "Other scripts and queues", Says: "What the platform refuses is an error, with its code in the text.", Calls: []Call{{Name: "invoke.send", Args: `{"script":"nobody"}`, Fault: fault.New(fault.NotFound, fault.Script, "there is no such script")}}, Fault: failed("not_found: there is no such script")},
 		{Name: "service_error_code", Group: "Other scripts and queues", Says: "A script can tell errors apart, and go on.", Calls: []Call{{Name: "invoke.send", Args: `{"script":"nobody"}`, Fault: &fault.Fault{Kind: fault.Overloaded, Origin: fault.Script, Message: "too much waits", RetryAfter: 1500 * time.Millisecond}}}, Status: 200, Answer: `[true,true,"too much waits",1500]`},
 
@@ -211,7 +222,11 @@ func Cases() []Case {
 		{Name: "publish", Group: "Topics", Says: "A message is published, and the script told how many triggers take it; with options, as events are sent.", Calls: []Call{
 			{Name: "pubsub.publish", Args: `{"topic":"user.created","message":{"name":"Ada"}}`, Result: `{"deliveries":2}`},
 			{Name: "pubsub.publish", Args: `{"topic":"user.gone","message":null,"delay_ms":1500,"priority":-3,"idempotency_key":"k"}`, Result: `{"deliveries":0}`},
-		}, Status: 200, Answer: `[2,0]`},
+			{Name: "pubsub.publish", Args: `{"topic":"user.gone","message":1,"run_at":"2030-01-02T03:04:05Z","expires_in_ms":60000,"max_attempts":3,"ordering_key":"a","concurrency_key":"b","rate_key":"c","debounce_key":"d"}`, Result: `{"deliveries":1}`},
+		}, Status: 200, Answer: `[2,0,1]`},
+		{Name: "publish_ephemeral", Group: "Topics", Says: "A message that is of use only now is handed to whoever has room for it.", Calls: []Call{
+			{Name: "pubsub.publish_ephemeral", Args: `{"topic":"user.typing","message":{"name":"Ada"}}`, Result: `{"deliveries":2,"dropped":1}`},
+		}, Status: 200, Answer: `[2,1]`},
 		{Name: "publish_refused", Group: "Topics", Says: "What is refused is published to nobody.", Calls: []Call{
 			{Name: "pubsub.publish", Args: `{"topic":"user.*","message":1}`, Fault: fault.New(fault.Invalid, fault.Script, "topic: holds a star")},
 		}, Fault: failed("invalid_argument: topic: holds a star")},

@@ -43,6 +43,9 @@ func Types() []Type {
 		{"Error", "export class PicloudError extends Error", "What calls of the platform fail with."},
 	}
 	for _, s := range service.Services() {
+		if s.Plain || s.Sends {
+			continue
+		}
 		types = append(types, Type{s.Type, "export interface " + s.Type, s.Says})
 	}
 	types = append(types, Type{"", "", "What stands alone."})
@@ -191,8 +194,15 @@ func serviceMembers(s *service.Service) []Member {
 		open.TS = name + "(" + s.Handle + ": string): " + s.Type
 	}
 	members := []Member{open}
+	if s.Plain || s.Sends {
+		members = nil
+	}
 	for _, m := range s.Methods {
 		js, star, ts := call(&m)
+		if s.Plain {
+			members = append(members, Member{"Context", m.Go, "ctx." + js, "ctx." + star, ts, m.Says})
+			continue
+		}
 		members = append(members, Member{s.Type, m.Go, js, star, ts, m.Says})
 	}
 	return members
@@ -200,7 +210,7 @@ func serviceMembers(s *service.Service) []Member {
 
 var tsTypes = map[service.Kind]string{
 	service.Text: "string", service.Number: "number", service.Bool: "boolean", service.Value: "unknown", service.Duration: "number",
-	service.Texts: "string[]", service.Data: "string | Uint8Array",
+	service.Texts: "string[]", service.Time: "string | Date", service.Data: "string | Uint8Array",
 }
 
 // call is how a method reads in JavaScript and Starlark, and its declaration in TypeScript.

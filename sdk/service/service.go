@@ -16,6 +16,7 @@ const (
 	Value         // whatever JSON has a form for
 	Duration      // the field ends in _ms; a script's argument is named without it where its language has seconds
 	Texts         // a list of texts
+	Time          // by RFC 3339, as text or what a language has for it
 	Data          // text, or bytes, which travel in a field that has _base64 behind its name
 )
 
@@ -48,6 +49,10 @@ type Service struct {
 	Handle string
 	Type   string // in the reference and in TypeScript
 	Go     string // how it is opened in Go
+	// Plain is a service whose methods are those of the context itself, ctx.call.
+	Plain bool
+	// Sends is a service to which engines add methods that send: they open it by themselves, under its name.
+	Sends bool
 	// Declares is what its methods return in TypeScript, if anything of its own.
 	Declares string
 	Says     string

@@ -104,18 +104,15 @@ func Services() []Service {
 			Says: "Messages under topics, which are words divided by dots: user.created. Triggers of kind pubsub take them.",
 			Methods: []Method{
 				{
-					Name: "publish", Go: "ctx.Publish(topic, message, delivery)", Params: []Param{
-						{Field: "topic"},
-						{Field: "message", Kind: Value},
-						{Field: "delay_ms", Kind: Duration, Option: true},
-						{Field: "expires_in_ms", Kind: Duration, Option: true},
-						{Field: "priority", Kind: Number, Option: true},
-						{Field: "max_attempts", Kind: Number, Option: true},
-						{Field: "ordering_key", Option: true},
-						{Field: "debounce_key", Option: true},
-						{Field: "idempotency_key", Option: true},
-					}, Result: "deliveries", TS: ": number",
+					Name: "publish", Go: "ctx.Publish(topic, message, delivery)",
+					Params: append([]Param{{Field: "topic"}, {Field: "message", Kind: Value}}, Delivery()...),
+					Result: "deliveries", TS: ": number",
 					Says: "Brings a message to every trigger of the app that takes its topic, all or none, and returns how many there are. The options are those of a delivery.",
+				},
+				{
+					Name: "publish_ephemeral", Go: "ctx.PublishEphemeral(topic, message)",
+					Params: []Param{{Field: "topic"}, {Field: "message", Kind: Value}}, TS: ": { deliveries: number; dropped: number }",
+					Says: "Hands a message to the triggers that take its topic, where a slot of this node is free now, and says how many that were, and for how many there was none. It is not written anywhere: each runs at most once, and leaves no record.",
 				},
 			},
 		},
@@ -168,6 +165,6 @@ func Services() []Service {
 				},
 			},
 		},
-		httpService(), secretsService(), sinkService(), emailService(),
+		httpService(), secretsService(), sinkService(), emailService(), invokeService(), queueService(),
 	}
 }

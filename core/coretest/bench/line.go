@@ -141,8 +141,9 @@ func (l *line) start(ctx context.Context) error {
 	l.d = dispatcher.New(dispatcher.Config{
 		Node: dispatcher.Node{Name: "bench", Kinds: kinds}, Nodes: nodes, Claims: l.store,
 		Durable: postgres.NewOutboxStore(l.pools.Durable), Fast: postgres.NewOutboxStore(l.pools.Fast),
-		Keyed:  postgres.NewKeyedStore(l.pools.Durable),
-		Runner: execution.New(l.target, l, nil, l.inbox), Inbox: l.inbox,
+		Keyed:     postgres.NewKeyedStore(l.pools.Durable),
+		FastKeyed: postgres.NewKeyedStore(l.pools.Fast),
+		Runner:    execution.New(l.target, l, nil, l.inbox), Inbox: l.inbox,
 		Lane:  l.lane,
 		Alone: func() bool { return false }, Configured: func(int64) {}, DeadLettered: func() {}, Judge: l.judge,
 		MaxBacklog: 10_000_000, MaxBytes: 64 << 30,

@@ -28,7 +28,7 @@ import (
 
 // handlers are scripts that do the same in several languages, and what it takes to build and to serve them.
 //
-//go:embed hello.* orders.* warm.* values.* calls.go.txt delay.go.txt flood.go.txt guest.go.txt
+//go:embed hello.* orders.* warm.* values.* invoke.* calls.go.txt delay.go.txt flood.go.txt guest.go.txt
 var handlers embed.FS
 
 // order is the body of a realistic request.

@@ -13,7 +13,7 @@ import (
 const write = `{"name":"Ada"}`
 
 // services measures what scripts' calls of the platform cost: a value by key that is written, and read, beside a hook of the peer that
-// has a database.
+// has a database, and a call of another script, beside that script alone.
 func (b *bench) services(ctx context.Context) (err error) {
 	server, others, stopAll, err := b.servers(ctx)
 	if err != nil {
@@ -33,6 +33,13 @@ func (b *bench) services(ctx context.Context) (err error) {
 		targets = append(targets,
 			target{name: l.name + ", kv get", url: url, as: "values", pid: server},
 			target{name: l.name + ", kv set", url: url, body: write, as: "values", pid: server})
+		for file, name := range map[string]string{"hello": "no call", "invoke": "invoke"} {
+			path := "/" + file + l.suffix
+			if err := b.deploy(ctx, file+l.suffix, path, "--name", file+"-"+l.suffix[1:]); err != nil {
+				return err
+			}
+			targets = append(targets, target{name: l.name + ", " + name, url: "http://" + b.public + path, as: "hello", pid: server})
+		}
 	}
 	conns := []int{1, 64}
 	samples, err := b.compare(ctx, targets, conns)

@@ -146,6 +146,7 @@ func (s *scripts) Invoke(ctx context.Context, inv *engine.Invocation, out engine
 	if err != nil {
 		return err
 	}
+	inv.Lend = p.Lend
 	r := newRun(ctx, p.program, inv)
 	err = r.guard(func() error {
 		text, err := meta(r.picloud)

@@ -226,14 +226,15 @@ const call = async (mine, service, name, items, delivery) => {
 // The services of sdk/service, made once for an interpreter.
 
 const invalid = (text) => new PicloudError("invalid_argument", text);
-const types = { text: "string", number: "number", bool: "boolean", duration: "number" };
-const named = { text: "a text", number: "a number", bool: "true or false", duration: "a number of milliseconds" };
+const types = { text: "string", time: "string", number: "number", bool: "boolean", duration: "number" };
+const named = { text: "a text", time: "a Date, or a time such as 2026-01-02T15:04:05Z", number: "a number", bool: "true or false", duration: "a number of milliseconds" };
 
 const checked = (p, v) => {
   if (p.kind === "value") {
     if (v === undefined) throw invalid(`${p.name}: undefined has no form in JSON`);
     return v;
   }
+  if (p.kind === "time" && v instanceof Date) return v.toISOString();
   if (p.kind === "texts" ? !Array.isArray(v) || v.some((x) => typeof x !== "string") : typeof v !== types[p.kind]) {
     throw invalid(`${p.name} must be ${named[p.kind] ?? "a list of texts"}`);
   }
@@ -292,15 +293,26 @@ const newMethod = (s, m) => {
 // A context has its services from here, so that a run pays only for those that it asks for.
 const context = {};
 const running = Symbol("run");
+let openQueue;
 
 const newServices = (table) => {
   for (const s of table) {
     const methods = s.methods.map((m) => [m.name, newMethod(s, m)]);
+    if (s.plain) {
+      for (const [name, f] of methods) {
+        Object.defineProperty(context, name, { enumerable: true, get() { return async (...args) => f(this[running], undefined, args); } });
+      }
+      continue;
+    }
     const open = (mine, handle) => {
       const o = {};
       for (const [name, f] of methods) o[name] = async (...args) => f(mine, handle, args);
       return o;
     };
+    if (s.sends) {
+      openQueue = open;
+      continue;
+    }
     Object.defineProperty(context, s.name, {
       enumerable: true,
       get() {
@@ -322,6 +334,7 @@ const addServices = (ctx, mine) => {
 };
 
 const newQueue = (mine, name) => ({
+  ...openQueue(mine, String(name)),
   send: async (data, delivery) => call(mine, "queue.send", name, [item(data)], delivery),
   sendAll: async (list, delivery) => call(mine, "queue.sendAll", name, Array.from(list, (data, i) => {
     try {

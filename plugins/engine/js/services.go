@@ -12,6 +12,8 @@ type (
 	tableService struct {
 		Name    string        `json:"name"`
 		Handle  string        `json:"handle,omitempty"`
+		Plain   bool          `json:"plain,omitempty"`
+		Sends   bool          `json:"sends,omitempty"`
 		Methods []tableMethod `json:"methods"`
 	}
 	tableMethod struct {
@@ -30,14 +32,14 @@ type (
 
 var kinds = map[service.Kind]string{
 	service.Text: "text", service.Number: "number", service.Bool: "bool", service.Value: "value", service.Duration: "duration",
-	service.Texts: "texts", service.Data: "data",
+	service.Texts: "texts", service.Data: "data", service.Time: "time",
 }
 
 // services is the table, made once.
 var services = sync.OnceValue(func() string {
 	var table []tableService
 	for _, s := range service.Services() {
-		t := tableService{Name: service.Camel(s.Name), Handle: s.Handle}
+		t := tableService{Name: service.Camel(s.Name), Handle: s.Handle, Plain: s.Plain, Sends: s.Sends}
 		for _, m := range s.Methods {
 			method := tableMethod{Name: service.Camel(m.Name), Call: m.Wire(), Result: m.Result, Params: []tableParam{}}
 			for _, p := range m.Params {

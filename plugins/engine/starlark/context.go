@@ -3,6 +3,7 @@ package starlark
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/textproto"
 	"time"
 
@@ -157,7 +158,8 @@ func (r *run) queue(b *starlark.Builtin, args starlark.Tuple, kwargs []starlark.
 		return nil, err
 	}
 	q := r.picloud.Queue(name)
-	return object(starlark.StringDict{
+	d := r.methods(queues, name)
+	maps.Copy(d, starlark.StringDict{
 		"send": builtin("send", func(b *starlark.Builtin, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
 			var data starlark.Value = starlark.None
 			d, err := unpack(b, args, kwargs, "data", &data)
@@ -187,7 +189,8 @@ func (r *run) queue(b *starlark.Builtin, args starlark.Tuple, kwargs []starlark.
 			}
 			return starlark.NewList(out), nil
 		}),
-	}), nil
+	})
+	return object(d), nil
 }
 
 // unpack reads the arguments of a call that sends, and how what is sent is to be delivered.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"go.starlark.net/starlark"
@@ -17,6 +18,15 @@ import (
 func (r *run) addServices(ctx starlark.StringDict) {
 	for i := range services {
 		s := &services[i]
+		if s.Sends {
+			continue
+		}
+		if s.Plain {
+			for j := range s.Methods {
+				ctx[s.Methods[j].Name] = r.method(s, &s.Methods[j], "")
+			}
+			continue
+		}
 		if s.Handle == "" {
 			ctx[s.Name] = r.opened(s, "")
 			continue
@@ -31,16 +41,29 @@ func (r *run) addServices(ctx starlark.StringDict) {
 
 var services = service.Services()
 
+// queues is the service that the context opens by itself.
+var queues = func() *service.Service {
+	i := slices.IndexFunc(services, func(s service.Service) bool { return s.Name == "queue" })
+	return &services[i]
+}()
+
 // opened is a service with the methods that it has.
 func (r *run) opened(s *service.Service, handle string) starlark.Value {
+	return object(r.methods(s, handle))
+}
+
+func (r *run) methods(s *service.Service, handle string) starlark.StringDict {
 	d := make(starlark.StringDict, len(s.Methods))
 	for i := range s.Methods {
-		m := &s.Methods[i]
-		d[m.Name] = starlark.NewBuiltin(m.Name, func(t *starlark.Thread, _ *starlark.Builtin, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
-			return r.ask(t, s, m, handle, args, kwargs)
-		})
+		d[s.Methods[i].Name] = r.method(s, &s.Methods[i], handle)
 	}
-	return object(d)
+	return d
+}
+
+func (r *run) method(s *service.Service, m *service.Method, handle string) starlark.Value {
+	return starlark.NewBuiltin(m.Name, func(t *starlark.Thread, _ *starlark.Builtin, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
+		return r.ask(t, s, m, handle, args, kwargs)
+	})
 }
 
 // ask makes a call of a service.
@@ -126,7 +149,7 @@ func result(t *starlark.Thread, m *service.Method, answer []byte) (starlark.Valu
 func argument(p *service.Param, v starlark.Value) (starlark.Value, error) {
 	ok := true
 	switch p.Kind {
-	case service.Text:
+	case service.Text, service.Time:
 		_, ok = v.(starlark.String)
 	case service.Number:
 		_, ok = v.(starlark.Int)

@@ -192,6 +192,7 @@ func (s *scripts) Invoke(ctx context.Context, inv *engine.Invocation, out engine
 		return err
 	}
 	defer p.pool.Leave()
+	inv.Lend = p.pool.Lend
 	a, err := p.answer(ctx, inv)
 	if err != nil {
 		return err

@@ -100,6 +100,7 @@ func (s *scripts) Invoke(ctx context.Context, inv *engine.Invocation, out engine
 	if err != nil {
 		return err
 	}
+	inv.Lend = p.Lend
 	answer, stopped, over, err := in.call(ctx, inv)
 	if stopped {
 		p.discard(in)

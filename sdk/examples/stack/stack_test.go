@@ -33,7 +33,8 @@ func TestContract(t *testing.T) {
 	const own = "a language has a library of its own, or none"
 	scripttest.Run(t, scripttest.Suite{New: New, Extension: ".stack", Scripts: os.DirFS("testdata"), Without: map[string]string{
 		"kv": messages, "kv_list": messages, "kv_conflict": messages, "files": messages, "files_large": messages,
-		"publish": messages, "publish_refused": messages, "sink": messages, "sink_missing": messages, "email": messages,
+		"call": messages, "call_failed": messages, "publish_ephemeral": messages, "queue_depth": messages, "publish": messages, "publish_refused": messages,
+		"sink": messages, "sink_missing": messages, "email": messages,
 		"docs": messages, "docs_find": messages, "docs_missing": messages,
 		"http": messages, "http_error": messages, "http_methods": messages, "secrets": messages,
 		"std_encode": own, "std_wrong": own, "std_url": own, "std_hash": own, "std_random": own, "std_csv": own, "std_regex": own, "std_time": own,

@@ -52,6 +52,8 @@ declare module "picloud" {
     sink(sink: string): Sink;
     /** E-mail, by the mail server that the settings smtp_host and so on name. */
     readonly email: Email;
+    /** Has another script of the app run, at most once, and waits for its answer; an answer of any status is no error. The script sees a request with the body: a text as it is, any other value as JSON. It has its own time, or what is said, and never more than the run has left. */
+    call(script: string, body: unknown, options?: { headers?: unknown; timeoutMs?: number }): Promise<HTTPResponse>;
   }
 
   /** The envelope of an event. Text that there is none of is empty. */
@@ -162,6 +164,10 @@ declare module "picloud" {
     send(data?: unknown, delivery?: Delivery): Promise<string>;
     /** Sends up to 100 messages, 15 MiB together, and returns their ids. With an error some were not sent. */
     sendAll(list: unknown[], delivery?: Delivery): Promise<string[]>;
+    /** How many messages wait and run, counted up to 10,000 of each state, and for how long the oldest has waited. */
+    depth(): Promise<{ waiting: number; running: number; oldestAgeMs: number }>;
+    /** Ends messages that wait, up to 10,000, with a record that says so. Those that run are left. */
+    purge(): Promise<{ purged: number; more: boolean }>;
   }
 
   /** How one event is delivered, beyond what the policy of its queue or script says. */
@@ -239,7 +245,9 @@ declare module "picloud" {
   /** Messages under topics, which are words divided by dots: user.created. Triggers of kind pubsub take them. */
   export interface PubSub {
     /** Brings a message to every trigger of the app that takes its topic, all or none, and returns how many there are. The options are those of a delivery. */
-    publish(topic: string, message: unknown, options?: { delayMs?: number; expiresInMs?: number; priority?: number; maxAttempts?: number; orderingKey?: string; debounceKey?: string; idempotencyKey?: string }): Promise<number>;
+    publish(topic: string, message: unknown, options?: { delayMs?: number; runAt?: string | Date; expiresInMs?: number; priority?: number; maxAttempts?: number; orderingKey?: string; concurrencyKey?: string; rateKey?: string; debounceKey?: string; idempotencyKey?: string }): Promise<number>;
+    /** Hands a message to the triggers that take its topic, where a slot of this node is free now, and says how many that were, and for how many there was none. It is not written anywhere: each runs at most once, and leaves no record. */
+    publishEphemeral(topic: string, message: unknown): Promise<{ deliveries: number; dropped: number }>;
   }
 
   /** Documents: JSON objects with an id, in a collection of the app, which are found by what is in them. A collection needs no making. */

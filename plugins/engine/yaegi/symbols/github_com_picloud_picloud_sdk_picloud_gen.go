@@ -35,6 +35,7 @@ func symbols_github_com_picloud_picloud_sdk_picloud() Table {
 		// type definitions
 		"Attachment":   reflect.ValueOf((*picloud.Attachment)(nil)),
 		"BatchResult":  reflect.ValueOf((*picloud.BatchResult)(nil)),
+		"CallOptions":  reflect.ValueOf((*picloud.CallOptions)(nil)),
 		"Context":      reflect.ValueOf((*picloud.Context)(nil)),
 		"Delivery":     reflect.ValueOf((*picloud.Delivery)(nil)),
 		"Doc":          reflect.ValueOf((*picloud.Doc)(nil)),
@@ -59,6 +60,7 @@ func symbols_github_com_picloud_picloud_sdk_picloud() Table {
 		"Logger":       reflect.ValueOf((*picloud.Logger)(nil)),
 		"Message":      reflect.ValueOf((*picloud.Message)(nil)),
 		"Queue":        reflect.ValueOf((*picloud.Queue)(nil)),
+		"QueueDepth":   reflect.ValueOf((*picloud.QueueDepth)(nil)),
 		"Request":      reflect.ValueOf((*picloud.Request)(nil)),
 		"Response":     reflect.ValueOf((*picloud.Response)(nil)),
 		"RetryOptions": reflect.ValueOf((*picloud.RetryOptions)(nil)),

@@ -1,0 +1,7 @@
+package main
+
+import "github.com/picloud/picloud/sdk/picloud"
+
+func Handle(ctx *picloud.Context) (any, error) {
+	return ctx.Call("price", 1)
+}

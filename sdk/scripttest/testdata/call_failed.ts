@@ -1,0 +1,5 @@
+import { type Context } from "picloud";
+
+export default async function handle(ctx: Context) {
+  return await ctx.call("price", 1);
+}
