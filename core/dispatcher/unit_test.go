@@ -146,7 +146,8 @@ type lateOutbox struct{ b *bank }
 
 func (l *lateOutbox) Append(ctx context.Context, e *outbox.Entry) error { return l.b.Append(ctx, e) }
 func (l *lateOutbox) Hand(e *outbox.Entry) bool                         { return l.b.Hand(e) }
-func (l *lateOutbox) Hold(ctx context.Context, epoch int64) error       { return l.b.Hold(ctx, epoch) }
+func (l *lateOutbox) Hold(ctx context.Context, epoch int64) error { return l.b.Hold(ctx, epoch) }
+
 func (l *lateOutbox) AppendCaused(ctx context.Context, app uuid.UUID, size int, commit func(int64) ([]*outbox.Entry, error)) error {
 	return l.b.AppendCaused(ctx, app, size, commit)
 }
@@ -485,12 +486,16 @@ func TestUnitAnswersAfterItsCommit(t *testing.T) {
 func TestUnitConflicts(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct{ read, before, meanwhile string }{
-		"changed": {"kv.get", `INSERT INTO kv_entries (app, collection, key, value) VALUES ($1, 'c', 'k', '1')`,
-			`UPDATE kv_entries SET value = '2', version = nextval('data_versions') WHERE app = $1`},
+		"changed": {
+			"kv.get", `INSERT INTO kv_entries (app, collection, key, value) VALUES ($1, 'c', 'k', '1')`,
+			`UPDATE kv_entries SET value = '2', version = nextval('data_versions') WHERE app = $1`,
+		},
 		"created": {"kv.has", `SELECT $1::uuid`, `INSERT INTO kv_entries (app, collection, key, value) VALUES ($1, 'c', 'k', '1')`},
 		"deleted": {"kv.get", `INSERT INTO kv_entries (app, collection, key, value) VALUES ($1, 'c', 'k', '1')`, `DELETE FROM kv_entries WHERE app = $1`},
-		"expired": {"kv.get", `INSERT INTO kv_entries (app, collection, key, value) VALUES ($1, 'c', 'k', '1')`,
-			`UPDATE kv_entries SET expires_at = now() - interval '1 second' WHERE app = $1`},
+		"expired": {
+			"kv.get", `INSERT INTO kv_entries (app, collection, key, value) VALUES ($1, 'c', 'k', '1')`,
+			`UPDATE kv_entries SET expires_at = now() - interval '1 second' WHERE app = $1`,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
