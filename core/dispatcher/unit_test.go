@@ -146,7 +146,7 @@ type lateOutbox struct{ b *bank }
 
 func (l *lateOutbox) Append(ctx context.Context, e *outbox.Entry) error { return l.b.Append(ctx, e) }
 func (l *lateOutbox) Hand(e *outbox.Entry) bool                         { return l.b.Hand(e) }
-func (l *lateOutbox) Hold(ctx context.Context, epoch int64) error { return l.b.Hold(ctx, epoch) }
+func (l *lateOutbox) Hold(ctx context.Context, epoch int64) error       { return l.b.Hold(ctx, epoch) }
 
 func (l *lateOutbox) AppendCaused(ctx context.Context, app uuid.UUID, size int, commit func(int64) ([]*outbox.Entry, error)) error {
 	return l.b.AppendCaused(ctx, app, size, commit)
