@@ -5,6 +5,9 @@
 // and path, both in a snapshot of the configuration in memory ([tenant]), and makes an entry of it: one event, to be
 // delivered to one script. A sync request leaves a place in the [inbox] where its answer will land, and waits there.
 //
+// Events also come from outside by themselves: [source] runs what brings them in, each on one node by a lease, and makes entries of what
+// it emits in the transaction that moves its cursor.
+//
 // What nobody waits for may have a policy: of the script, of a queue that was sent to, or of a trigger. [trigger] says which
 // triggers take what has happened, and turns the policy and the event into the fields of the entry: when it is due, in which
 // order, at which gate it waits its turn. Times that come are events as well: [cron] has each fired once, by one node of many.
@@ -69,6 +72,7 @@
 // [retry]: https://pkg.go.dev/github.com/picloud/picloud/core/retry
 // [schedule]: https://pkg.go.dev/github.com/picloud/picloud/core/schedule
 // [service]: https://pkg.go.dev/github.com/picloud/picloud/core/service
+// [source]: https://pkg.go.dev/github.com/picloud/picloud/core/source
 // [sink]: https://pkg.go.dev/github.com/picloud/picloud/core/sink
 // [tenant]: https://pkg.go.dev/github.com/picloud/picloud/core/tenant
 // [trigger]: https://pkg.go.dev/github.com/picloud/picloud/core/trigger

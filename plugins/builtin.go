@@ -13,8 +13,10 @@ import (
 	"github.com/picloud/picloud/plugins/engine/yaegi"
 	"github.com/picloud/picloud/plugins/sink/http"
 	"github.com/picloud/picloud/plugins/sink/smtp"
+	smtpsource "github.com/picloud/picloud/plugins/source/smtp"
 	"github.com/picloud/picloud/sdk/engine"
 	"github.com/picloud/picloud/sdk/sink"
+	"github.com/picloud/picloud/sdk/source"
 	"github.com/picloud/picloud/sdk/watch"
 )
 
@@ -36,8 +38,9 @@ var builtin = map[string]func(){
 		wasm.Bound()
 		engine.Serve(wasm.New())
 	},
-	"sink/http": func() { sink.Serve(http.New()) },
-	"sink/smtp": func() { sink.Serve(smtp.New()) },
+	"sink/http":   func() { sink.Serve(http.New()) },
+	"sink/smtp":   func() { sink.Serve(smtp.New()) },
+	"source/smtp": func() { source.Serve(smtpsource.New()) },
 }
 
 // Names returns the names of all built-in plugins, sorted.

@@ -172,6 +172,7 @@ type setup struct {
 	database string // URL; empty: its own
 	recorder *recorder
 	args     []string
+	fail     string // what failpoint.Enable takes
 }
 
 // publicURL finds the public listener in what a node prints: dev for people, serve in its log.
@@ -187,6 +188,9 @@ func start(t *testing.T, s setup) *instance {
 	n := &instance{t: t, data: s.data, cmd: coretest.Command(t, platform, args...), ended: make(chan struct{})}
 	if s.recorder != nil {
 		n.cmd.Env = append(n.cmd.Env, recorderEnv+"="+s.recorder.url)
+	}
+	if s.fail != "" {
+		n.cmd.Env = append(n.cmd.Env, failpointEnv+"="+s.fail)
 	}
 	if s.database != "" {
 		n.cmd.Env = append(n.cmd.Env, "PICLOUD_DATABASE_URL="+s.database)

@@ -26,6 +26,8 @@ Kind webhook takes requests of other services at /.picloud/webhooks/NAME on ever
 are. --signature says how they are signed: standard (Standard Webhooks), github, stripe, slack, hmac (of the body, in a header) or none;
 --secret names the secret of the app that holds the key. The sender is answered once the request is safe; the script runs after that.
 
+Kind source takes the events of a source of the app, see picloud sources, and kind email the messages of e-mail that one of them takes in.
+
 Kind app tells what becomes of the app itself: --event deployed when scripts have other versions, --event failed when a run has failed and
 will not be tried again; --of names scripts that it is about.
 
@@ -36,6 +38,8 @@ event.topic, and data, which is what the script is given. Of a webhook event.top
   picloud triggers create billing --kind docs --sink billing --collection orders
   picloud triggers create stock --kind pubsub --script stock --topic 'order.*'
   picloud triggers create report --kind cron --script report --schedule '0 9 * * 1-5' --time-zone Europe/Berlin
+  picloud triggers create orders --kind source --script order --source shop --type 'order.*'
+  picloud triggers create post --kind email --script post --to '*@shop.example.com'
   picloud triggers create alarm --kind app --script tell-me --event failed --of order,mail
   picloud triggers create pushes --kind webhook --script build --signature github --secret GITHUB_KEY --when 'event.topic == "push"'`,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -51,7 +55,7 @@ event.topic, and data, which is what the script is given. Of a webhook event.top
 		},
 	}
 	flags := command.Flags()
-	flags.StringVar(&body.Kind, "kind", "", "`kind` of event: kv, docs, files, pubsub, cron, webhook or app")
+	flags.StringVar(&body.Kind, "kind", "", "`kind` of event: kv, docs, files, pubsub, cron, webhook, source, email or app")
 	flags.StringVar(&body.Script, "script", "", "`name` of the script that runs")
 	flags.StringVar(&body.Sink, "sink", "", "or `name` of the sink that the event goes to, as JSON with id, type, time, source, subject and data")
 	flags.StringVar(&body.Filter.Collection, "collection", "", "of kv, docs and files: a collection, `'prefix*'`, or '*' for all")
@@ -59,6 +63,9 @@ event.topic, and data, which is what the script is given. Of a webhook event.top
 	flags.StringVar(&body.Filter.Topic, "topic", "", "of pubsub: a topic, `'prefix.*'`, or '*' for all")
 	flags.StringVar(&body.Filter.Schedule, "schedule", "", "of cron: `fields` for minute, hour, day of month, month and day of week; six begin with the second")
 	flags.StringVar(&body.Filter.TimeZone, "time-zone", "", "of cron: `name` such as Europe/Berlin (default: UTC)")
+	flags.StringVar(&body.Filter.Source, "source", "", "of source: `name` of the source (default: any)")
+	flags.StringVar(&body.Filter.Type, "type", "", "of source: what the events are called, `'prefix.*'`, or '*' (default: all)")
+	flags.StringVar(&body.Filter.To, "to", "", "of email: `address` that it was sent to, in which one star stands for any text (default: any)")
 	flags.StringSliceVar(&body.Filter.Events, "event", nil, "of app: `words`: deployed, failed (default: both)")
 	flags.StringSliceVar(&body.Filter.Scripts, "of", nil, "of app: `names` of scripts that it is about (default: all)")
 	flags.StringVar(&body.Filter.Signature, "signature", "", "of webhook: `how` requests are signed: standard, github, stripe, slack, hmac or none")

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/picloud/picloud/core/coretest"
+	"github.com/picloud/picloud/core/failpoint"
 	"github.com/picloud/picloud/plugins/engine/yaegi"
 	"github.com/picloud/picloud/sdk/engine"
 )
@@ -23,6 +24,8 @@ const (
 	// plugin is the first argument of the child that is the real engine. It is not named by the environment, since
 	// plugins have none.
 	plugin = "child:plugin"
+	// failpointEnv tells the platform what to do at which point, as failpoint.Enable takes it.
+	failpointEnv = "PICLOUD_TEST_FAILPOINT"
 	// recorderEnv tells the platform where its engines report.
 	recorderEnv = "PICLOUD_TEST_RECORDER"
 )
@@ -39,6 +42,9 @@ func TestMain(m *testing.M) {
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 		defer stop()
 		c := &cli{in: os.Stdin, out: os.Stdout, errs: os.Stderr}
+		if err := failpoint.Enable(os.Getenv(failpointEnv), 1); err != nil {
+			return err
+		}
 		if to := os.Getenv(recorderEnv); to != "" {
 			c.launcher = []string{os.Args[0], plugin, to}
 		}

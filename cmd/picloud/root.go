@@ -76,7 +76,7 @@ Start it with "picloud dev", then deploy a script from another terminal, in the 
 	}
 	add(groupServer, c.devCommand(), c.serveCommand(), c.doctorCommand(), c.migrateCommand(), c.openapiCommand(), c.pluginCommand())
 	add(groupClient, c.deployCommand(), c.testCommand(), c.typesCommand(), c.invokeCommand(), c.logsCommand(), c.appsCommand(), c.domainsCommand(),
-		c.scriptsCommand(), c.routesCommand(), c.queuesCommand(), c.triggersCommand(), c.sinksCommand(), c.secretsCommand(), c.releasesCommand(), c.executionsCommand(), c.entriesCommand(),
+		c.scriptsCommand(), c.routesCommand(), c.queuesCommand(), c.triggersCommand(), c.sinksCommand(), c.sourcesCommand(), c.secretsCommand(), c.releasesCommand(), c.executionsCommand(), c.entriesCommand(),
 		c.deadLettersCommand(), c.whoamiCommand())
 	root.AddCommand(c.versionCommand())
 	return root

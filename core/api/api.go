@@ -30,6 +30,8 @@ type Config struct {
 	Sinks       SinkStore
 	SinkChecker SinkChecker
 	SinkTester  SinkTester
+	Sources     SourceStore
+	SourceCheck SourceChecker
 	Pauses      PauseStore
 	Releases    ReleaseStore
 	Snapshots   SnapshotStore
@@ -148,6 +150,7 @@ func build(c Config, mux *http.ServeMux) huma.API {
 	a.registerQueues(doc)
 	a.registerTriggers(doc)
 	a.registerSinks(doc)
+	a.registerSources(doc)
 	a.registerPauses(doc)
 	a.registerReleases(doc)
 	a.registerExecutions(doc)
@@ -175,6 +178,7 @@ var tags = []*huma.Tag{
 	{Name: "routes", Description: "Which requests lead to which script"},
 	{Name: "queues", Description: "Named work: each message goes to one run of a script"},
 	{Name: "sinks", Description: "Where events leave the platform: URLs, mail servers, and what plugins reach"},
+	{Name: "sources", Description: "Where events come from: mail, and what plugins follow"},
 	{Name: "triggers", Description: "Which events lead to which script, and how they are delivered"},
 	{Name: "releases", Description: "The states an app went through, and going back"},
 	{Name: "executions", Description: "What ran, how it ended, and what waits"},

@@ -78,6 +78,8 @@ func newServer(t *testing.T) *server {
 		Triggers:    postgres.NewTriggerStore(s.pool),
 		Sinks:       postgres.NewSinkStore(s.pool),
 		SinkChecker: sinkChecker{},
+		Sources:     postgres.NewSourceStore(s.pool),
+		SourceCheck: sinkChecker{},
 		SinkTester:  s,
 		Pauses:      postgres.NewPauseStore(s.pool),
 		Entries:     postgres.NewEntryStore(s.pool),

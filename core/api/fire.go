@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -56,7 +57,7 @@ type TriggerEvent struct {
 	Collection string          `json:"collection,omitempty" maxLength:"255" doc:"Of kinds kv, docs and files"`
 	Key        string          `json:"key,omitempty" maxLength:"1024" doc:"Of kinds kv, docs and files: the key, or the id"`
 	Op         string          `json:"op,omitempty" enum:"create,update,delete" doc:"Of kinds kv, docs and files"`
-	Topic      string          `json:"topic,omitempty" maxLength:"255" doc:"Of kind pubsub; of kind webhook what the sender calls the event"`
+	Topic      string          `json:"topic,omitempty" maxLength:"255" doc:"Of kind pubsub; of kinds webhook and source what the sender calls the event"`
 	Data       json.RawMessage `json:"data,omitempty" doc:"The value as it is now, or the message: any JSON value. Not of kind cron"`
 	Previous   json.RawMessage `json:"previous,omitempty" doc:"Of kinds kv, docs and files: the value before"`
 }
@@ -126,6 +127,24 @@ func (e *TriggerEvent) change(t *tenant.Trigger) (*trigger.Change, error) {
 		if c.Data == nil {
 			c.Data = json.RawMessage("null")
 		}
+	case tenant.TriggerSource:
+		misplaced = ofData
+		c.Kind, c.Source, c.Topic = outbox.KindSource, cmp.Or(t.Filter.Source, "test"), cmp.Or(e.Topic, example(t.Filter.Type), "test")
+		c.ContentType = "application/json"
+		if c.Data == nil {
+			c.Data = json.RawMessage("null")
+		}
+	case tenant.TriggerEmail:
+		misplaced = ofData || ofMessages
+		if c.Data == nil {
+			to, _ := json.Marshal([]string{cmp.Or(strings.Replace(t.Filter.To, "*", "test", 1), "test@example.com")}) // a list of texts
+			c.Data = fmt.Appendf(nil, `{"from":"test@example.com","to":%s,"cc":[],"subject":"test","text":"test","html":"","attachments":[]}`, to)
+		}
+		mail, err := trigger.Mail(c.Data)
+		if invalid := (*tenant.Invalid)(nil); errors.As(err, &invalid) {
+			return nil, wrong("body."+invalid.Field, invalid.Message)
+		}
+		c = mail
 	case tenant.TriggerApp:
 		misplaced = ofData || ofMessages
 		c.Kind, c.Op = outbox.KindApp, cmp.Or(slices.Concat(t.Filter.Events, []string{""})[0], tenant.EventDeployed)

@@ -41,6 +41,8 @@ var bodies = map[string]any{
 	"create-sink":          object{"name": "new", "kind": "http", "config": object{}},
 	"update-sink":          object{"config": object{"url": "http://example.com"}},
 	"test-sink":            object{},
+	"create-source":        object{"name": "new", "kind": "smtp", "config": object{}},
+	"update-source":        object{"enabled": false},
 	"resolve-dead-letters": object{"resolution": "ignored", "filter": object{"cause": "nothing"}},
 	"replay-dead-letter":   object{},
 	"start-replay":         object{"preview": true},
@@ -101,10 +103,11 @@ func TestForeignIsMissing(t *testing.T) {
 	s.want(t, 201, "POST", "/api/v1/apps/mine/triggers", object{"name": "t", "kind": "dead_letter", "script": "hello"}, nil)
 	s.want(t, 200, "POST", "/api/v1/apps/mine/secrets", object{"name": "KEY", "value": "x"}, nil)
 	s.want(t, 201, "POST", "/api/v1/apps/mine/sinks", object{"name": "k", "kind": "http", "config": object{}}, nil)
+	s.want(t, 201, "POST", "/api/v1/apps/mine/sources", object{"name": "f", "kind": "smtp", "config": object{}}, nil)
 	var replay api.Replay
 	s.want(t, 202, "POST", "/api/v1/apps/mine/replays", object{"filter": object{"cause": "nothing"}}, &replay)
 	foreign := map[string]string{
-		"secret": "KEY", "queue": "q", "trigger": "t", "sink": "k", "replay": replay.ID,
+		"secret": "KEY", "queue": "q", "trigger": "t", "sink": "k", "source": "f", "replay": replay.ID,
 		"script": script.ID, "number": "1", "route": route.ID, "host": "mine.example.com",
 		"execution": id.String(), "entry": id.String(), "dead_letter": id.String(),
 	}
@@ -178,7 +181,7 @@ func TestCapabilities(t *testing.T) {
 	id := uuid.NewString()
 	nothing := map[string]string{
 		"script": "nobody", "number": "99", "route": id, "host": "nobody.example.com", "execution": id, "entry": id, "dead_letter": id,
-		"secret": "NOBODY", "queue": "nobody", "trigger": "nobody", "sink": "nobody", "replay": id,
+		"secret": "NOBODY", "queue": "nobody", "trigger": "nobody", "sink": "nobody", "source": "nobody", "replay": id,
 	}
 	for _, scope := range auth.Scopes {
 		token := s.key(t, uuid.Nil, []auth.Scope{scope})

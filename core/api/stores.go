@@ -101,6 +101,20 @@ type SinkStore interface {
 	Delete(ctx context.Context, by, app, id uuid.UUID) error
 }
 
+// SourceStore keeps sources.
+type SourceStore interface {
+	Create(ctx context.Context, by uuid.UUID, f tenant.Source) (tenant.SourceRecord, error)
+	Get(ctx context.Context, app uuid.UUID, ref string) (tenant.SourceRecord, error)
+	List(ctx context.Context, app uuid.UUID, cursor string, limit int) ([]tenant.SourceRecord, string, error)
+	Update(ctx context.Context, by, app, id uuid.UUID, u tenant.SourceUpdate) (tenant.SourceRecord, error)
+	Delete(ctx context.Context, by, app, id uuid.UUID) error
+}
+
+// SourceChecker says what is wrong with the configuration of a source, as a *tenant.Invalid; other errors are faults.
+type SourceChecker interface {
+	Check(ctx context.Context, app uuid.UUID, kind string, config json.RawMessage) error
+}
+
 // SinkChecker says what is wrong with the configuration of a sink, as a *tenant.Invalid; other errors are faults.
 type SinkChecker interface {
 	Check(ctx context.Context, app uuid.UUID, kind string, config json.RawMessage) error

@@ -25,7 +25,7 @@ var plain = words(`transactional grants activate algorithm answer_bytes async ba
 	description enabled engine expires_in factor files filter goroutines header headers host key key_concurrency kind limit limits log_bytes
 	log_lines max_attempts max_wait memory_bytes method mode name note op ops ordering_key outcome params path pattern per policy preview
 	previous priority query rate rate_key reason reasons request resolution routes run_at schedule secret signature since size slug
-	state stop_on_failure events text time_zone timeout_ms topic type unresolved until value wait weight when window`)
+	source state stop_on_failure events text time_zone timeout_ms to topic type unresolved until value wait weight when window`)
 
 func words(list string) map[string]bool {
 	set := map[string]bool{}
@@ -204,7 +204,7 @@ func TestMassAssignment(t *testing.T) {
 	audited := s.count(t, "SELECT count(*) FROM audit_log")
 	id := uuid.NewString()
 	values := map[string]string{
-		"secret": "KEY", "queue": "q", "trigger": "t", "sink": "k", "replay": id, "script": "hello", "number": "1", "route": id, "host": "a.example.com",
+		"secret": "KEY", "queue": "q", "trigger": "t", "sink": "k", "source": "f", "replay": id, "script": "hello", "number": "1", "route": id, "host": "a.example.com",
 		"execution": id, "entry": id, "dead_letter": id,
 	}
 	bodies := 0

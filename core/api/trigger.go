@@ -20,7 +20,7 @@ import (
 type Trigger struct {
 	ID           string        `json:"id" format:"uuid"`
 	Name         string        `json:"name" example:"orders"`
-	Kind         string        `json:"kind" enum:"http,dead_letter,kv,docs,files,pubsub,cron,webhook,app"`
+	Kind         string        `json:"kind" enum:"http,dead_letter,kv,docs,files,pubsub,cron,webhook,source,email,app"`
 	Script       string        `json:"script,omitempty" example:"handle-order" doc:"Name of the script that runs"`
 	ScriptID     string        `json:"script_id,omitempty" format:"uuid"`
 	Sink         string        `json:"sink,omitempty" example:"billing" doc:"Or of the sink that the event goes to"`
@@ -51,12 +51,16 @@ type TriggerFilter struct {
 
 	Events []string `json:"events,omitempty" maxItems:"2" enum:"deployed,failed" doc:"Of kind app: deployed says that scripts have other versions, failed that a run will not be tried again"`
 
+	Source string `json:"source,omitempty" maxLength:"63" example:"orders" doc:"Of kind source: the name of the source. Any if absent"`
+	Type   string `json:"type,omitempty" maxLength:"255" example:"order.*" doc:"Of kind source: what its events are called, prefix.*, or * for all"`
+	To     string `json:"to,omitempty" maxLength:"255" example:"*@shop.example.com" doc:"Of kind email: an address that the message was sent to, in which one star stands for any text. Any if absent"`
+
 	Signature string `json:"signature,omitempty" enum:"standard,github,stripe,slack,hmac,none" doc:"Of kind webhook, which must have it: how requests are signed. standard is Standard Webhooks, hmac an HMAC of the body in a header. none: whoever knows the address may send"`
 	Secret    string `json:"secret,omitempty" maxLength:"63" example:"GITHUB_WEBHOOK_KEY" doc:"Of kind webhook: the secret of the app that holds the key, a text, or a list of several that are good"`
 	Header    string `json:"header,omitempty" maxLength:"100" example:"X-Signature" doc:"Of signature hmac: what has the signature, in hexadecimal or base64. X-Signature if absent"`
 	Algorithm string `json:"algorithm,omitempty" enum:"sha1,sha256,sha512" doc:"Of signature hmac. sha256 if absent"`
 
-	When string `json:"when,omitempty" maxLength:"2000" example:"event.op != 'delete' && data.value.total > 100" doc:"Of all kinds but http and cron: an expression in CEL. It knows event.type, event.subject, event.collection, event.key, event.id, event.op and event.topic, which of webhook is what the sender calls the event, and data, which is what the script is given, of a form its fields"`
+	When string `json:"when,omitempty" maxLength:"2000" example:"event.op != 'delete' && data.value.total > 100" doc:"Of all kinds but http and cron: an expression in CEL. It knows event.type, event.subject, event.collection, event.key, event.id, event.op, event.source and event.topic, which of webhook is what the sender calls the event, and data, which is what the script is given, of a form its fields"`
 }
 
 func viewTrigger(t *tenant.TriggerRecord) Trigger {
@@ -74,7 +78,7 @@ func viewTrigger(t *tenant.TriggerRecord) Trigger {
 // NewTrigger is what makes a trigger.
 type NewTrigger struct {
 	Name    string        `json:"name" minLength:"1" maxLength:"63" example:"orders" doc:"Lower-case letters, digits, dashes and underscores; unique in the app"`
-	Kind    string        `json:"kind" enum:"http,dead_letter,kv,docs,files,pubsub,cron,webhook,app" doc:"http: how the requests of a route are delivered that nobody waits for. dead_letter: a script handles what other scripts failed at. kv, docs, files: a script runs when data changes. pubsub: when a message is published. cron: when a time comes. webhook: when another service sends a signed request to /.picloud/webhooks/ and the name of the trigger. app: when the app was deployed, or a script of it has failed for good"`
+	Kind    string        `json:"kind" enum:"http,dead_letter,kv,docs,files,pubsub,cron,webhook,source,email,app" doc:"http: how the requests of a route are delivered that nobody waits for. dead_letter: a script handles what other scripts failed at. kv, docs, files: a script runs when data changes. pubsub: when a message is published. cron: when a time comes. webhook: when another service sends a signed request to /.picloud/webhooks/ and the name of the trigger. source: when a source brings an event in. email: when it brings in a message of e-mail. app: when the app was deployed, or a script of it has failed for good"`
 	RouteID uuid.UUID     `json:"route_id,omitempty" format:"uuid" doc:"Of kind http: the route, whose script it is"`
 	Script  string        `json:"script,omitempty" maxLength:"63" doc:"Of all kinds but http: name or id of the script that runs"`
 	Sink    string        `json:"sink,omitempty" maxLength:"63" doc:"Of all kinds but http, in place of a script: name or id of the sink that the event goes to, as JSON with id, type, time, source, subject and data"`

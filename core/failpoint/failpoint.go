@@ -32,6 +32,9 @@ const (
 	DataChanged      = "data.changed"      // data has changed in a transaction, what that leads to is not written
 	DataCaused       = "data.caused"       // that is written, too, nothing is committed
 	DataCommitted    = "data.committed"    // it is committed, the script does not know
+	SourceReceived   = "source.received"   // a source has sent events, nothing is written
+	SourceCommitted  = "source.committed"  // they are committed with the cursor, the source does not know
+	SourceAcked      = "source.acked"      // the source is about to know
 	UnitChecked      = "unit.checked"      // what a transactional run has read is locked and as it was
 	UnitApplied      = "unit.applied"      // what it writes and sends is written, nothing is committed
 	UnitSettled      = "unit.settled"      // so is how it ended
@@ -54,7 +57,8 @@ const (
 // Names are all points.
 var Names = []string{
 	HTTPAccepted, OutboxInserted, OutboxCommitted, OutboxClaimed, RunStarted, EnginePicked, HostCallBefore, HostCallAfter,
-	DataChanged, DataCaused, DataCommitted, UnitChecked, UnitApplied, UnitSettled, UnitCommitted, RunReturned, ReplyDelivered, FinishBuffered, FinishCommitted, RetryScheduled, DeadCommitted, GateLocked, GateFilled,
+	DataChanged, DataCaused, DataCommitted, SourceReceived, SourceCommitted, SourceAcked, UnitChecked, UnitApplied, UnitSettled, UnitCommitted,
+	RunReturned, ReplyDelivered, FinishBuffered, FinishCommitted, RetryScheduled, DeadCommitted, GateLocked, GateFilled,
 	DetachCommitted, HeartbeatWritten, SweepSelected, SweepUpdated, ShutdownDraining,
 }
 

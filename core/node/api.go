@@ -38,6 +38,8 @@ func (n *Node) apiHandler(
 		Triggers:    postgres.NewTriggerStore(pool),
 		Sinks:       postgres.NewSinkStore(pool),
 		SinkChecker: n.sinks,
+		Sources:     postgres.NewSourceStore(pool),
+		SourceCheck: n.sources,
 		SinkTester:  sender{n},
 		Pauses:      postgres.NewPauseStore(pool),
 		Releases:    postgres.NewReleaseStore(pool),

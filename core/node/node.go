@@ -40,6 +40,7 @@ import (
 	"github.com/picloud/picloud/core/secret"
 	"github.com/picloud/picloud/core/service"
 	"github.com/picloud/picloud/core/sink"
+	"github.com/picloud/picloud/core/source"
 	"github.com/picloud/picloud/core/tenant"
 	"github.com/picloud/picloud/sdk/fault"
 	"github.com/picloud/picloud/sdk/guard"
@@ -62,6 +63,7 @@ type Node struct {
 	reloads    chan struct{}
 	engines    *engine.Manager
 	sinks      *sink.Manager
+	sources    *source.Manager
 	dispatcher *dispatcher.Dispatcher
 	letters    *deadletter.Worker
 	teller     *lifecycle.Teller
@@ -199,6 +201,7 @@ func (n *Node) Start(ctx context.Context) (err error) {
 	if err := n.startDispatcher(ctx, url, pools, in); err != nil {
 		return err
 	}
+	n.startSources(host, postgres.NewSourceStore(pools.General))
 	bus := postgres.NewBus(url, pools.General, n.log)
 	n.background(func(ctx context.Context) { bus.Listen(ctx, n.requestReload) })
 	n.background(n.reloadLoop)

@@ -39,6 +39,9 @@ func (n *Node) reload(ctx context.Context) error {
 	if n.cron != nil {
 		n.cron.Poke()
 	}
+	if n.sources != nil {
+		n.sources.Poke()
+	}
 	if n.teller != nil {
 		n.teller.Poke()
 	}

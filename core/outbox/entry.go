@@ -50,12 +50,14 @@ const (
 	KindHook   Kind = 11 // a signed request of another service
 	KindApp    Kind = 12 // the app was deployed, or a script of it has failed
 	KindSink   Kind = 20 // a message of a script to a sink, by e-mail too
+	KindSource Kind = 21 // an event of a source
+	KindEmail  Kind = 22 // a message of e-mail that came in
 )
 
 // Kinds are all that this version can run.
 var Kinds = []Kind{
 	KindHTTP, KindInvoke, KindReplay, KindQueue, KindLetter, KindKV, KindDocs, KindFiles, KindPubSub, KindCron, KindHook,
-	KindApp, KindSink,
+	KindApp, KindSink, KindSource, KindEmail,
 }
 
 func (k Kind) String() string {
@@ -84,6 +86,10 @@ func (k Kind) String() string {
 		return "webhook"
 	case KindApp:
 		return "app"
+	case KindSource:
+		return "source"
+	case KindEmail:
+		return "email"
 	case KindSink:
 		return "sink"
 	}

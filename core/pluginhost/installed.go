@@ -20,6 +20,7 @@ import (
 
 	"github.com/picloud/picloud/sdk/engine"
 	"github.com/picloud/picloud/sdk/sink"
+	"github.com/picloud/picloud/sdk/source"
 )
 
 // Installed is a plugin that somebody has put into the plugin folder: a folder of its own, named like the plugin, with its program
@@ -121,6 +122,11 @@ func describeEngine(c client) Installed {
 
 func describeSink(c client) Installed {
 	info := c.(*sink.Client).Info()
+	return Installed{Name: info.Name, Version: info.Version}
+}
+
+func describeSource(c client) Installed {
+	info := c.(*source.Client).Info()
 	return Installed{Name: info.Name, Version: info.Version}
 }
 

@@ -11,12 +11,14 @@ import (
 	"github.com/picloud/picloud/sdk/engine"
 	"github.com/picloud/picloud/sdk/plugin"
 	"github.com/picloud/picloud/sdk/sink"
+	"github.com/picloud/picloud/sdk/source"
 )
 
 // kinds are all kinds of plugins, by the first half of their names. Whatever dispenses their clients calls them by it, too.
 var kinds = map[string]kind{
 	"engine": {versions: engine.Versions(), describe: describeEngine},
 	"sink":   {versions: sink.Versions(), describe: describeSink, network: true},
+	"source": {versions: source.Versions(), describe: describeSource, network: true},
 }
 
 // kind is what tells plugins of one kind from others.

@@ -16,6 +16,7 @@ import (
 	"github.com/picloud/picloud/sdk/engine"
 	"github.com/picloud/picloud/sdk/plugin"
 	"github.com/picloud/picloud/sdk/sink"
+	"github.com/picloud/picloud/sdk/source"
 )
 
 // startLimit bounds a start, from fork to an open session.
@@ -63,6 +64,9 @@ func (p *Process) Engine() *engine.Client { return p.client.(*engine.Client) }
 
 // Sink talks to the plugin, which must be a sink.
 func (p *Process) Sink() *sink.Client { return p.client.(*sink.Client) }
+
+// Source talks to the plugin, which must be a source.
+func (p *Process) Source() *source.Client { return p.client.(*source.Client) }
 
 // Done is closed when the process has ended or is of no use any more. Its runs have failed by then.
 func (p *Process) Done() <-chan struct{} { return p.done }

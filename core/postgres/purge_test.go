@@ -75,7 +75,7 @@ func TestPurgeDeletedApp(t *testing.T) {
 	// A new table with rows of apps has to be in this test, or be one that has an end of its own.
 	others := strings.Fields(`api_keys app_domains audit_log cron_state dead_letters execution_bodies execution_bodies_default executions
 		executions_default history_usage idempotency_keys outbox pauses queues releases replays results roots routes script_imports
-		script_usage script_versions scripts secrets sinks triggers gates`)
+		script_usage script_versions scripts secrets sinks sources triggers gates`)
 	var all []string
 	if err := pool.QueryRow(t.Context(), `SELECT array_agg(DISTINCT table_name ORDER BY table_name) FROM information_schema.columns
 		WHERE column_name = 'app' AND table_schema = current_schema()`).Scan(&all); err != nil {

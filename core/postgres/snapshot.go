@@ -39,6 +39,8 @@ const sqlSnapshotQueues = `SELECT ` + queueColumns + queueTables
 
 const sqlSnapshotTriggers = `SELECT ` + triggerColumns + triggerTables
 
+const sqlSnapshotSources = `SELECT ` + sourceColumns + sourceTables
+
 const sqlSnapshotPauses = `SELECT p.app, p.lane FROM pauses p JOIN apps a ON a.id = p.app AND a.deleted_at IS NULL`
 
 // Load reads everything in one transaction, so that what it returns is the state of exactly one version.
@@ -102,6 +104,15 @@ func loadLanes(ctx context.Context, tx pgx.Tx, apps map[uuid.UUID]*tenant.App) e
 	for i := range sinks {
 		app := apps[sinks[i].App]
 		app.Sinks = append(app.Sinks, sinks[i].Sink)
+	}
+	rows, _ = tx.Query(ctx, sqlSnapshotSources)
+	sources, err := pgx.CollectRows(rows, scanSource)
+	if err != nil {
+		return fmt.Errorf("read sources: %w", err)
+	}
+	for i := range sources {
+		app := apps[sources[i].App]
+		app.Sources = append(app.Sources, sources[i].Source)
 	}
 	rows, _ = tx.Query(ctx, sqlSnapshotQueues)
 	queues, err := pgx.CollectRows(rows, scanQueue)

@@ -7,7 +7,6 @@ package sink
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -40,15 +39,10 @@ type Process interface {
 // LaunchFunc starts a process of the named plugin ("sink/http") and waits until it serves.
 type LaunchFunc func(ctx context.Context, plugin string) (Process, error)
 
-// Secrets are those of apps. Errors are as those of core/secret's Vault.
-type Secrets interface {
-	Get(ctx context.Context, app uuid.UUID, name string) (json.RawMessage, error)
-}
-
 // Config is what a manager is made of.
 type Config struct {
 	Launch  LaunchFunc
-	Secrets Secrets
+	Secrets secret.Values
 	Log     hclog.Logger
 	// Kinds are all that there are.
 	Kinds []string
@@ -136,7 +130,7 @@ func (m *Manager) Check(ctx context.Context, app uuid.UUID, kind string, config 
 		return err
 	}
 	veil := &secret.Veil{}
-	filled, f := m.fill(ctx, app, config, veil)
+	filled, f := secret.Fill(ctx, m.cfg.Secrets, app, config, veil)
 	if f != nil {
 		if f.Kind == fault.NotFound || f.Kind == fault.Invalid {
 			return &tenant.Invalid{Field: "config", Message: f.Message}
@@ -152,44 +146,6 @@ func (m *Manager) Check(ctx context.Context, app uuid.UUID, kind string, config 
 		return &tenant.Invalid{Field: "config", Message: f.Message}
 	}
 	return f
-}
-
-// fill puts the app's secrets into a configuration. veil knows them from then on.
-func (m *Manager) fill(ctx context.Context, app uuid.UUID, config json.RawMessage, veil *secret.Veil) (json.RawMessage, *fault.Fault) {
-	names, err := tenant.SecretRefs(config, nil)
-	if err != nil {
-		return nil, fault.New(fault.Invalid, fault.Script, "%v", err)
-	}
-	if len(names) == 0 {
-		return config, nil
-	}
-	values := map[string]any{}
-	for _, name := range names {
-		value, err := m.cfg.Secrets.Get(ctx, app, name)
-		if errors.Is(err, tenant.ErrNotFound) {
-			return nil, fault.New(fault.NotFound, fault.Script, "the app has no secret %q, which the sink refers to: set it", name)
-		}
-		if err != nil {
-			return nil, fault.From(err)
-		}
-		if err := veil.Add(value); err != nil {
-			return nil, fault.From(err)
-		}
-		var v any
-		if err := json.Unmarshal(value, &v); err != nil {
-			return nil, fault.From(err)
-		}
-		values[name] = v
-	}
-	var all any
-	if err := json.Unmarshal(config, &all); err != nil {
-		return nil, fault.From(err)
-	}
-	filled, err := json.Marshal(tenant.WalkSecrets(all, func(name string) any { return values[name] }))
-	if err != nil {
-		return nil, fault.From(err)
-	}
-	return filled, nil
 }
 
 // errNoEmail is said of messages that were accepted by a node that has what this one lacks.
@@ -208,7 +164,7 @@ func (m *Manager) Deliver(ctx context.Context, app uuid.UUID, s *tenant.Sink, d 
 		}
 		cfg = sink.Config{JSON: m.cfg.Email, Reach: sink.Reach{Any: true}}
 	} else {
-		filled, f := m.fill(ctx, app, s.Config, veil)
+		filled, f := secret.Fill(ctx, m.cfg.Secrets, app, s.Config, veil)
 		if f != nil {
 			return sink.Answer{Fault: f}
 		}

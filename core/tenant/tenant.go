@@ -23,6 +23,7 @@ type App struct {
 	Queues   []Queue
 	Triggers []Trigger
 	Sinks    []Sink
+	Sources  []Source
 	Paused   []uuid.UUID // lanes that start nothing; the zero id: every lane
 }
 

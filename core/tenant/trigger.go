@@ -1,6 +1,7 @@
 package tenant
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -20,6 +21,8 @@ const (
 	TriggerPubSub     = "pubsub"      // a message that was published
 	TriggerCron       = "cron"        // a time that has come
 	TriggerWebhook    = "webhook"     // a signed request of another service
+	TriggerSource     = "source"      // an event of a source
+	TriggerEmail      = "email"       // a message of e-mail that came in
 	TriggerApp        = "app"         // the app was deployed, or a script of it has failed
 )
 
@@ -80,6 +83,10 @@ type TriggerFilter struct {
 
 	Events []string `json:"events,omitempty"` // app: EventDeployed, EventFailed
 
+	Source string `json:"source,omitempty"` // source: its name; empty: any
+	Type   string `json:"type,omitempty"`   // source: what its events are called, "prefix.*" or "*"
+	To     string `json:"to,omitempty"`     // email: an address, in which one star stands for any text
+
 	Signature string `json:"signature,omitempty"` // webhook: SignatureStandard and so on
 	Secret    string `json:"secret,omitempty"`    // webhook: name of the app's secret that holds the key, or a list of keys
 	Header    string `json:"header,omitempty"`    // webhook, SignatureHMAC: has the signature; empty: DefaultSignatureHeader
@@ -113,11 +120,14 @@ func (f *TriggerFilter) Validate(kind string) error {
 		{"topic", f.Topic != "", kind == TriggerPubSub, "pubsub"},
 		{"schedule", f.Schedule != "", kind == TriggerCron, "cron"},
 		{"time_zone", f.TimeZone != "", kind == TriggerCron, "cron"},
+		{"source", f.Source != "", kind == TriggerSource, "source"},
+		{"type", f.Type != "", kind == TriggerSource, "source"},
+		{"to", f.To != "", kind == TriggerEmail, "email"},
 		{"signature", f.Signature != "", kind == TriggerWebhook, "webhook"},
 		{"secret", f.Secret != "", kind == TriggerWebhook, "webhook"},
 		{"header", f.Header != "", kind == TriggerWebhook, "webhook"},
 		{"algorithm", f.Algorithm != "", kind == TriggerWebhook, "webhook"},
-		{"when", f.When != "", kind != TriggerHTTP && kind != TriggerCron, "dead_letter, kv, docs, files, pubsub, webhook and app"},
+		{"when", f.When != "", kind != TriggerHTTP && kind != TriggerCron, "dead_letter, kv, docs, files, pubsub, webhook, source, email and app"},
 	} {
 		if field.set && !field.has {
 			return &Invalid{Field: field.name, Message: "is for triggers of kind " + field.of}
@@ -142,6 +152,10 @@ func (f *TriggerFilter) Validate(kind string) error {
 		return &Invalid{Field: "schedule", Message: `is missing: give one such as "0 9 * * *"`}
 	case kind == TriggerWebhook:
 		return f.checkSignature()
+	case kind == TriggerSource:
+		return f.checkSource()
+	case kind == TriggerEmail && (len(f.To) > MaxTopic || strings.Count(f.To, "*") > 1):
+		return &Invalid{Field: "to", Message: fmt.Sprintf(`%.100q is not a pattern: an address of up to %d bytes with one star at most, as in "*@example.com"`, f.To, MaxTopic)}
 	}
 	return nil
 }
@@ -163,6 +177,22 @@ func (f *TriggerFilter) checkSignature() error {
 		return &Invalid{Field: "header", Message: fmt.Sprintf("%.100q is no name of a header", f.Header)}
 	}
 	return nil
+}
+
+func (f *TriggerFilter) checkSource() error {
+	if f.Source != "" {
+		if err := CheckName(f.Source); err != nil {
+			return &Invalid{Field: "source", Message: err.Error()}
+		}
+	}
+	if f.Type == "" {
+		return nil
+	}
+	err := checkTopicPattern(f.Type)
+	if wrong := (*Invalid)(nil); errors.As(err, &wrong) {
+		return &Invalid{Field: "type", Message: wrong.Message}
+	}
+	return err
 }
 
 const headerLetters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"
@@ -229,8 +259,30 @@ func (f *TriggerFilter) TakesEvent(event string, scripts []string) bool {
 	return len(f.Scripts) == 0 || slices.ContainsFunc(scripts, func(name string) bool { return slices.Contains(f.Scripts, name) })
 }
 
+// TakesSource reports whether the filter takes events of a type from a source.
+func (f *TriggerFilter) TakesSource(source, event string) bool {
+	return (f.Source == "" || f.Source == source) && (f.Type == "" || takesTopic(f.Type, event))
+}
+
+// TakesMail reports whether the filter takes mail to one of these addresses.
+func (f *TriggerFilter) TakesMail(to []string) bool {
+	if f.To == "" {
+		return true
+	}
+	before, after, open := strings.Cut(strings.ToLower(f.To), "*")
+	return slices.ContainsFunc(to, func(address string) bool {
+		address = strings.ToLower(address)
+		if !open {
+			return address == before
+		}
+		return len(address) >= len(before)+len(after) && strings.HasPrefix(address, before) && strings.HasSuffix(address, after)
+	})
+}
+
 // TakesTopic reports whether the filter takes messages of a topic. "user.*" takes all that begins with "user.".
-func (f *TriggerFilter) TakesTopic(topic string) bool {
-	prefix, open := strings.CutSuffix(f.Topic, "*")
-	return open && strings.HasPrefix(topic, prefix) || f.Topic == topic
+func (f *TriggerFilter) TakesTopic(topic string) bool { return takesTopic(f.Topic, topic) }
+
+func takesTopic(pattern, topic string) bool {
+	prefix, open := strings.CutSuffix(pattern, "*")
+	return open && strings.HasPrefix(topic, prefix) || pattern == topic
 }

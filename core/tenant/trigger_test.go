@@ -65,6 +65,16 @@ func TestTriggerFilter(t *testing.T) {
 		{TriggerWebhook, TriggerFilter{Signature: "hmac", Secret: "K", Header: strings.Repeat("x", 101)}, "header"},
 		{TriggerWebhook, TriggerFilter{Signature: "hmac", Secret: "K", Algorithm: "md5"}, "algorithm"},
 		{TriggerKV, TriggerFilter{Collection: "a", Signature: "github"}, "signature"},
+		{TriggerSource, TriggerFilter{}, ""},
+		{TriggerSource, TriggerFilter{Source: "post", Type: "order.*", When: "true"}, ""},
+		{TriggerSource, TriggerFilter{Source: "Post!"}, "source"},
+		{TriggerSource, TriggerFilter{Type: "a*b"}, "type"},
+		{TriggerSource, TriggerFilter{To: "a@b"}, "to"},
+		{TriggerEmail, TriggerFilter{To: "*@example.com", When: "true"}, ""},
+		{TriggerEmail, TriggerFilter{To: "*@*"}, "to"},
+		{TriggerEmail, TriggerFilter{To: long}, ""},
+		{TriggerEmail, TriggerFilter{To: long + "x"}, "to"},
+		{TriggerEmail, TriggerFilter{Source: "post"}, "source"},
 		{TriggerHTTP, TriggerFilter{}, ""},
 		{TriggerHTTP, TriggerFilter{When: "true"}, "when"},
 		{TriggerHTTP, TriggerFilter{Schedule: "* * * * *"}, "schedule"},
@@ -75,6 +85,28 @@ func TestTriggerFilter(t *testing.T) {
 		var wrong *Invalid
 		if errors.As(err, &wrong) != (c.field != "") || wrong != nil && wrong.Field != c.field {
 			t.Errorf("%s %+v: %v, want %q", c.kind, c.f, err, c.field)
+		}
+	}
+}
+
+func TestTakesMail(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		to, address string
+		takes       bool
+	}{
+		{"", "a@b.example", true},
+		{"a@b.example", "A@B.example", true},
+		{"a@b.example", "aa@b.example", false},
+		{"*@b.example", "x@b.example", true},
+		{"*@b.example", "x@b.example.org", false},
+		{"orders+*@b.example", "orders+1@b.example", true},
+		{"a*a", "a", false},
+		{"*", "x", true},
+	} {
+		f := TriggerFilter{To: c.to}
+		if f.TakesMail([]string{"other@c.example", c.address}) != c.takes && c.to != "" {
+			t.Errorf("%q and %q", c.to, c.address)
 		}
 	}
 }

@@ -14,17 +14,21 @@ import (
 // Change is something that has happened, which triggers may take: a change of data, a message that was published, a
 // time that has come, or a request of another service. Not safe for concurrent use: what is read of it is read once.
 type Change struct {
-	Kind outbox.Kind // KindKV, KindDocs, KindFiles, KindPubSub, KindCron, KindHook, KindLetter or KindApp
+	Kind outbox.Kind // KindKV, KindDocs, KindFiles, KindPubSub, KindCron, KindHook, KindLetter, KindApp, KindSource or KindEmail
 
 	// Of kv, docs and files.
 	Op         string // tenant.OpCreate, OpUpdate or OpDelete; of app: tenant.EventDeployed or EventFailed
 	Collection string
 	Key        string // of a document or file: its id; of dead_letter and app: a script
 
-	Topic string // of pubsub; of webhook what the sender calls the event, or nothing
+	Topic string // of pubsub; of webhook what the sender calls the event, or nothing; of source and email what the source does
 
-	HTTP        *event.HTTP // of webhook
-	ContentType string      // of webhook, whose Data is the body of the request, in any form
+	Source string   // of source: its name
+	About  string   // of source and email: the subject
+	To     []string // of email: the addresses that it was sent to
+
+	HTTP        *event.HTTP // of webhook; of source: with what is known beside the data as headers; nil: nothing is
+	ContentType string      // of webhook and source, whose Data may have any form
 
 	// Data is JSON: the value as it is now, nil when it was deleted; the message of pubsub; what a cron script is given.
 	Data json.RawMessage
@@ -66,6 +70,8 @@ func (c *Change) Type() string {
 			return "webhook." + c.Topic
 		}
 		return "webhook"
+	case outbox.KindSource, outbox.KindEmail:
+		return c.Topic
 	}
 	return c.Kind.String() + "." + c.Op
 }
@@ -79,6 +85,8 @@ func (c *Change) Subject() string {
 		return ""
 	case outbox.KindLetter, outbox.KindApp:
 		return c.Key
+	case outbox.KindSource, outbox.KindEmail:
+		return c.About
 	}
 	return c.Collection + "/" + c.Key
 }
@@ -87,8 +95,7 @@ func (c *Change) Subject() string {
 func (c *Change) Payload() ([]byte, error) {
 	switch {
 	case c.payload != nil:
-	case c.Kind == outbox.KindPubSub || c.Kind == outbox.KindCron || c.Kind == outbox.KindHook || c.Kind == outbox.KindLetter ||
-		c.Kind == outbox.KindApp:
+	case c.Kind != outbox.KindKV && c.Kind != outbox.KindDocs && c.Kind != outbox.KindFiles:
 		c.payload = c.Data
 	default:
 		v := changed{Collection: c.Collection, Op: c.Op, Value: c.Data, Previous: c.Previous}
@@ -128,6 +135,10 @@ func (c *Change) fits(f *tenant.TriggerFilter) bool {
 		return f.TakesTopic(c.Topic)
 	case outbox.KindKV, outbox.KindDocs, outbox.KindFiles:
 		return f.TakesCollection(c.Collection, c.Op)
+	case outbox.KindSource:
+		return f.TakesSource(c.Source, c.Topic)
+	case outbox.KindEmail:
+		return f.TakesMail(c.To)
 	}
 	return true // of cron and webhook: it comes for one trigger
 }
@@ -149,6 +160,8 @@ func Caused(t *tenant.Trigger, c *Change, cause *outbox.Entry) (*outbox.Entry, e
 		env.Subject = t.Name
 	case outbox.KindHook:
 		env.Subject, env.HTTP, env.ContentType = t.Name, c.HTTP, c.ContentType
+	case outbox.KindSource:
+		env.HTTP, env.ContentType = c.HTTP, c.ContentType
 	}
 	if cause != nil {
 		env.TraceParent = trace(cause)

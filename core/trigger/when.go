@@ -32,7 +32,7 @@ var environment = sync.OnceValues(func() (*cel.Env, error) {
 		cel.Variable("event.type", cel.StringType), cel.Variable("event.subject", cel.StringType),
 		cel.Variable("event.collection", cel.StringType), cel.Variable("event.key", cel.StringType),
 		cel.Variable("event.id", cel.StringType), cel.Variable("event.op", cel.StringType),
-		cel.Variable("event.topic", cel.StringType), cel.Variable("data", cel.DynType),
+		cel.Variable("event.topic", cel.StringType), cel.Variable("event.source", cel.StringType), cel.Variable("data", cel.DynType),
 		cel.RegexProgramSizeLimit(maxProgram),
 	)
 })
@@ -123,7 +123,7 @@ func (c *Change) meets(source string) (bool, error) {
 		}
 		c.variables = map[string]any{
 			"event.type": c.Type(), "event.subject": c.Subject(), "event.collection": c.Collection, "event.key": c.Key,
-			"event.id": c.Key, "event.op": c.Op, "event.topic": c.Topic, "data": parsed,
+			"event.id": c.Key, "event.op": c.Op, "event.topic": c.Topic, "event.source": c.Source, "data": parsed,
 		}
 	}
 	result, _, err := p.Eval(c.variables)
@@ -159,6 +159,10 @@ func Takes(t *tenant.Trigger, c *Change) error {
 		switch {
 		case c.Kind == outbox.KindPubSub:
 			field = "topic"
+		case c.Kind == outbox.KindSource:
+			field = "topic"
+		case c.Kind == outbox.KindEmail:
+			field = "data"
 		case len(t.Filter.Ops) > 0 && t.Filter.TakesCollection(c.Collection, t.Filter.Ops[0]):
 			field = "op"
 		}

@@ -10,8 +10,12 @@ import (
 	"github.com/picloud/picloud/core/failpoint"
 )
 
-// unreached are failpoints to which the load does not come. Those of data have a test of their own: TestKVKilled.
-var unreached = []string{failpoint.DetachCommitted, failpoint.DataChanged, failpoint.DataCaused, failpoint.DataCommitted}
+// unreached are failpoints to which the load does not come. Those of data and of sources have tests of their
+// own: TestKVKilled, and TestKilled of core/source.
+var unreached = []string{
+	failpoint.DetachCommitted, failpoint.DataChanged, failpoint.DataCaused, failpoint.DataCommitted, failpoint.SourceReceived,
+	failpoint.SourceCommitted, failpoint.SourceAcked,
+}
 
 // reachLimit is how long the load may take to come to a failpoint.
 const reachLimit = 20 * time.Second

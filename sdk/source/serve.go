@@ -1,0 +1,323 @@
+package source
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	goplugin "github.com/hashicorp/go-plugin"
+	"google.golang.org/grpc"
+
+	"github.com/picloud/picloud/sdk/fault"
+	"github.com/picloud/picloud/sdk/plugin"
+	sourcev1 "github.com/picloud/picloud/sdk/proto/source/v1"
+)
+
+// PluginName is the name under which a process serves its source.
+const PluginName = "source"
+
+// Versions are the protocol versions that the host can speak, for go-plugin to negotiate. What it dispenses under
+// PluginName is a *Client.
+func Versions() map[int]goplugin.PluginSet { return versions(nil) }
+
+func versions(s *server) map[int]goplugin.PluginSet {
+	return map[int]goplugin.PluginSet{1: {PluginName: &adapter{server: s}}}
+}
+
+// Serve runs a source as a plugin process, which ends with its session. On Linux the process confines itself as far as the machine
+// permits, unless plugin.LayersEnv says otherwise: it has sockets of the Internet, also those that listen, and can read how names are
+// looked up there and which certificates are trusted, but no other file.
+func Serve(s Source) {
+	process := plugin.Start(plugin.Network)
+	x := newServer(s)
+	x.layers, x.begun, x.ended = process.Layers(), process.Opened, process.Closed
+	process.Serve(versions(x))
+}
+
+// adapter fits a source into go-plugin. On the host's side it has no server and dials.
+type adapter struct {
+	goplugin.NetRPCUnsupportedPlugin
+	server *server
+}
+
+func (a *adapter) GRPCServer(_ *goplugin.GRPCBroker, s *grpc.Server) error {
+	sourcev1.RegisterSourceServer(s, a.server)
+	return nil
+}
+
+func (a *adapter) GRPCClient(ctx context.Context, _ *goplugin.GRPCBroker, conn *grpc.ClientConn) (any, error) {
+	return Dial(ctx, conn)
+}
+
+// Register adds a source to a gRPC server, for a host in the same process.
+func Register(s grpc.ServiceRegistrar, x Source) { sourcev1.RegisterSourceServer(s, newServer(x)) }
+
+type server struct {
+	sourcev1.UnimplementedSourceServer
+	source Source
+	layers []plugin.Layer
+
+	begun, ended func() // called at the beginning and the end of a session
+}
+
+func newServer(s Source) *server {
+	nothing := func() {}
+	return &server{source: s, begun: nothing, ended: nothing}
+}
+
+func (s *server) Describe(context.Context, *sourcev1.DescribeRequest) (*sourcev1.DescribeResponse, error) {
+	return infoToWire(s.source.Info(), s.layers), nil
+}
+
+func (s *server) Check(_ context.Context, m *sourcev1.CheckRequest) (answer *sourcev1.CheckResponse, _ error) {
+	defer func() {
+		if p := recover(); p != nil {
+			answer = problemsToWire([]Problem{{Message: panicked(p).Message}})
+		}
+	}()
+	return problemsToWire(s.source.Check(m.GetConfig())), nil
+}
+
+func panicked(p any) *fault.Fault {
+	f := fault.New(fault.Internal, fault.Plugin, "the source panicked: %v", p)
+	f.Detail = string(debug.Stack())
+	return f
+}
+
+// Session serves one host. Its end ends every instance.
+func (s *server) Session(stream grpc.BidiStreamingServer[sourcev1.Frame, sourcev1.Frame]) error {
+	s.begun()
+	if err := stream.SendHeader(nil); err != nil {
+		s.ended()
+		return err
+	}
+	ctx, cancel := context.WithCancel(stream.Context())
+	h := &session{source: s.source, ctx: ctx, instances: map[uint64]*instance{}}
+	h.sender = plugin.NewSender(func(batch []*sourcev1.Message) error {
+		return stream.Send(&sourcev1.Frame{Messages: batch})
+	}, messageSize)
+	defer h.sender.Close()
+	defer h.running.Wait()
+	defer s.ended() // a process of its own: what ignores its end does not keep it
+	defer cancel()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for {
+			frame, err := stream.Recv()
+			if err != nil {
+				return // the host is gone or has hung up; either way this is the end
+			}
+			for _, m := range frame.GetMessages() {
+				h.handle(m)
+			}
+		}
+	}()
+	select {
+	case <-ended:
+		return nil
+	case <-h.sender.Done():
+		return errors.New("the session's messages cannot be sent")
+	}
+}
+
+// session is the source's side of a Session.
+type session struct {
+	source  Source
+	ctx     context.Context
+	sender  *plugin.Sender[*sourcev1.Message]
+	running sync.WaitGroup
+
+	mu        sync.Mutex
+	instances map[uint64]*instance
+}
+
+func (h *session) handle(m *sourcev1.Message) {
+	if start := m.GetStart(); start != nil {
+		h.start(m.GetInstance(), startFromWire(start))
+		return
+	}
+	h.mu.Lock()
+	i := h.instances[m.GetInstance()]
+	h.mu.Unlock()
+	if i == nil {
+		return
+	}
+	switch b := m.GetBody().(type) {
+	case *sourcev1.Message_Stop:
+		i.stop()
+	case *sourcev1.Message_Credit:
+		i.grant(b.Credit.GetBatches())
+	case *sourcev1.Message_Ack:
+		i.answer(b.Ack.GetBatch(), nil)
+	case *sourcev1.Message_Nack:
+		i.answer(b.Nack.GetBatch(), &Refused{
+			After: time.Duration(b.Nack.GetRetryAfterMs()) * time.Millisecond, Reason: b.Nack.GetReason(),
+		})
+	}
+}
+
+func (h *session) start(number uint64, s Setting) {
+	i := &instance{session: h, number: number, waiting: map[uint64]chan error{}}
+	i.ctx, i.stop = context.WithCancel(h.ctx)
+	h.mu.Lock()
+	h.instances[number] = i
+	h.mu.Unlock()
+	h.running.Go(func() {
+		err := i.run(s)
+		if err == nil && i.ctx.Err() == nil {
+			err = fault.New(fault.Internal, fault.Plugin, "the source ended without being stopped")
+		}
+		if i.ctx.Err() != nil {
+			err = nil // it was stopped
+		}
+		i.stop()
+		h.mu.Lock()
+		delete(h.instances, number)
+		h.mu.Unlock()
+		i.send(&sourcev1.Message{Body: &sourcev1.Message_Ended{Ended: &sourcev1.Ended{Fault: plugin.FaultToWire(err)}}})
+	})
+}
+
+// instance is a Run, and the Emitter of it.
+type instance struct {
+	session *session
+	number  uint64
+	ctx     context.Context
+	stop    context.CancelFunc
+
+	mu      sync.Mutex
+	credit  int64
+	more    chan struct{} // closed when credit comes; nil while nobody waits
+	last    uint64
+	waiting map[uint64]chan error // batches without an answer
+}
+
+// run runs the source. Where it panics, that is its own fault and ends nobody else's instances.
+func (i *instance) run(s Setting) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = panicked(p)
+		}
+	}()
+	return i.session.source.Run(i.ctx, s, i)
+}
+
+func (i *instance) send(m *sourcev1.Message) {
+	m.Instance = i.number
+	_ = i.session.sender.Send(m) // lost: the session is over
+}
+
+func (i *instance) grant(n int64) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.credit += n
+	if i.more != nil {
+		close(i.more)
+		i.more = nil
+	}
+}
+
+func (i *instance) answer(batch uint64, err *Refused) {
+	i.mu.Lock()
+	answered := i.waiting[batch]
+	delete(i.waiting, batch)
+	i.mu.Unlock()
+	switch {
+	case answered == nil:
+	case err == nil:
+		answered <- nil
+	default:
+		answered <- err
+	}
+}
+
+// errEnded says that nothing is taken in any more.
+var errEnded = errors.New("the instance has ended: it is not known whether the batch was taken in")
+
+func (i *instance) Offer(ctx context.Context, b Batch) error {
+	if err := b.Validate(); err != nil {
+		return err
+	}
+	id, answered, err := i.begin(ctx, &b)
+	if err != nil {
+		return err
+	}
+	select {
+	case err := <-answered:
+		return err
+	case <-ctx.Done():
+	case <-i.ctx.Done():
+	}
+	i.mu.Lock()
+	delete(i.waiting, id)
+	i.mu.Unlock()
+	select {
+	case err := <-answered: // it came meanwhile
+		return err
+	default:
+		return errEnded
+	}
+}
+
+// begin sends a batch once there is credit.
+func (i *instance) begin(ctx context.Context, b *Batch) (id uint64, answered chan error, err error) {
+	for {
+		i.mu.Lock()
+		if i.credit > 0 {
+			i.credit--
+			i.last++
+			answered = make(chan error, 1)
+			i.waiting[i.last] = answered
+			id = i.last
+			i.send(&sourcev1.Message{Body: &sourcev1.Message_Batch{Batch: batchToWire(id, b)}}) // in the order of their ids
+			i.mu.Unlock()
+			return id, answered, nil
+		}
+		if i.more == nil {
+			i.more = make(chan struct{})
+		}
+		more := i.more
+		i.mu.Unlock()
+		select {
+		case <-more:
+		case <-ctx.Done():
+			return 0, nil, context.Cause(ctx)
+		case <-i.ctx.Done():
+			return 0, nil, errEnded
+		}
+	}
+}
+
+func (i *instance) Emit(ctx context.Context, b Batch) error {
+	for {
+		err := i.Offer(ctx, b)
+		var refused *Refused
+		if !errors.As(err, &refused) {
+			return err
+		}
+		again := time.NewTimer(refused.After)
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			again.Stop()
+			return context.Cause(ctx)
+		case <-i.ctx.Done():
+			again.Stop()
+			return errEnded
+		}
+	}
+}
+
+// maxLogText bounds a line.
+const maxLogText = 8 << 10
+
+func (i *instance) Log(level, format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	i.send(&sourcev1.Message{Body: &sourcev1.Message_Log{Log: &sourcev1.Log{
+		Level: plugin.WireText(level), Message: []byte(text[:min(len(text), maxLogText)]),
+	}}})
+}
