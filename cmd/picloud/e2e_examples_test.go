@@ -418,8 +418,8 @@ func TestExampleThumbnails(t *testing.T) {
 			opaque        bool
 			to            image.Point
 		}{
-			"wide": {600, 300, true, image.Pt(128, 64)}, "high, seen through": {200, 800, false, image.Pt(32, 128)},
-			"small": {80, 40, true, image.Pt(80, 40)}, "a line": {1000, 1, false, image.Pt(128, 1)},
+			"wide": {256, 128, true, image.Pt(128, 64)}, "high, seen through": {50, 200, false, image.Pt(32, 128)},
+			"small": {80, 40, true, image.Pt(80, 40)}, "a line": {300, 1, false, image.Pt(128, 1)},
 		} {
 			id := keep(gradient(x.t, c.width, c.height, c.opaque))
 			var r reply

@@ -133,19 +133,6 @@ func TestLimits(t *testing.T) {
 		"queue, invoke: a delay":               {most: tenant.MaxDelay.Milliseconds(), call: send(`{"delivery":{"delay_ms":%d}}`, number)},
 		"queue, invoke: attempts":              {most: tenant.MaxAttempts, call: send(`{"delivery":{"max_attempts":%d}}`, number)},
 	}
-	const message = `{"to":["a@b.org"],"subject":"s","text":"%s"}`
-	for name, call := range map[string]bound{
-		"sink: a message":                                 {most: core.MaxPayload, call: f("sink.send", `{"sink":"out","message":%q}`, text)},
-		"sink: the type of a message":                     {most: core.MaxType, call: f("sink.send", `{"sink":"out","message":1,"type":%q}`, text)},
-		"email: a message with its attachments in base64": {most: mail.MaxBytes, call: f("email.send", message, func(n int) any { return x(n - len(message) + 2) })},
-		"email: addresses that it goes to":                {most: mail.MaxRecipients, call: f("email.send", `{"to":%s,"subject":"s","text":"t"}`, func(n int) any { return list(n, `"a@b.org"`) })},
-		"email: a subject":                                {most: mail.MaxSubject, call: f("email.send", `{"to":["a@b.org"],"subject":%q,"text":"t"}`, text)},
-		"email: attachments": {most: mail.MaxAttachments, call: f("email.send", `{"to":["a@b.org"],"subject":"s","text":"t","attachments":%s}`, func(n int) any {
-			return list(n, `{"name":"a","data":"b"}`)
-		})},
-	} {
-		bounds[name] = call
-	}
 	b := setupLimits(t)
 	for _, l := range service.Limits() {
 		name := l.Of + ": " + l.What

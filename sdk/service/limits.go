@@ -90,13 +90,6 @@ func Limits() []Limit {
 		{"queue, invoke", "a key", 0, 255, Bytes, invalid},
 		{"queue, invoke", "a delay", 0, 366 * 24 * 3600 * 1000, Millis, invalid},
 		{"queue, invoke", "attempts", 0, 25, Count, invalid},
-
-		{"sink", "a message", 0, 1 << 20, Bytes, invalid},
-		{"sink", "the type of a message", 0, 255, Bytes, invalid},
-		{"email", "a message with its attachments in base64", 0, 6 << 20, Bytes, limit},
-		{"email", "addresses that it goes to", 0, 100, Count, invalid},
-		{"email", "a subject", 0, 998, Bytes, invalid},
-		{"email", "attachments", 0, 50, Count, invalid},
 	}
 }
 
