@@ -76,7 +76,8 @@ type Watch struct {
 	left  int       // looks for which what was ended last is waited for
 	taken uint64    // bytes that the process had when it was ended
 	gone  bool      // it has left since the last look: what it took in a native call that went on is part of taken
-	dirty bool      // what it has left is not collected yet
+	dirty bool      // what a run has left is not collected yet, and is enough to blame the next one for
+	heavy bool      // much lived at the last look
 	last  time.Time // when a run was ended
 	most  int       // the largest limit of memory that there was
 	base  uint64    // bytes that lived when there was no run
@@ -91,8 +92,8 @@ type watched struct {
 	failed bool // it was blamed for what the process has taken
 }
 
-// Enter begins to look at a run, until Leave. After one that was ended for its memory it first has that collected: until then nobody could
-// tell what the next one takes, and the process has room for one at a time.
+// Enter begins to look at a run, until Leave. After one that has taken much it first has that collected: until then nobody could tell what
+// the next one takes, and the process has room for one at a time.
 func (w *Watch) Enter(r Run, l Limits) {
 	if l.Memory <= 0 {
 		l.Memory = DefaultMemory
@@ -124,6 +125,9 @@ func (w *Watch) Leave(r Run) {
 			w.gone, w.dirty = true, true
 		}
 		w.runs = slices.Delete(w.runs, i, i+1)
+		if w.heavy && len(w.runs) == 0 { // it has ended by itself, or for another reason
+			w.heavy, w.dirty = false, true
+		}
 	}
 }
 
@@ -199,6 +203,7 @@ func (w *Watch) judge(u used) (busy, waiting bool) {
 		w.base, w.left = u.live, 0
 		return false, false
 	}
+	w.heavy = u.live > w.base+DefaultMemory/2
 	w.charge(u.cpu)
 	w.weigh()
 	guilty := w.runs[max(0, slices.IndexFunc(w.runs, func(x *watched) bool { return !x.Waits() }))]

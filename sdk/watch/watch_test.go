@@ -68,6 +68,31 @@ func TestPatience(t *testing.T) {
 	second.ended(t, "more than 112 MB")
 }
 
+// A run that has taken much and ended by itself, or for its deadline, leaves nothing to the next one either.
+func TestWhatIsLeftByOthers(t *testing.T) {
+	t.Parallel()
+	for live, dirty := range map[uint64]bool{56 * mb: false, 57 * mb: true} {
+		w := newWatch()
+		first, beside, next := &run{}, &run{}, &run{}
+		w.Enter(first, Limits{})
+		w.Enter(beside, Limits{})
+		w.judge(used{live: live})
+		w.Leave(first)
+		if w.dirty {
+			t.Error("it would be collected while another run has its own")
+		}
+		w.judge(used{live: live})
+		w.Leave(beside)
+		if w.dirty != dirty {
+			t.Errorf("%d MB: %t", live/mb, w.dirty)
+		}
+		w.Enter(next, Limits{})
+		if w.dirty || w.heavy {
+			t.Error("it is not collected")
+		}
+	}
+}
+
 // What a run that was ended has left is not the fault of the next one, when there was none in between.
 func TestWhatIsLeft(t *testing.T) {
 	t.Parallel()
