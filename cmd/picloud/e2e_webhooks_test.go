@@ -73,11 +73,24 @@ func TestWebhooks(t *testing.T) {
 	want(n.with("POST", "/.picloud/webhooks/slack", ask, "X-Slack-Request-Timestamp", now, "X-Slack-Signature",
 		"v0="+signed("sl", "v0:", now, ":", ask)), 200, `"challenge":"c4"`)
 
+	n.command("triggers", "create", "post", "--kind", "email", "--script", "build", "--to", "*@example.com", "--signature", "hmac", "--secret", "GITHUB")
+	mail := func(body string) reply {
+		t.Helper()
+		return n.with("POST", "/.picloud/webhooks/post", body, "X-Signature", signed("gh", body))
+	}
+	letter := `{"from": "ada@example.org", "to": ["post@example.com"], "subject": "s", "text": "dear post", "message_id": "<1@example.org>"}`
+	sent := mail(letter)
+	want(sent, 202, `"accepted":true`)
+	want(mail(letter), 202, strings.TrimSpace(string(sent.body)))
+	want(mail(strings.Replace(letter, "example.com", "example.net", 1)), 200, `"accepted":false`)
+	want(mail(`{"to": 7}`), 422, "the body is no message of e-mail")
+	want(n.with("POST", "/.picloud/webhooks/post", letter), 401, "bad_signature")
+
 	n.command("triggers", "fire", "pushes", "--topic", "push", "--body", `{"ref": "main", "n": 2}`)
-	await(t, "both are told", func() bool { return len(n.executions("build")) == 2 })
+	await(t, "all are told", func() bool { return len(n.executions("build")) == 3 })
 	logged := n.command("logs", "build")
-	for _, words := range []string{"webhook.push", "main"} {
-		if strings.Count(logged, words) < 2 {
+	for words, times := range map[string]int{"webhook.push": 2, "main": 2, "email.received": 1, "dear post": 1} {
+		if strings.Count(logged, words) < times {
 			t.Errorf("logged no %s: %s", words, logged)
 		}
 	}

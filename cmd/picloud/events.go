@@ -26,7 +26,8 @@ Kind webhook takes requests of other services at /.picloud/webhooks/NAME on ever
 are. --signature says how they are signed: standard (Standard Webhooks), github, stripe, slack, hmac (of the body, in a header) or none;
 --secret names the secret of the app that holds the key. The sender is answered once the request is safe; the script runs after that.
 
-Kind source takes the events of a source of the app, see picloud sources, and kind email the messages of e-mail that one of them takes in.
+Kind source takes the events of a source of the app, see picloud sources, and kind email the messages of e-mail that one of them takes in. With --signature, kind email also takes messages as JSON, like a webhook:
+from, to, cc, subject, text, html and message_id.
 
 Kind app tells what becomes of the app itself: --event deployed when scripts have other versions, --event failed when a run has failed and
 will not be tried again; --of names scripts that it is about.

@@ -26,7 +26,7 @@ type Trigger struct {
 	Sink         string        `json:"sink,omitempty" example:"billing" doc:"Or of the sink that the event goes to"`
 	SinkID       string        `json:"sink_id,omitempty" format:"uuid"`
 	RouteID      string        `json:"route_id,omitempty" format:"uuid" doc:"Of kind http"`
-	Path         string        `json:"path,omitempty" example:"/.picloud/webhooks/orders" doc:"Of kind webhook: where it takes requests, on every host of the app"`
+	Path         string        `json:"path,omitempty" example:"/.picloud/webhooks/orders" doc:"Of kinds webhook and email: where it takes requests, on every host of the app"`
 	Filter       TriggerFilter `json:"filter"`
 	Policy       Policy        `json:"policy"`
 	Enabled      bool          `json:"enabled"`
@@ -55,8 +55,8 @@ type TriggerFilter struct {
 	Type   string `json:"type,omitempty" maxLength:"255" example:"order.*" doc:"Of kind source: what its events are called, prefix.*, or * for all"`
 	To     string `json:"to,omitempty" maxLength:"255" example:"*@shop.example.com" doc:"Of kind email: an address that the message was sent to, in which one star stands for any text. Any if absent"`
 
-	Signature string `json:"signature,omitempty" enum:"standard,github,stripe,slack,hmac,none" doc:"Of kind webhook, which must have it: how requests are signed. standard is Standard Webhooks, hmac an HMAC of the body in a header. none: whoever knows the address may send"`
-	Secret    string `json:"secret,omitempty" maxLength:"63" example:"GITHUB_WEBHOOK_KEY" doc:"Of kind webhook: the secret of the app that holds the key, a text, or a list of several that are good"`
+	Signature string `json:"signature,omitempty" enum:"standard,github,stripe,slack,hmac,none" doc:"Of kind webhook, which must have it, and email, which takes no requests without: how they are signed. standard is Standard Webhooks, hmac an HMAC of the body in a header. none: whoever knows the address may send"`
+	Secret    string `json:"secret,omitempty" maxLength:"63" example:"GITHUB_WEBHOOK_KEY" doc:"Of kinds webhook and email: the secret of the app that holds the key, a text, or a list of several that are good"`
 	Header    string `json:"header,omitempty" maxLength:"100" example:"X-Signature" doc:"Of signature hmac: what has the signature, in hexadecimal or base64. X-Signature if absent"`
 	Algorithm string `json:"algorithm,omitempty" enum:"sha1,sha256,sha512" doc:"Of signature hmac. sha256 if absent"`
 
@@ -69,7 +69,7 @@ func viewTrigger(t *tenant.TriggerRecord) Trigger {
 		RouteID: optional(t.Route), Filter: TriggerFilter(t.Filter), Policy: viewPolicy(&t.Policy), Enabled: t.Enabled,
 		Paused: t.Paused, RegisteredBy: optional(t.RegisteredBy), CreatedAt: t.CreatedAt.UTC(), UpdatedAt: t.UpdatedAt.UTC(),
 	}
-	if t.Kind == tenant.TriggerWebhook {
+	if t.Filter.Signature != "" {
 		view.Path = tenant.WebhooksPath + t.Name
 	}
 	return view

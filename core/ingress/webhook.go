@@ -1,10 +1,13 @@
 package ingress
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -22,7 +25,7 @@ type Secrets interface {
 	Get(ctx context.Context, app uuid.UUID, name string) (json.RawMessage, error)
 }
 
-// webhook answers a request to a trigger of kind webhook. It is accepted durably, or the sender is told to come again.
+// webhook answers a request to a trigger of kind webhook, or one of kind email that takes requests. It is accepted durably, or the sender is told to come again.
 func (in *Ingress) webhook(w http.ResponseWriter, r *http.Request, app *tenant.App, name string) {
 	if r.Method != http.MethodPost {
 		w.Header().Set("Allow", http.MethodPost)
@@ -60,8 +63,9 @@ func (in *Ingress) webhook(w http.ResponseWriter, r *http.Request, app *tenant.A
 }
 
 func (in *Ingress) webhookNamed(app *tenant.App, name string) *tenant.Trigger {
-	for _, t := range in.cfg.Snapshot().Triggers(app.ID, tenant.TriggerWebhook) {
-		if t.Name == name {
+	snapshot := in.cfg.Snapshot()
+	for _, t := range slices.Concat(snapshot.Triggers(app.ID, tenant.TriggerWebhook), snapshot.Triggers(app.ID, tenant.TriggerEmail)) {
+		if t.Name == name && t.Filter.Signature != "" {
 			return t
 		}
 	}
@@ -93,14 +97,13 @@ func (in *Ingress) verify(r *http.Request, t *tenant.Trigger, body []byte) (webh
 
 // hooked makes the entry of a request whose sender is known; none if the trigger does not take it.
 func hooked(t *tenant.Trigger, r *http.Request, body []byte, d webhook.Delivery) (*outbox.Entry, *problem) {
-	change := &trigger.Change{
-		Kind: outbox.KindHook, Data: body, ContentType: r.Header.Get("Content-Type"),
-		HTTP: &event.HTTP{
-			Method: r.Method, Host: r.Host, Path: r.URL.Path, Query: r.URL.RawQuery, RemoteAddr: r.RemoteAddr, Headers: headers(r.Header),
-		},
-	}
-	if tenant.CheckTopic(d.Event) == nil {
-		change.Topic = d.Event
+	change := happened(r, body, d)
+	if t.Kind == tenant.TriggerEmail {
+		var err error
+		d.ID = cmp.Or(d.ID, messageID(body))
+		if change, err = trigger.Mail(body); err != nil {
+			return nil, &problem{Status: http.StatusUnprocessableEntity, Kind: "invalid", Detail: "the body " + strings.TrimPrefix(err.Error(), "data: ")}
+		}
 	}
 	if t.Filter.When != "" && len(body) > trigger.MaxData {
 		return nil, &problem{
@@ -123,6 +126,29 @@ func hooked(t *tenant.Trigger, r *http.Request, body []byte, d webhook.Delivery)
 		e.Idempotency = &outbox.Idempotency{Scope: t.ID, Key: d.ID, Hash: t.ID[:]}
 	}
 	return e, nil
+}
+
+// messageID is that of a message of e-mail, or nothing.
+func messageID(mail []byte) string {
+	var m struct {
+		ID string `json:"message_id"`
+	}
+	_ = json.Unmarshal(mail, &m) // what is no message is refused for it
+	return m.ID
+}
+
+// happened is what a request of another service says.
+func happened(r *http.Request, body []byte, d webhook.Delivery) *trigger.Change {
+	c := &trigger.Change{
+		Kind: outbox.KindHook, Data: body, ContentType: r.Header.Get("Content-Type"),
+		HTTP: &event.HTTP{
+			Method: r.Method, Host: r.Host, Path: r.URL.Path, Query: r.URL.RawQuery, RemoteAddr: r.RemoteAddr, Headers: headers(r.Header),
+		},
+	}
+	if tenant.CheckTopic(d.Event) == nil {
+		c.Topic = d.Event
+	}
+	return c
 }
 
 // take writes an entry and tells its sender that it is safe.

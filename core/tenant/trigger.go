@@ -39,7 +39,7 @@ const (
 	EventFailed   = "failed"
 )
 
-// How the requests to a trigger of kind webhook are signed, see core/webhook.
+// How the requests to a trigger of kind webhook, or of kind email, are signed, see core/webhook.
 const (
 	SignatureStandard = "standard" // Standard Webhooks
 	SignatureGitHub   = "github"
@@ -87,10 +87,10 @@ type TriggerFilter struct {
 	Type   string `json:"type,omitempty"`   // source: what its events are called, "prefix.*" or "*"
 	To     string `json:"to,omitempty"`     // email: an address, in which one star stands for any text
 
-	Signature string `json:"signature,omitempty"` // webhook: SignatureStandard and so on
-	Secret    string `json:"secret,omitempty"`    // webhook: name of the app's secret that holds the key, or a list of keys
-	Header    string `json:"header,omitempty"`    // webhook, SignatureHMAC: has the signature; empty: DefaultSignatureHeader
-	Algorithm string `json:"algorithm,omitempty"` // webhook, SignatureHMAC: "sha1", "sha256" or "sha512"; empty: sha256
+	Signature string `json:"signature,omitempty"` // webhook: SignatureStandard and so on; email: empty: it takes no requests
+	Secret    string `json:"secret,omitempty"`    // webhook, email: name of the app's secret that holds the key, or a list of keys
+	Header    string `json:"header,omitempty"`    // SignatureHMAC: has the signature; empty: DefaultSignatureHeader
+	Algorithm string `json:"algorithm,omitempty"` // SignatureHMAC: "sha1", "sha256" or "sha512"; empty: sha256
 
 	// When is an expression over the event in CEL, see core/trigger. Not of http, dead_letter and cron.
 	When string `json:"when,omitempty"`
@@ -123,10 +123,10 @@ func (f *TriggerFilter) Validate(kind string) error {
 		{"source", f.Source != "", kind == TriggerSource, "source"},
 		{"type", f.Type != "", kind == TriggerSource, "source"},
 		{"to", f.To != "", kind == TriggerEmail, "email"},
-		{"signature", f.Signature != "", kind == TriggerWebhook, "webhook"},
-		{"secret", f.Secret != "", kind == TriggerWebhook, "webhook"},
-		{"header", f.Header != "", kind == TriggerWebhook, "webhook"},
-		{"algorithm", f.Algorithm != "", kind == TriggerWebhook, "webhook"},
+		{"signature", f.Signature != "", kind == TriggerWebhook || kind == TriggerEmail, "webhook and email"},
+		{"secret", f.Secret != "", kind == TriggerWebhook || kind == TriggerEmail, "webhook and email"},
+		{"header", f.Header != "", kind == TriggerWebhook || kind == TriggerEmail, "webhook and email"},
+		{"algorithm", f.Algorithm != "", kind == TriggerWebhook || kind == TriggerEmail, "webhook and email"},
 		{"when", f.When != "", kind != TriggerHTTP && kind != TriggerCron, "dead_letter, kv, docs, files, pubsub, webhook, source, email and app"},
 	} {
 		if field.set && !field.has {
@@ -156,6 +156,8 @@ func (f *TriggerFilter) Validate(kind string) error {
 		return f.checkSource()
 	case kind == TriggerEmail && (len(f.To) > MaxTopic || strings.Count(f.To, "*") > 1):
 		return &Invalid{Field: "to", Message: fmt.Sprintf(`%.100q is not a pattern: an address of up to %d bytes with one star at most, as in "*@example.com"`, f.To, MaxTopic)}
+	case kind == TriggerEmail && f.Signature+f.Secret+f.Header+f.Algorithm != "":
+		return f.checkSignature()
 	}
 	return nil
 }
