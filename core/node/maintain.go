@@ -141,7 +141,7 @@ func (n *Node) vacuum(ctx context.Context, u *upkeep, busy <-chan struct{}) {
 	}
 }
 
-// expireBatch is how many values that have expired are removed in one transaction.
+// expireBatch is how many rows are removed in one transaction: values that have expired, and of each kind what a deleted app has left.
 const expireBatch = 5000
 
 // expire removes values whose time is over.

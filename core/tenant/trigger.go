@@ -92,7 +92,7 @@ type TriggerFilter struct {
 	Header    string `json:"header,omitempty"`    // SignatureHMAC: has the signature; empty: DefaultSignatureHeader
 	Algorithm string `json:"algorithm,omitempty"` // SignatureHMAC: "sha1", "sha256" or "sha512"; empty: sha256
 
-	// When is an expression over the event in CEL, see core/trigger. Not of http, dead_letter and cron.
+	// When is an expression over the event in CEL, see core/trigger. Not of http and cron.
 	When string `json:"when,omitempty"`
 }
 
