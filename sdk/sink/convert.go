@@ -54,7 +54,7 @@ func deliveryFromWire(m *sinkv1.Item) Delivery {
 }
 
 func answerToWire(a answer) *sinkv1.Answer {
-	m := &sinkv1.Answer{Fault: plugin.FaultToWire(a.err), Status: int64(a.status)}
+	m := &sinkv1.Answer{Fault: plugin.FaultToWire(a.fault), Status: int64(a.status)}
 	for _, l := range a.logs {
 		m.Logs = append(m.Logs, &sinkv1.Log{TimeUnixNano: l.Time.UnixNano(), Level: plugin.WireText(l.Level), Message: []byte(l.Message)})
 	}

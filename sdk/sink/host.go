@@ -240,12 +240,25 @@ func (c *Client) Deliver(ctx context.Context, instance uint64, d *Delivery) Answ
 	_ = c.sender.Send(&sinkv1.Message{Id: id, Body: &sinkv1.Message_Cancel{Cancel: &sinkv1.Cancel{}}}) // lost: seen below
 	select {
 	case m := <-answered:
-		return answerFromWire(m)
+		a := answerFromWire(m)
+		if ctx.Err() == context.DeadlineExceeded {
+			a.Fault = late(a.Fault) // the cancellation may have come before the sink's own deadline
+		}
+		return a
 	case <-c.lost:
 		return c.lostAnswer(answered)
 	case <-time.After(Grace):
 		return failed(fault.Deadline, fault.Plugin, "the sink %s did not answer in time", c.info.Name)
 	}
+}
+
+// late is the fault of a delivery that failed after its deadline: what failed for good has, what was never tried was not, and anything
+// else ran out of time.
+func late(f *fault.Fault) *fault.Fault {
+	if f == nil || f.Fatal || f.Kind == fault.Invalid || f.Kind == fault.Unavailable || f.Kind == fault.Deadline {
+		return f
+	}
+	return fault.New(fault.Deadline, fault.Script, "the delivery did not end in time: %v", f)
 }
 
 // lostAnswer is the answer of an item whose session has ended. What arrived before the end still counts.

@@ -82,7 +82,7 @@ type Log struct {
 // answer is how an item went.
 type answer struct {
 	status int
-	err    error
+	fault  *fault.Fault
 	logs   []Log
 }
 
@@ -116,18 +116,18 @@ func (i *Item) Answer(status int, err error) {
 		return
 	}
 	i.answer = true
-	if err != nil && i.ctx.Err() == context.DeadlineExceeded && fault.From(err).Kind != fault.Invalid {
-		err = fault.New(fault.Deadline, fault.Script, "the delivery did not end in time: %v", err)
+	f := charged(fault.From(err))
+	if i.ctx.Err() == context.DeadlineExceeded {
+		f = late(f)
 	}
-	i.send(i, answer{status, charged(err), i.logs})
+	i.send(i, answer{status, f, i.logs})
 }
 
 // charged makes an error one of an attempt that was made. Unavailable says that none was, and Cancelled that the host has given it up: a
 // sink that passes on what it was told must not have the item tried again without end.
-func charged(err error) error {
-	f := fault.From(err)
+func charged(f *fault.Fault) *fault.Fault {
 	if f == nil || f.Kind != fault.Unavailable && f.Kind != fault.Cancelled && f.Kind != fault.EngineLost {
-		return err
+		return f
 	}
 	c := *f
 	c.Kind = fault.ScriptError
@@ -139,5 +139,5 @@ func (i *Item) refuse(format string, args ...any) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.answer = true
-	i.send(i, answer{err: fault.New(fault.Unavailable, fault.Platform, format, args...)})
+	i.send(i, answer{fault: fault.New(fault.Unavailable, fault.Platform, format, args...)})
 }

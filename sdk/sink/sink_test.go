@@ -112,7 +112,7 @@ func TestEveryFieldIsConverted(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 	a := answerFromWire(overWire(t, answerToWire(answer{
-		status: 9, err: fault.New(fault.Limit, fault.Script, "m"), logs: []Log{{Time: at, Level: "info", Message: "\xff"}},
+		status: 9, fault: fault.New(fault.Limit, fault.Script, "m"), logs: []Log{{Time: at, Level: "info", Message: "\xff"}},
 	}), &sinkv1.Answer{}))
 	full(t, a)
 	if a.Status != 9 || a.Fault.Kind != fault.Limit || a.Logs[0] != (Log{Time: at, Level: "info", Message: "\xff"}) {
