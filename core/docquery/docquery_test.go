@@ -131,10 +131,7 @@ func TestRefusals(t *testing.T) {
 
 func TestMatch(t *testing.T) {
 	t.Parallel()
-	document, err := Decode([]byte(`{"n": 10, "s": "10", "b": true, "z": null, "at": "2026-01-01T01:00:00+01:00", "in": {"list": [{"x": 1.0}, "é"]}}`))
-	if err != nil {
-		t.Fatal(err)
-	}
+	document := []byte(`{"n": 10, "s": "10", "b": true, "z": null, "at": "2026-01-01T01:00:00+01:00", "in": {"list": [{"x": 1.0}, "é"]}}`)
 	for filter, want := range map[string]bool{
 		`{}`:          true,
 		`{"n": 10}`:   true,
@@ -181,15 +178,11 @@ func FuzzParse(f *testing.F) {
 		if err != nil || again.Canonical != q.Canonical {
 			t.Fatalf("read again: %v", err)
 		}
-		if Check(document) != nil {
-			return
-		}
-		v, err := Decode(document)
-		if err != nil || !q.Filter.Match(v) {
+		if Check(document) != nil || !q.Filter.Match(document) {
 			return
 		}
 		for _, n := range Spans(q.Filter) {
-			value, within := n.Path.In(v), false
+			value, within := n.Path.In(document), false
 			for _, s := range n.Spans {
 				within = within || s.holds(value)
 			}
@@ -218,7 +211,7 @@ func TestPatternsAreBounded(t *testing.T) {
 		}
 		text := strings.Repeat("x", 20_000)
 		for range 2 {
-			q.Filter.Match(map[string]any{"a": text})
+			q.Filter.Match([]byte(`{"a": "` + text + `"}`))
 		}
 		if q.effort < 2*len(text) {
 			t.Errorf("%.40s: an effort of %d", pattern, q.effort)
@@ -239,11 +232,11 @@ func TestPatternsAreBounded(t *testing.T) {
 		t.Fatal(err)
 	}
 	steps := q.Filter[0].(*Condition).program
-	q.Filter.Match(map[string]any{"a": strings.Repeat("y", MaxEffort/steps)})
+	q.Filter.Match([]byte(`{"a": "` + strings.Repeat("y", MaxEffort/steps) + `"}`))
 	if q.Exhausted() {
 		t.Error("exhausted by as much as may be")
 	}
-	if q.Filter.Match(map[string]any{"a": strings.Repeat("y", 98) + "z" + strings.Repeat("y", steps)}) || !q.Exhausted() {
+	if q.Filter.Match([]byte(`{"a": "`+strings.Repeat("y", 98)+"z"+strings.Repeat("y", steps)+`"}`)) || !q.Exhausted() {
 		t.Error("not exhausted")
 	}
 }

@@ -5,21 +5,18 @@ import (
 	"strings"
 )
 
-// Decode reads a document for Match.
-func Decode(document []byte) (any, error) { return decode(document) }
-
 // Match reports whether every part is met.
-func (a All) Match(document any) bool {
+func (a All) Match(document []byte) bool {
 	return !slices.ContainsFunc(a, func(e Expr) bool { return !e.Match(document) })
 }
 
 // Match reports whether one part is met.
-func (a Any) Match(document any) bool {
+func (a Any) Match(document []byte) bool {
 	return slices.ContainsFunc(a, func(e Expr) bool { return e.Match(document) })
 }
 
 // Match reports whether the value at the path is as it should be.
-func (c *Condition) Match(document any) bool {
+func (c *Condition) Match(document []byte) bool {
 	v := c.Path.In(document)
 	switch c.Op {
 	case Exists:

@@ -32,8 +32,8 @@ const (
 
 // Expr is a part of a filter: *Condition, All or Any.
 type Expr interface {
-	// Match reports whether a document, as Decode returns it, meets the expression.
-	Match(document any) bool
+	// Match reports whether a document that Check has passed meets the expression.
+	Match(document []byte) bool
 }
 
 // All is met when all its parts are; the empty one is met by every document.
@@ -261,7 +261,7 @@ func (p *parser) condition(path Path, name string, v any) (*Condition, error) {
 	c := &Condition{Path: path, Op: Op(name)}
 	switch c.Op {
 	case Eq, Ne, Gt, Gte, Lt, Lte:
-		value := valueOf(v, true)
+		value := valueOf(v)
 		switch {
 		case value.Rank == Other:
 			return nil, fmt.Errorf(`%s: a value is null, a bool, a number or a text; lists and objects are compared by their parts, such as "%s.name"`, name, path)
@@ -275,7 +275,7 @@ func (p *parser) condition(path Path, name string, v any) (*Condition, error) {
 			return nil, fmt.Errorf("$in: must be a list of at most %d values", MaxIn)
 		}
 		for _, item := range list {
-			value := valueOf(item, true)
+			value := valueOf(item)
 			if value.Rank == Other {
 				return nil, fmt.Errorf("$in: a value is null, a bool, a number or a text")
 			}

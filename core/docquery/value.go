@@ -1,6 +1,7 @@
 package docquery
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"fmt"
@@ -11,6 +12,8 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 // Rank is a type of values, in the order in which values of different types are sorted.
@@ -51,14 +54,14 @@ type Value struct {
 	Text string // of texts and times, whole
 }
 
-// valueOf takes what decode has read; there tells nothing from null.
-func valueOf(v any, there bool) Value {
+// nothing is where a document has no value.
+var nothing = Value{Rank: Missing, Num: "0"}
+
+// valueOf takes what decode has read.
+func valueOf(v any) Value {
 	switch v := v.(type) {
 	case nil:
-		if there {
-			return Value{Rank: Null, Num: "0"}
-		}
-		return Value{Rank: Missing, Num: "0"}
+		return Value{Rank: Null, Num: "0"}
 	case bool:
 		if v {
 			return Value{Rank: Bool, Num: "1"}
@@ -153,26 +156,54 @@ func ParsePath(s string) (Path, error) {
 	return path, nil
 }
 
-// In returns the value of a document at the path.
-func (p Path) In(document any) Value {
-	v := document
+// In returns the value at the path of a document that Check has passed. It reads the document up to there, and makes values of nothing
+// else in it.
+func (p Path) In(document []byte) Value {
+	d := jsontext.NewDecoder(bytes.NewBuffer(document), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
 	for _, name := range p {
-		switch at := v.(type) {
-		case map[string]any:
-			inner, there := at[name]
-			if !there {
-				return valueOf(nil, false)
-			}
-			v = inner
-		case []any:
-			n, err := strconv.ParseInt(name, 10, 32)
-			if err != nil || n < 0 || n >= int64(len(at)) {
-				return valueOf(nil, false)
-			}
-			v = at[n]
-		default:
-			return valueOf(nil, false)
+		if !enter(d, name) {
+			return nothing
 		}
 	}
-	return valueOf(v, true)
+	v, err := d.ReadToken()
+	if err != nil {
+		return nothing
+	}
+	switch v.Kind() {
+	case 'n':
+		return valueOf(nil)
+	case 't', 'f':
+		return valueOf(v.Bool())
+	case '0':
+		return valueOf(json.Number(v.String()))
+	case '"':
+		return valueOf(v.String())
+	}
+	return Value{Rank: Other, Num: "0"}
+}
+
+// enter reads up to the value that an object or a list has under a name.
+func enter(d *jsontext.Decoder, name string) bool {
+	switch d.PeekKind() {
+	case '{':
+		_, err := d.ReadToken()
+		for err == nil && d.PeekKind() == '"' {
+			var key jsontext.Token
+			if key, err = d.ReadToken(); err == nil && key.String() == name {
+				return true
+			}
+			err = d.SkipValue()
+		}
+	case '[':
+		n, err := strconv.ParseInt(name, 10, 32)
+		if err != nil || n < 0 {
+			return false
+		}
+		_, err = d.ReadToken()
+		for ; err == nil && n > 0 && d.PeekKind() != ']'; n-- {
+			err = d.SkipValue()
+		}
+		return err == nil && n == 0 && d.PeekKind() != ']'
+	}
+	return false
 }

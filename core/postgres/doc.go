@@ -24,9 +24,7 @@ func NewDocStore(pool *pgxpool.Pool) *DocStore { return &DocStore{pool} }
 const docColumns = `id, data::text, version, created_at, updated_at`
 
 func scanDoc(row pgx.CollectableRow) (d data.Doc, err error) {
-	var text string
-	err = row.Scan(&d.ID, &text, &d.Version, &d.CreatedAt, &d.UpdatedAt)
-	d.Data = []byte(text)
+	err = row.Scan(&d.ID, &d.Data, &d.Version, &d.CreatedAt, &d.UpdatedAt)
 	return d, err
 }
 

@@ -238,11 +238,7 @@ func (f *find) matches(d *data.Doc) (bool, error) {
 	if f.decoded += len(d.Data); f.decoded > maxDecoded {
 		return false, data.ErrEffort
 	}
-	v, err := docquery.Decode(d.Data)
-	if err != nil {
-		return false, fmt.Errorf("read document: %w", err)
-	}
-	matches := f.query.Filter.Match(v)
+	matches := f.query.Filter.Match(d.Data)
 	if f.query.Exhausted() {
 		return false, data.ErrEffort
 	}
@@ -251,15 +247,13 @@ func (f *find) matches(d *data.Doc) (bool, error) {
 
 func (f *find) scan(rows pgx.Rows) (*found, error) {
 	row := &found{keys: make([]docquery.Value, len(f.sort))}
-	var text string
-	into := []any{&row.doc.ID, &text, &row.doc.Version, &row.doc.CreatedAt, &row.doc.UpdatedAt, &row.n}
+	into := []any{&row.doc.ID, &row.doc.Data, &row.doc.Version, &row.doc.CreatedAt, &row.doc.UpdatedAt, &row.n}
 	for i := range row.keys {
 		into = append(into, &row.keys[i].Rank, &row.keys[i].Num, &row.keys[i].Text)
 	}
 	if err := rows.Scan(into...); err != nil {
 		return nil, fmt.Errorf("find documents: %w", err)
 	}
-	row.doc.Data = []byte(text)
 	return row, nil
 }
 

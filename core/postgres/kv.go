@@ -37,9 +37,7 @@ SELECT EXISTS (SELECT 1 FROM kv_entries
 )
 
 func scanItem(row pgx.CollectableRow) (i data.Item, err error) {
-	var value string
-	err = row.Scan(&i.Key, &value, &i.Version, (*zeronull.Timestamptz)(&i.ExpiresAt))
-	i.Value = []byte(value)
+	err = row.Scan(&i.Key, &i.Value, &i.Version, (*zeronull.Timestamptz)(&i.ExpiresAt))
 	return i, err
 }
 

@@ -114,7 +114,7 @@ func (c *call) docsCreate(ctx context.Context, args []byte) (any, error) {
 
 // oneDoc is an answer with a document, or none.
 type oneDoc struct {
-	Doc *doc `json:"doc,omitempty"`
+	Doc *doc `json:"doc,omitzero"`
 }
 
 func (c *call) docsGet(ctx context.Context, args []byte) (any, error) {

@@ -68,7 +68,7 @@ func response(status int, headers http.Header, body []byte) (json.RawMessage, er
 	answer := struct {
 		Status     int         `json:"status"`
 		Headers    http.Header `json:"headers"`
-		Body       *string     `json:"body,omitempty"`
+		Body       *string     `json:"body,omitzero"`
 		BodyBase64 []byte      `json:"body_base64,omitempty"`
 	}{Status: status, Headers: headers}
 	if text := string(body); plainText(text) {

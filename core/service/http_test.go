@@ -59,7 +59,7 @@ func TestHTTP(t *testing.T) {
 		if r.Method != x.method || r.URL != "http://x" || fmt.Sprint(r.Headers) != fmt.Sprint(x.headers) || string(r.Body) != x.body || r.Timeout != x.timeout {
 			t.Errorf("%s %s: %+v", x.call, x.args, r)
 		}
-		if fmt.Sprint(answer) != "map[body: headers:<nil> status:204]" {
+		if fmt.Sprint(answer) != "map[body: headers:map[] status:204]" {
 			t.Errorf("%v", answer)
 		}
 	}

@@ -67,7 +67,7 @@ func (c *call) kvGet(ctx context.Context, args []byte) (any, error) {
 // item is a value as scripts see it.
 type item struct {
 	Key       string          `json:"key"`
-	Value     json.RawMessage `json:"value,omitempty"`
+	Value     json.RawMessage `json:"value,omitzero"`
 	Version   int64           `json:"version"`
 	ExpiresAt time.Time       `json:"expires_at,omitzero"`
 }

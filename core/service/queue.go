@@ -23,7 +23,7 @@ type sent struct {
 	ID           uuid.UUID  `json:"id,omitzero"`
 	Code         fault.Kind `json:"code,omitempty"`
 	Error        string     `json:"error,omitempty"`
-	RetryAfterMS int64      `json:"retry_after_ms,omitempty"`
+	RetryAfterMS int64      `json:"retry_after_ms,omitzero"`
 }
 
 func (s *sent) refuse(err error) {

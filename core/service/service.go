@@ -7,14 +7,15 @@
 package service
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
+	"strings"
 
+	jsonv2 "github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/google/uuid"
 	"github.com/hashicorp/go-hclog"
 
@@ -196,28 +197,33 @@ func (h *Host) granted(run *Run, service string) error {
 	return nil
 }
 
-// encode writes an answer. Angle brackets stay as they are: each of them, in a page, would take five bytes more.
+// plain leaves what scripts have stored as it is: whether its names differ and its text is UTF-8 was decided when it came.
+var plain = jsonv2.JoinOptions(jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true), jsonv2.Deterministic(true))
+
+// encode writes an answer.
 func encode(answer any) ([]byte, error) {
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	if err := e.Encode(answer); err != nil {
+	b, err := jsonv2.Marshal(answer, plain)
+	if err != nil {
 		return nil, fmt.Errorf("encode the answer: %w", err)
 	}
-	return b.Bytes(), nil
+	return b, nil
 }
 
 // decode reads arguments strictly: a name that is misspelt would otherwise be an option without effect.
 func decode(args []byte, into any) error {
-	d := json.NewDecoder(bytes.NewReader(args))
-	d.DisallowUnknownFields()
-	if err := d.Decode(into); err != nil {
+	err := jsonv2.Unmarshal(args, into, plain, jsonv2.RejectUnknownMembers(true))
+	var s *jsonv2.SemanticError
+	switch {
+	case err == nil:
+		return nil
+	case !errors.As(err, &s):
 		return invalid("the arguments cannot be read: %v", err)
+	case errors.Is(s.Err, jsonv2.ErrUnknownName):
+		return invalid("there is no argument %q", s.JSONPointer.LastToken())
+	case s.Err != nil:
+		return invalid("%s: %v", strings.TrimPrefix(string(s.JSONPointer), "/"), s.Err)
 	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return invalid("something follows the arguments")
-	}
-	return nil
+	return invalid("%s: must not be a %s", strings.TrimPrefix(string(s.JSONPointer), "/"), s.JSONKind)
 }
 
 func invalid(format string, args ...any) error {

@@ -265,7 +265,7 @@ func TestRefusals(t *testing.T) {
 		{"invoke.send", `{"script":"empty"}`, fault.Invalid, "no active version"},
 		{"invoke.send", `{"script":"other","app":"x"}`, fault.Invalid, `"app"`},
 		{"invoke.send", `{"script":"other","delivery":{"depth":0}}`, fault.Invalid, `"depth"`},
-		{"invoke.send", `{"script":"other"} {}`, fault.Invalid, "follows"},
+		{"invoke.send", `{"script":"other"} {}`, fault.Invalid, "after top-level value"},
 		{"invoke.send", ``, fault.Invalid, "cannot be read"},
 		{"invoke.send", `{"script":"other","data":"` + large + `"}`, fault.Invalid, "1048577 bytes"},
 		{"invoke.send", `{"script":"other","data":"a","data_base64":"YQ=="}`, fault.Invalid, "exclude"},

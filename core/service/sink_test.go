@@ -61,7 +61,7 @@ func TestSinkRefusals(t *testing.T) {
 		`{"sink":"out","message":1,"type":"a b"}`:                {fault.Invalid, "type"},
 		`{"sink":"out","message":1,"type":"a\r\nb"}`:             {fault.Invalid, "type"},
 		`{"sink":"out","message":1,"delay_ms":-1}`:               {fault.Invalid, "delay"},
-		`{"sink":"out","message":1,"app":"x"}`:                   {fault.Invalid, "unknown field"},
+		`{"sink":"out","message":1,"app":"x"}`:                   {fault.Invalid, "there is no argument"},
 		`{"sink":"out","message":"` + "\xff" + `"}`:              {fault.Invalid, "UTF-8"},
 		`{"sink":"out","message":[` + strings.Repeat(" ", 1<<20): {fault.Invalid, "cannot be read"},
 	} {
@@ -99,7 +99,7 @@ func TestEmailSend(t *testing.T) {
 	b := setup(t)
 	for args, words := range map[string]string{
 		`{"subject":"s","text":"t"}`: "to: is missing", `{"to":"a@b.c\r\nBcc: x@y.z","subject":"s","text":"t"}`: "is no address",
-		`{"to":"a@b.c","subject":"s","text":"t","data":"x"}`: "unknown field", `{"to":"a@b.c","subject":"s","text":"t","priority":101}`: "priority",
+		`{"to":"a@b.c","subject":"s","text":"t","data":"x"}`: "there is no argument", `{"to":"a@b.c","subject":"s","text":"t","priority":101}`: "priority",
 	} {
 		b.refused(t, "email.send", args, fault.Invalid, words)
 	}
