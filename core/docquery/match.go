@@ -17,12 +17,18 @@ func (a Any) Match(document []byte) bool {
 
 // Match reports whether the value at the path is as it should be.
 func (c *Condition) Match(document []byte) bool {
+	if c.Op == Regex {
+		v := c.Path.find(document)
+		if v.Kind() != '"' {
+			return false
+		}
+		t := text(v)
+		return c.spend(len(t)) && c.Regex.Match(t)
+	}
 	v := c.Path.In(document)
 	switch c.Op {
 	case Exists:
 		return (v.Rank != Missing) == c.Exists
-	case Regex:
-		return (v.Rank == Text || v.Rank == Time) && c.spend(len(v.Text)) && c.Regex.MatchString(v.Text)
 	case In:
 		return slices.ContainsFunc(c.Values, func(w Value) bool { return equal(v, w) })
 	case Eq:

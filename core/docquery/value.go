@@ -156,30 +156,46 @@ func ParsePath(s string) (Path, error) {
 	return path, nil
 }
 
-// In returns the value at the path of a document that Check has passed. It reads the document up to there, and makes values of nothing
-// else in it.
+// In returns the value at the path of a document that Check has passed.
 func (p Path) In(document []byte) Value {
-	d := jsontext.NewDecoder(bytes.NewBuffer(document), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
-	for _, name := range p {
-		if !enter(d, name) {
-			return nothing
-		}
-	}
-	v, err := d.ReadToken()
-	if err != nil {
-		return nothing
-	}
+	v := p.find(document)
 	switch v.Kind() {
 	case 'n':
 		return valueOf(nil)
 	case 't', 'f':
-		return valueOf(v.Bool())
+		return valueOf(v.Kind() == 't')
 	case '0':
-		return valueOf(json.Number(v.String()))
+		return valueOf(json.Number(v))
 	case '"':
-		return valueOf(v.String())
+		return valueOf(string(text(v)))
+	case '{', '[':
+		return Value{Rank: Other, Num: "0"}
 	}
-	return Value{Rank: Other, Num: "0"}
+	return nothing
+}
+
+// find returns what is at the path of a document, as a part of it; nil: nothing is. It makes values of nothing else in the document.
+func (p Path) find(document []byte) jsontext.Value {
+	d := jsontext.NewDecoder(bytes.NewBuffer(document), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
+	for _, name := range p {
+		if !enter(d, name) {
+			return nil
+		}
+	}
+	v, err := d.ReadValue()
+	if err != nil {
+		return nil
+	}
+	return v
+}
+
+// text is what a string says.
+func text(v jsontext.Value) []byte {
+	if bytes.IndexByte(v, '\\') < 0 {
+		return v[1 : len(v)-1]
+	}
+	b, _ := jsontext.AppendUnquote(nil, v)
+	return b
 }
 
 // enter reads up to the value that an object or a list has under a name.

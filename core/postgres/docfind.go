@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/picloud/picloud/core/data"
 	"github.com/picloud/picloud/core/docquery"
@@ -152,7 +153,7 @@ type overrun struct{ ranks []docquery.Rank } // of what the last document has at
 
 // found is one row of a walk.
 type found struct {
-	doc  data.Doc
+	doc  data.Doc         // whose data is the driver's until the next row
 	keys []docquery.Value // at the paths of the order
 	n    int              // how many documents have been looked at
 }
@@ -208,6 +209,7 @@ func (f *find) page(ctx context.Context, w walk) (docs []data.Doc, next string, 
 				full = true
 				break
 			}
+			row.doc.Data = slices.Clone(row.doc.Data)
 			docs = append(docs, row.doc)
 			last = &position{row.keys, row.doc.ID}
 		}
@@ -247,7 +249,7 @@ func (f *find) matches(d *data.Doc) (bool, error) {
 
 func (f *find) scan(rows pgx.Rows) (*found, error) {
 	row := &found{keys: make([]docquery.Value, len(f.sort))}
-	into := []any{&row.doc.ID, &row.doc.Data, &row.doc.Version, &row.doc.CreatedAt, &row.doc.UpdatedAt, &row.n}
+	into := []any{&row.doc.ID, (*pgtype.DriverBytes)(&row.doc.Data), &row.doc.Version, &row.doc.CreatedAt, &row.doc.UpdatedAt, &row.n}
 	for i := range row.keys {
 		into = append(into, &row.keys[i].Rank, &row.keys[i].Num, &row.keys[i].Text)
 	}

@@ -69,7 +69,7 @@ func main() {
 	flag.IntVar(&p.starts, "starts", 5, "how many starts to measure")
 	flag.DurationVar(&p.idle, "idle", time.Minute, "how long to watch an idle server")
 	flag.StringVar(&p.peers, "peers", "", "a folder with programs of other queues and servers, to be measured beside ours")
-	flag.StringVar(&p.only, "only", "", "only this part: outbox, fair, http, start, idle, engines or services, or soak, which takes long")
+	flag.StringVar(&p.only, "only", "", "only this part: outbox, fair, http, start, idle, engines, services or noisy, or soak, which takes long")
 	flag.DurationVar(&p.spell, "soak", 30*time.Minute, "how long to soak, in whole minutes")
 	flag.IntVar(&p.rate, "rate", 0, "calls a second while it soaks; 0: as many as there can be")
 	flag.StringVar(&p.load, "load", "", "only the loads of the outbox with this in their name")
@@ -129,7 +129,7 @@ func measure(ctx context.Context, p plan) (err error) {
 	for _, part := range []struct {
 		name string
 		run  func(context.Context) error
-	}{{"outbox", b.outbox}, {"fair", b.fairness}, {"http", b.throughput}, {"start", b.startUp}, {"idle", b.idleCost}, {"engines", b.engines}, {"services", b.services}, {"soak", b.soak}} {
+	}{{"outbox", b.outbox}, {"fair", b.fairness}, {"http", b.throughput}, {"start", b.startUp}, {"idle", b.idleCost}, {"engines", b.engines}, {"services", b.services}, {"noisy", b.noisy}, {"soak", b.soak}} {
 		if b.only != part.name && (b.only != "" || part.name == "soak") {
 			continue
 		}

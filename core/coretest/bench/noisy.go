@@ -13,8 +13,16 @@ import (
 // flooders is how many callers the noisy app has: each of its runs calls services for five seconds.
 const flooders = 8
 
-// noisyServices measures what one app suffers from another that floods every service.
-func (b *bench) noisyServices(ctx context.Context, server int) error {
+// noisy measures what one app suffers from another that floods every service.
+func (b *bench) noisy(ctx context.Context) (err error) {
+	server, _, stopAll, err := b.servers(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, stopAll()) }()
+	if err := b.deploy(ctx, "values.go", "/values.go", "--name", "values-go"); err != nil {
+		return err
+	}
 	host, err := b.makeApp(ctx, "flood")
 	if err != nil {
 		return err

@@ -49,10 +49,7 @@ func (b *bench) services(ctx context.Context) (err error) {
 	if err := report(os.Stdout, targets, conns, samples); err != nil {
 		return err
 	}
-	if err := b.calls(ctx, server); err != nil {
-		return err
-	}
-	return b.noisyServices(ctx, server)
+	return b.calls(ctx, server)
 }
 
 // only are the targets that answer one of these.
