@@ -3,6 +3,7 @@ package dispatcher_test
 import (
 	"context"
 	"errors"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -186,7 +187,11 @@ func TestHand(t *testing.T) {
 	hand := func(to uuid.UUID) bool {
 		e := entry()
 		e.App, e.Lane = lane.App, to
-		return b.Hand(e)
+		taken, err := b.Hand(e)
+		if err != nil {
+			t.Error(err)
+		}
+		return taken
 	}
 	taken := 0
 	for range 10 {
@@ -219,4 +224,54 @@ func TestHand(t *testing.T) {
 	if hand(lane.ID) {
 		t.Error("a lane that is paused takes something")
 	}
+}
+
+// What one event leads to is bounded where it is not written, too: as long as any of it runs.
+func TestHandOfOneCause(t *testing.T) {
+	t.Parallel()
+	script := tenant.Script{ID: uuid.New(), Name: "s"}
+	lane := &tenant.Lane{ID: script.ID, App: uuid.New(), Script: &script}
+	root, release := uuid.New(), make(chan struct{})
+	b := setup(t, "", func(_ context.Context, e *outbox.Entry) *fault.Fault {
+		if e.Depth == 1 {
+			<-release
+		}
+		return nil
+	}, func(c *dispatcher.Config) {
+		c.Slots, c.Alone, c.Lane = 4, func() bool { return true }, func(uuid.UUID) *tenant.Lane { return lane }
+	})
+	hand := func(root uuid.UUID, depth int) (bool, error) {
+		e := entry()
+		e.App, e.Lane, e.RootID, e.Depth = lane.App, lane.ID, root, depth
+		return b.Hand(e)
+	}
+	if taken, err := hand(root, 1); !taken || err != nil {
+		t.Fatal(taken, err)
+	}
+	handed := 1
+	for {
+		taken, err := hand(root, 2)
+		if err != nil {
+			if !errors.Is(err, outbox.ErrBudget) {
+				t.Fatal(err)
+			}
+			break
+		}
+		if taken {
+			handed++
+			<-b.runs.seen
+		} else {
+			runtime.Gosched()
+		}
+	}
+	if handed != outbox.MaxRootEvents {
+		t.Errorf("%d were handed over", handed)
+	}
+	coretest.Eventually(t, "there is a slot", func() bool { return b.Stats().Async.Running == 1 })
+	if taken, err := hand(uuid.New(), 2); !taken || err != nil {
+		t.Errorf("another cause: %v, %v", taken, err)
+	}
+	close(release)
+	coretest.Eventually(t, "all have ended", func() bool { return b.Stats().Async.Running == 0 })
+	coretest.Eventually(t, "the cause may lead to more", func() bool { taken, err := hand(root, 2); return taken && err == nil })
 }

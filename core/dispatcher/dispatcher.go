@@ -120,6 +120,7 @@ type Dispatcher struct {
 	slots     *slots
 	limits    *limits
 	admission *admission
+	chains    chains
 	writers   [4]*outbox.Writer // by speed
 	counters  counters
 	settle    [2]*outbox.Settler
@@ -156,7 +157,7 @@ func New(cfg Config) *Dispatcher {
 		admission: &admission{
 			store: cfg.Claims, maxEntries: cfg.MaxBacklog, maxBytes: cfg.MaxBytes, apps: map[uuid.UUID]*backlog{},
 		},
-		running: map[uuid.UUID]*running{}, queued: map[uuid.UUID]uuid.UUID{},
+		chains: chains{roots: map[uuid.UUID]*chain{}}, running: map[uuid.UUID]*running{}, queued: map[uuid.UUID]uuid.UUID{},
 		wake: make(chan struct{}, 1), due: make(chan time.Duration, 1), pulses: make(chan Pulse, 1),
 	}
 }

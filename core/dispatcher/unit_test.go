@@ -145,7 +145,7 @@ func openBank(ctx context.Context, url string, app uuid.UUID, h handler, log hcl
 type lateOutbox struct{ b *bank }
 
 func (l *lateOutbox) Append(ctx context.Context, e *outbox.Entry) error { return l.b.Append(ctx, e) }
-func (l *lateOutbox) Hand(e *outbox.Entry) bool                         { return l.b.Hand(e) }
+func (l *lateOutbox) Hand(e *outbox.Entry) (bool, error)                { return l.b.Hand(e) }
 func (l *lateOutbox) Hold(ctx context.Context, epoch int64) error       { return l.b.Hold(ctx, epoch) }
 
 func (l *lateOutbox) AppendCaused(ctx context.Context, app uuid.UUID, size int, commit func(int64) ([]*outbox.Entry, error)) error {

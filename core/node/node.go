@@ -369,7 +369,7 @@ func (l late) AppendCaused(
 	return l.n.dispatcher.AppendCaused(ctx, app, size, commit)
 }
 
-func (l late) Hand(e *outbox.Entry) bool { return l.n.dispatcher.Hand(e) }
+func (l late) Hand(e *outbox.Entry) (bool, error) { return l.n.dispatcher.Hand(e) }
 
 func (l late) Hold(ctx context.Context, epoch int64) error { return l.n.dispatcher.Hold(ctx, epoch) }
 

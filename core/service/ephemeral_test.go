@@ -33,6 +33,8 @@ func TestPublishEphemeral(t *testing.T) {
 	b.entries = nil
 	b.refused(t, "pubsub.publish_ephemeral", `{"topic":"user.*","message":1}`, fault.Invalid, "topic")
 	b.refused(t, "pubsub.publish_ephemeral", `{"topic":"a"}`, fault.Invalid, "message: is missing")
+	b.full = outbox.ErrBudget
+	b.refused(t, "pubsub.publish_ephemeral", `{"topic":"user.created","message":1}`, fault.LoopBudget, "10000 events")
 	b.run.Entry.Depth = outbox.MaxDepth
 	b.refused(t, "pubsub.publish_ephemeral", `{"topic":"user.created","message":1}`, fault.LoopDepth, "8 events")
 }

@@ -81,7 +81,7 @@ func checkMessage(topic string, message json.RawMessage) error {
 // pubsubPublishEphemeral hands a message to every trigger that takes its topic and whose script has a free slot on this node. It is
 // not written anywhere, so what has no slot, or is lost with the node, is gone. Of the policies of triggers only how many may run and
 // how fast they start is for it.
-func (c *call) pubsubPublishEphemeral(_ context.Context, args []byte) (any, error) {
+func (c *call) pubsubPublishEphemeral(ctx context.Context, args []byte) (any, error) {
 	var in struct {
 		Topic   string          `json:"topic"`
 		Message json.RawMessage `json:"message"`
@@ -108,9 +108,13 @@ func (c *call) pubsubPublishEphemeral(_ context.Context, args []byte) (any, erro
 		if err != nil {
 			return nil, err
 		}
-		if c.outbox.Hand(e) {
+		taken, err := c.outbox.Hand(e)
+		switch {
+		case err != nil:
+			return nil, c.refusal(ctx, e, err)
+		case taken:
 			out.Deliveries++
-		} else {
+		default:
 			out.Dropped++
 		}
 	}

@@ -76,7 +76,7 @@ type Outbox interface {
 	// without calling it. size is how many bytes an entry takes, roughly.
 	AppendCaused(ctx context.Context, app uuid.UUID, size int, commit func(owner int64) ([]*outbox.Entry, error)) error
 	// Hand runs e now, at most once and without writing it, or reports that there is no room for it.
-	Hand(e *outbox.Entry) bool
+	Hand(e *outbox.Entry) (bool, error)
 	// Hold returns nil at once while the node may act for epoch. It waits while that is in doubt, and fails once it may
 	// not any more, or when ctx ends.
 	Hold(ctx context.Context, epoch int64) error

@@ -31,7 +31,8 @@ type store struct {
 
 	mu      sync.Mutex
 	tries   int
-	room    int // of Hand
+	room    int   // of Hand
+	full    error // what it says when there is none
 	holds   int
 	entries []*outbox.Entry // accepted, in order
 }
@@ -75,14 +76,14 @@ func (s *store) InsertAll(_ context.Context, owner int64, entries []*outbox.Entr
 }
 
 // Hand takes what a test has room for.
-func (s *store) Hand(e *outbox.Entry) bool {
+func (s *store) Hand(e *outbox.Entry) (bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.room--; s.room < 0 {
-		return false
+		return false, s.full
 	}
 	s.entries = append(s.entries, e)
-	return true
+	return true, nil
 }
 
 func (s *store) Hold(_ context.Context, epoch int64) error {
