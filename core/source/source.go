@@ -172,7 +172,11 @@ func (m *Manager) step(ctx context.Context) {
 		}
 		return
 	}
-	m.keep(func(i *instance) bool { return slices.Contains(leases, i.lease) })
+	held := make(map[Lease]bool, len(leases)) // thousands, maybe
+	for _, l := range leases {
+		held[l] = true
+	}
+	m.keep(func(i *instance) bool { return held[i.lease] })
 	for _, l := range leases {
 		if f := wanted[l.Source]; f != nil && m.running[l.Source] == nil {
 			m.running[l.Source] = m.begin(f, l)
