@@ -1,8 +1,10 @@
 package cron
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -30,12 +32,19 @@ type Due struct {
 	At           time.Time
 }
 
+// Firing is what becomes of a trigger whose time has come.
+type Firing struct {
+	Due
+	Next  time.Time // when it fires after this
+	Entry *outbox.Entry
+}
+
 // Store keeps the times of all nodes. See core/postgres.CronStore.
 type Store interface {
 	Plan(ctx context.Context, version int64, plans []Plan) error
 	Due(ctx context.Context, now time.Time, after Due, limit int) ([]Due, error)
 	Next(ctx context.Context, now time.Time) (time.Time, error)
-	Fire(ctx context.Context, owner int64, d Due, next time.Time, e *outbox.Entry) (fired bool, err error)
+	Fire(ctx context.Context, owner int64, firings []Firing) (written []*outbox.Entry, err error)
 }
 
 // Outbox is where entries go. See core/dispatcher.
@@ -148,21 +157,52 @@ func (s *Scheduler) fireAll(ctx context.Context, now time.Time) (left bool, err 
 		if err != nil {
 			return true, err
 		}
-		for _, d := range due {
-			fired, err := s.fire(ctx, now, d)
-			if ctx.Err() != nil || errors.Is(err, outbox.ErrFenced) {
+		n := len(due)
+		if n > 0 {
+			after = due[n-1]
+		}
+		slices.SortStableFunc(due, func(a, b Due) int { return bytes.Compare(a.App[:], b.App[:]) })
+		for len(due) > 0 {
+			first := due[0].App
+			end := slices.IndexFunc(due, func(d Due) bool { return d.App != first })
+			if end < 0 {
+				end = len(due)
+			}
+			some, err := s.fireEach(ctx, now, due[:end])
+			if err != nil {
 				return true, err
 			}
-			if overloaded := (*outbox.Overloaded)(nil); err != nil && !errors.As(err, &overloaded) { // its app's own doing
-				s.Log.Warn("a trigger is late", "app", d.App, "trigger", d.Trigger, "error", err)
-			}
-			left = left || !fired
+			left, due = left || some, due[end:]
 		}
-		if len(due) < batch {
+		if n < batch {
 			return left, nil
 		}
-		after = due[len(due)-1]
 	}
+}
+
+// fireEach fires triggers of one app: together, which takes a twentieth of the time, or, where one of them cannot be, the halves by
+// themselves.
+func (s *Scheduler) fireEach(ctx context.Context, now time.Time, due []Due) (left bool, err error) {
+	fired, err := s.fire(ctx, now, due)
+	switch {
+	case err == nil:
+		return fired < len(due), nil
+	case ctx.Err() != nil || errors.Is(err, outbox.ErrFenced):
+		return true, err
+	case len(due) > 1:
+		for _, half := range [][]Due{due[:len(due)/2], due[len(due)/2:]} {
+			some, err := s.fireEach(ctx, now, half)
+			if err != nil {
+				return true, err
+			}
+			left = left || some
+		}
+		return left, nil
+	}
+	if overloaded := (*outbox.Overloaded)(nil); !errors.As(err, &overloaded) { // its app's own doing
+		s.Log.Warn("a trigger is late", "app", due[0].App, "trigger", due[0].Trigger, "error", err)
+	}
+	return true, nil
 }
 
 // plan has the store know the triggers of the configuration as it is now.
@@ -206,21 +246,30 @@ func (p *planned) next(now time.Time) time.Time {
 	return now.AddDate(1, 0, 0)
 }
 
-// fire makes the entry of a time that has come, once, however many times were missed. It reports whether this node did.
-func (s *Scheduler) fire(ctx context.Context, now time.Time, d Due) (fired bool, err error) {
-	t := s.triggers[d.Trigger]
-	if t == nil || t.App != d.App {
-		return false, nil // it came after the configuration that is planned
-	}
-	e, err := trigger.Caused(t.Trigger, Tick(d.At), nil)
-	if err != nil {
-		return false, err
-	}
-	err = s.Outbox.AppendCaused(ctx, d.App, len(e.Payload)+len(e.Envelope), func(owner int64) ([]*outbox.Entry, error) {
-		if fired, err = s.Store.Fire(ctx, owner, d, t.next(now), e); !fired {
-			return nil, err
+// fire makes the entries of times that have come to triggers of one app, each once, however many times were missed. All are fired or
+// none, but for those that another node has in its hands. fired is how many this node did.
+func (s *Scheduler) fire(ctx context.Context, now time.Time, due []Due) (fired int, err error) {
+	var firings []Firing
+	size := 0
+	for _, d := range due {
+		t := s.triggers[d.Trigger]
+		if t == nil || t.App != d.App {
+			continue // it came after the configuration that is planned
 		}
-		return []*outbox.Entry{e}, nil
+		e, err := trigger.Caused(t.Trigger, Tick(d.At), nil)
+		if err != nil {
+			return 0, err
+		}
+		firings = append(firings, Firing{d, t.next(now), e})
+		size += len(e.Payload) + len(e.Envelope)
+	}
+	if len(firings) == 0 {
+		return 0, nil
+	}
+	err = s.Outbox.AppendCaused(ctx, due[0].App, size, func(owner int64) ([]*outbox.Entry, error) {
+		written, err := s.Store.Fire(ctx, owner, firings)
+		fired = len(written)
+		return written, err
 	})
 	return fired, err
 }

@@ -16,14 +16,16 @@ import (
 	"github.com/picloud/picloud/core/cron"
 	"github.com/picloud/picloud/core/outbox"
 	"github.com/picloud/picloud/core/postgres"
+	"github.com/picloud/picloud/core/retry"
 	"github.com/picloud/picloud/core/tenant"
 )
 
-// world is a database, a clock that is set, and an app whose triggers the tests change.
+// world is a database, a clock that is set, and an app whose triggers the tests change, maybe among others.
 type world struct {
 	*testing.T
-	pool *pgxpool.Pool
-	app  *tenant.App
+	pool   *pgxpool.Pool
+	app    *tenant.App
+	others []*tenant.App
 
 	mu       sync.Mutex
 	now      time.Time
@@ -58,7 +60,7 @@ func (w *world) configure() {
 	app.Triggers = append([]tenant.Trigger{}, app.Triggers...)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.snapshot = tenant.NewSnapshot(version, []*tenant.App{&app})
+	w.snapshot = tenant.NewSnapshot(version, append([]*tenant.App{&app}, w.others...))
 }
 
 func (w *world) pass(d time.Duration) {
@@ -67,11 +69,13 @@ func (w *world) pass(d time.Duration) {
 	w.now = w.now.Add(d)
 }
 
-// node is one of several schedulers over the same database. refuse, if set, is what its outbox answers.
+// node is one of several schedulers over the same database. refuse, if set, is what its outbox answers, to all or to the app full.
 type node struct {
 	*cron.Scheduler
-	epoch  int64
-	refuse error
+	epoch   int64
+	refuse  error
+	full    uuid.UUID
+	commits int
 }
 
 func (w *world) node() *node {
@@ -89,11 +93,14 @@ func (w *world) node() *node {
 	return n
 }
 
-func (n *node) AppendCaused(_ context.Context, _ uuid.UUID, _ int, commit func(int64) ([]*outbox.Entry, error)) error {
-	if n.refuse != nil {
+func (n *node) AppendCaused(_ context.Context, app uuid.UUID, _ int, commit func(int64) ([]*outbox.Entry, error)) error {
+	if n.refuse != nil && (n.full == uuid.Nil || n.full == app) {
 		return n.refuse
 	}
 	_, err := commit(n.epoch)
+	if err == nil {
+		n.commits++
+	}
 	return err
 }
 
@@ -303,6 +310,65 @@ func TestRefused(t *testing.T) {
 	}
 }
 
+// One whose policy cannot be applied holds up none of those that are fired with it.
+func TestUnfit(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for range 9 {
+		w.trigger("0 * * * *")
+	}
+	w.app.Triggers[4].Policy = tenant.Policy{Delay: retry.Duration(time.Minute), ExpiresIn: retry.Duration(time.Second)}
+	w.configure()
+	n := w.node()
+	w.step(n)
+	w.pass(time.Hour)
+	if wait := w.step(n); wait != time.Second {
+		t.Errorf("it waits for %s", wait)
+	}
+	for i := range w.app.Triggers {
+		if got, want := w.fired(&w.app.Triggers[i]), i != 4; (got == "02T09:00") != want {
+			t.Errorf("%d: %q", i, got)
+		}
+	}
+}
+
+// What is due at one time is fired app by app, and an app that is at its limit holds up no other.
+func TestApps(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	ours := w.app
+	for n := range 3 {
+		if w.app = ours; n > 0 {
+			w.app = &tenant.App{ID: uuid.New(), Slug: fmt.Sprint("other", n), Scripts: []tenant.Script{ours.Scripts[0]}}
+			w.app.Scripts[0].ID, w.app.Scripts[0].App = uuid.New(), w.app.ID
+			w.others = append(w.others, w.app)
+		}
+		for range 5 {
+			w.trigger("0 * * * *")
+		}
+	}
+	w.app = ours
+	w.configure()
+	n := w.node()
+	w.step(n)
+	w.pass(time.Hour)
+	n.refuse, n.full = &outbox.Overloaded{Message: "too much waits"}, w.others[0].ID
+	if wait := w.step(n); wait != time.Second || n.commits != 2 {
+		t.Errorf("%d commits, and it waits for %s", n.commits, wait)
+	}
+	n.refuse = nil
+	if wait := w.step(n); wait != 5*time.Second || n.commits != 3 {
+		t.Errorf("%d commits, and it waits for %s", n.commits, wait)
+	}
+	for _, app := range append(w.others, ours) {
+		for i := range app.Triggers {
+			if got := w.fired(&app.Triggers[i]); got != "02T09:00" {
+				t.Errorf("%s, %d: %q", app.Slug, i, got)
+			}
+		}
+	}
+}
+
 // More are due than are read at once.
 func TestMany(t *testing.T) {
 	t.Parallel()
@@ -316,8 +382,8 @@ func TestMany(t *testing.T) {
 	w.pass(time.Minute)
 	w.step(n)
 	var entries int
-	if err := w.pool.QueryRow(t.Context(), `SELECT count(DISTINCT trigger) FROM outbox`).Scan(&entries); err != nil || entries != 205 {
-		t.Errorf("%d entries, %v", entries, err)
+	if err := w.pool.QueryRow(t.Context(), `SELECT count(DISTINCT trigger) FROM outbox`).Scan(&entries); err != nil || entries != 205 || n.commits != 3 {
+		t.Errorf("%d entries in %d commits, %v", entries, n.commits, err)
 	}
 }
 

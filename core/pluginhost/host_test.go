@@ -613,9 +613,11 @@ func TestPluginExitsWithItsSession(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := raw.(*engine.Client)
-	ended := make(chan error, 1)
-	go func() { ended <- c.Invoke(t.Context(), enginetest.Request(t, "b", "hang"), &enginetest.Answer{}) }()
-	if err := c.Invoke(t.Context(), enginetest.Request(t, "b", "echo"), &enginetest.Answer{}); err != nil {
+	ended, hangs := make(chan error, 1), make(beginning)
+	go func() { ended <- c.Invoke(t.Context(), enginetest.Request(t, "b", "hang now"), hangs) }()
+	select {
+	case <-hangs:
+	case err := <-ended:
 		t.Fatal(err)
 	}
 	c.Close()
@@ -624,6 +626,16 @@ func TestPluginExitsWithItsSession(t *testing.T) {
 	}
 	eventually(t, "the process has exited", client.Exited)
 }
+
+// beginning is a Reply that is closed when the answer begins.
+type beginning chan struct{}
+
+func (b beginning) Head(engine.Head) error {
+	close(b)
+	return nil
+}
+
+func (beginning) Write(p []byte) (int, error) { return len(p), nil }
 
 // Many callers share a process, and a large body beside them holds nobody up or gets mixed up.
 func TestManyCalls(t *testing.T) {

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -64,14 +66,14 @@ func (s *CronStore) Plan(ctx context.Context, version int64, plans []cron.Plan) 
 const (
 	sqlCronDue = `
 SELECT app, trigger, next_at FROM cron_state
-WHERE NOT paused AND next_at <= $1 AND (next_at, trigger) > ($2, $3) ORDER BY next_at, trigger LIMIT $4`
+WHERE NOT paused AND next_at <= $1 AND (next_at, app, trigger) > ($2, $3, $4) ORDER BY next_at, app, trigger LIMIT $5`
 
 	sqlCronNext = `SELECT next_at FROM cron_state WHERE NOT paused AND next_at > $1 ORDER BY next_at LIMIT 1`
 )
 
-// Due returns up to limit triggers whose time has come by now, the latest last, from the one behind after on.
+// Due returns up to limit triggers whose time has come by now, the latest last and those of an app together, from the one behind after on.
 func (s *CronStore) Due(ctx context.Context, now time.Time, after cron.Due, limit int) ([]cron.Due, error) {
-	rows, _ := s.pool.Query(ctx, sqlCronDue, now, after.At, after.Trigger, limit)
+	rows, _ := s.pool.Query(ctx, sqlCronDue, now, after.At, after.App, after.Trigger, limit)
 	due, err := pgx.CollectRows(rows, pgx.RowToStructByPos[cron.Due])
 	if err != nil {
 		return nil, fmt.Errorf("look for times that have come: %w", err)
@@ -88,31 +90,50 @@ func (s *CronStore) Next(ctx context.Context, now time.Time) (next time.Time, er
 	return next, nil
 }
 
-// sqlCronFire moves a trigger on unless another node has it in its hands, or has had.
+// sqlCronFire moves triggers of an app on, but for those that another node has in its hands, or has had.
 const sqlCronFire = `
-UPDATE cron_state SET next_at = $4 WHERE (app, trigger) IN (
-    SELECT app, trigger FROM cron_state WHERE app = $1 AND trigger = $2 AND next_at = $3 AND NOT paused FOR UPDATE SKIP LOCKED)`
+WITH mine AS (
+    SELECT c.trigger, w.next_at FROM cron_state c JOIN unnest($2::uuid[], $3::timestamptz[], $4::timestamptz[]) AS w (trigger, at, next_at)
+    ON c.app = $1 AND c.trigger = w.trigger AND c.next_at = w.at AND NOT c.paused
+    FOR UPDATE OF c SKIP LOCKED
+)
+UPDATE cron_state c SET next_at = mine.next_at FROM mine WHERE c.app = $1 AND c.trigger = mine.trigger RETURNING c.trigger`
 
-// Fire moves a trigger on to its next time and writes the entry of the one that has come, in one transaction, under the owner's
-// epoch. It reports whether that was done: another node may have been faster. Errors are those of InsertAll.
-func (s *CronStore) Fire(ctx context.Context, owner int64, d cron.Due, next time.Time, e *outbox.Entry) (fired bool, err error) {
+// Fire moves triggers of one app on to their next times and writes the entries of those that have come, in one transaction, under the
+// owner's epoch. It returns the entries of those that it has moved: another node may have been faster. Errors, with which nothing was
+// done unless they leave that open, are those of InsertAll.
+func (s *CronStore) Fire(ctx context.Context, owner int64, firings []cron.Firing) (written []*outbox.Entry, err error) {
+	n := len(firings)
+	triggers, times, next := make([][16]byte, n), make([]time.Time, n), make([]time.Time, n)
+	for i, f := range firings {
+		triggers[i], times[i], next[i] = f.Trigger, f.At, f.Next
+	}
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		tag, err := tx.Exec(ctx, sqlCronFire, d.App, d.Trigger, d.At, next)
+		rows, _ := tx.Query(ctx, sqlCronFire, firings[0].App, triggers, times, next)
+		moved, err := pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
 		if err != nil {
-			return fmt.Errorf("move a trigger on: %w", err)
+			return fmt.Errorf("move triggers on: %w", err)
 		}
-		if fired = tag.RowsAffected() == 1; !fired {
+		for _, f := range firings {
+			if slices.Contains(moved, f.Trigger) {
+				written = append(written, f.Entry)
+			}
+		}
+		if len(written) == 0 {
 			return nil
 		}
 		failpoint.Hit(failpoint.DataChanged)
-		if err := insertTogether(ctx, tx, owner, []*outbox.Entry{e}); err != nil {
+		if err := insertTogether(ctx, tx, owner, written); err != nil {
 			return err
 		}
 		failpoint.Hit(failpoint.DataCaused)
 		return nil
 	})
 	failpoint.Hit(failpoint.DataCommitted)
-	return fired && err == nil, err
+	if err != nil {
+		return nil, err
+	}
+	return written, nil
 }
 
 var _ cron.Store = (*CronStore)(nil)

@@ -3,11 +3,16 @@ package service_test
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 
+	"github.com/picloud/picloud/core/cron"
+	"github.com/picloud/picloud/core/files"
 	"github.com/picloud/picloud/core/outbox"
+	"github.com/picloud/picloud/core/postgres"
 	"github.com/picloud/picloud/core/tenant"
+	"github.com/picloud/picloud/core/trigger"
 	"github.com/picloud/picloud/sdk/fault"
 )
 
@@ -53,12 +58,18 @@ func TestEverythingCausedBelongsToItsChain(t *testing.T) {
 	t.Parallel()
 	b := setupKV(t)
 	b.docs = docsOf(b)
+	contents, err := files.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = contents.Close() }() // goes with its folder
+	b.files, b.contents = postgres.NewFileStore(b.pool), contents
 	of := func(kind string, f tenant.TriggerFilter) tenant.Trigger {
 		return tenant.Trigger{ID: uuid.New(), App: b.app.ID, Name: kind, Kind: kind, Script: b.app.Scripts[1].ID, Enabled: true, Filter: f}
 	}
 	b.app.Triggers = []tenant.Trigger{
 		of(tenant.TriggerKV, tenant.TriggerFilter{Collection: "*"}), of(tenant.TriggerDocs, tenant.TriggerFilter{Collection: "*"}),
-		of(tenant.TriggerPubSub, tenant.TriggerFilter{Topic: "*"}),
+		of(tenant.TriggerFiles, tenant.TriggerFilter{Collection: "*"}), of(tenant.TriggerPubSub, tenant.TriggerFilter{Topic: "*"}),
 	}
 	b.callees = &callees{}
 	for _, c := range []struct {
@@ -67,6 +78,7 @@ func TestEverythingCausedBelongsToItsChain(t *testing.T) {
 	}{
 		{"kv.set", `{"collection":"c","key":"k","value":1}`, true},
 		{"docs.create", `{"collection":"c","data":{}}`, true},
+		{"files.create", `{"collection":"c","name":"f","data":"x"}`, true},
 		{"pubsub.publish", `{"topic":"t","message":1}`, false},
 		{"pubsub.publish_ephemeral", `{"topic":"t","message":1}`, false},
 		{"queue.send", `{"queue":"mail","messages":[{}]}`, false},
@@ -92,7 +104,26 @@ func TestEverythingCausedBelongsToItsChain(t *testing.T) {
 		}
 	}
 	var stopped int
-	if err := b.pool.QueryRow(t.Context(), `SELECT count(*) FROM executions WHERE outcome = 6 AND reason = 'loop_depth'`).Scan(&stopped); err != nil || stopped != 2 {
+	if err := b.pool.QueryRow(t.Context(), `SELECT count(*) FROM executions WHERE outcome = 6 AND reason = 'loop_depth'`).Scan(&stopped); err != nil || stopped != 3 {
 		t.Errorf("%d are recorded as stopped, %v", stopped, err)
+	}
+
+	// A time that comes is the first cause of what its run does.
+	hourly := of(tenant.TriggerCron, tenant.TriggerFilter{Schedule: "0 * * * *"})
+	b.app.Triggers = append(b.app.Triggers, hourly)
+	b.reload()
+	tick, err := trigger.Caused(tenant.NewSnapshot(1, []*tenant.App{b.app}).Triggers(b.app.ID, tenant.TriggerCron)[0], cron.Tick(time.Unix(0, 0)), nil)
+	if err != nil || tick.Depth != 0 || tick.RootID != tick.ID {
+		t.Fatalf("%+v, %v", tick, err)
+	}
+	tick.Owner = b.run.Entry.Owner
+	b.run.Entry = tick
+	for _, c := range []struct{ what, args string }{
+		{"files.create", `{"collection":"c","name":"g","data":"x"}`}, {"queue.send", `{"queue":"mail","messages":[{}]}`},
+	} {
+		b.entries = nil
+		if _, err := b.ask(t, c.what, c.args); err != nil || len(b.entries) != 1 || b.entries[0].RootID != tick.ID || b.entries[0].Depth != 1 {
+			t.Errorf("%s: %+v, %v", c.what, b.entries, err)
+		}
 	}
 }

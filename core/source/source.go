@@ -21,6 +21,7 @@ import (
 	"github.com/picloud/picloud/core/outbox"
 	"github.com/picloud/picloud/core/secret"
 	"github.com/picloud/picloud/core/tenant"
+	"github.com/picloud/picloud/core/trigger"
 	"github.com/picloud/picloud/sdk/fault"
 	"github.com/picloud/picloud/sdk/source"
 )
@@ -87,6 +88,7 @@ type Config struct {
 	Secrets  secret.Values
 	Snapshot func() *tenant.Snapshot
 	Kinds    []string // all that there are on this node
+	Unfit    trigger.UnfitFunc
 	Log      hclog.Logger
 }
 
@@ -172,7 +174,11 @@ func (m *Manager) step(ctx context.Context) {
 		}
 		return
 	}
-	m.keep(func(i *instance) bool { return slices.Contains(leases, i.lease) })
+	held := make(map[Lease]bool, len(leases)) // thousands, maybe
+	for _, l := range leases {
+		held[l] = true
+	}
+	m.keep(func(i *instance) bool { return held[i.lease] })
 	for _, l := range leases {
 		if f := wanted[l.Source]; f != nil && m.running[l.Source] == nil {
 			m.running[l.Source] = m.begin(f, l)

@@ -127,6 +127,11 @@ func (Puppet) Invoke(ctx context.Context, inv *engine.Invocation, out engine.Rep
 	case "which":
 		return answer([]byte(strconv.Itoa(processNumber)))
 	case "hang":
+		if arg != "" { // who waits for it to begin is told
+			if err := answer([]byte(arg)); err != nil {
+				return err
+			}
+		}
 		time.Sleep(time.Hour) // beyond any deadline: that is the point
 		return nil
 	case "panic":

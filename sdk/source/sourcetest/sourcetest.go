@@ -358,7 +358,7 @@ func (b *bench) resume() error {
 	}
 	all := texts("resume", 100)
 	b.feed.Happen(all...)
-	for round := range 100 {
+	for round := range 2 * len(all) { // also of one that emits its events one by one
 		for range round % 3 {
 			batch, err := b.next(b.instance)
 			if err != nil {
@@ -382,7 +382,7 @@ func (b *bench) resume() error {
 			return err
 		}
 	}
-	return fmt.Errorf("%d of %d after a hundred starts", len(b.taken), len(all))
+	return fmt.Errorf("%d of %d after twice as many starts", len(b.taken), len(all))
 }
 
 // stopped stops the instance and waits for its end.

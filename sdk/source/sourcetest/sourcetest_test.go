@@ -1,6 +1,7 @@
 package sourcetest_test
 
 import (
+	"bytes"
 	"context"
 	"os"
 	"slices"
@@ -52,6 +53,8 @@ func (f *flawed) Run(ctx context.Context, s source.Setting, out source.Emitter) 
 		if n, err := strconv.Atoi(s.Cursor); err == nil {
 			s.Cursor = strconv.Itoa(n + 10)
 		}
+	case "single": // no defect: its events come one by one
+		s.Config = bytes.Replace(s.Config, []byte(`"batch": 10`), []byte(`"batch": 1`), 1)
 	case "deaf":
 		ctx = context.WithoutCancel(ctx)
 	case "lossy", "renaming", "cursorless", "crashing":
@@ -114,6 +117,11 @@ func suite(t testing.TB, defect string) sourcetest.Suite {
 func TestExample(t *testing.T) {
 	t.Parallel()
 	sourcetest.Run(t, suite(t, "none"))
+}
+
+func TestOneByOne(t *testing.T) {
+	t.Parallel()
+	sourcetest.Run(t, suite(t, "single"))
 }
 
 // Each defect is found by the checks that are there for it.
