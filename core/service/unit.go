@@ -27,6 +27,7 @@ type Unit struct {
 	ops      int
 	bytes    int
 	conflict bool  // a row was read twice, and has changed between
+	over     bool  // the run has ended: calls that it has not waited for change nothing of the work any more
 	writes   int64 // versions of what is staged count down from zero: they mean nothing after the run
 }
 
@@ -55,10 +56,11 @@ func (u *Unit) Conflict() bool {
 	return u.conflict
 }
 
-// Work is what has to be done.
+// Work is what has to be done. It ends the unit: what comes later is refused.
 func (u *Unit) Work() *data.Unit {
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	u.over = true
 	w := &data.Unit{Reads: u.reads, Sends: u.sends}
 	for _, row := range u.order {
 		s := u.rows[row]
@@ -116,8 +118,14 @@ func (u *Unit) Refusal(err error) *fault.Fault {
 	return nil
 }
 
+// errOver is for a run that did not wait for its own calls: nobody reads it.
+var errOver = fault.New(fault.Cancelled, fault.Script, "the run has ended")
+
 // add counts what is staged.
 func (u *Unit) add(ops, bytes int) error {
+	if u.over {
+		return errOver
+	}
 	if u.ops+ops > data.MaxStaged {
 		return fault.New(fault.Limit, fault.Script, "a transactional run writes and sends more than %d things: divide the work", data.MaxStaged)
 	}
@@ -133,6 +141,8 @@ func (u *Unit) add(ops, bytes int) error {
 func (u *Unit) read(row data.Row, version int64) error {
 	before, again := u.reads[row]
 	switch {
+	case u.over:
+		return errOver
 	case again && before != version:
 		u.conflict = true
 		return fault.New(fault.Conflict, fault.Platform, "%v", data.ErrUnitConflict)
