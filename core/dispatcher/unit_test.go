@@ -83,7 +83,9 @@ func (h handler) Invoke(ctx context.Context, _ *tenant.Script, _ bool, r *engine
 	return err
 }
 
-func openBank(ctx context.Context, url string, app uuid.UUID, h handler, log hclog.Logger) (*bank, func(), error) {
+func openBank(
+	ctx context.Context, url string, app uuid.UUID, h handler, log hclog.Logger, configure ...func(*dispatcher.Config),
+) (*bank, func(), error) {
 	id := func(name string) uuid.UUID { return uuid.NewSHA1(app, []byte(name)) }
 	a := &tenant.App{ID: app, Slug: "bank"}
 	a.Scripts = []tenant.Script{
@@ -125,7 +127,7 @@ func openBank(ctx context.Context, url string, app uuid.UUID, h handler, log hcl
 		Outbox: late, Snapshot: func() *tenant.Snapshot { return snapshot }, Entries: postgres.NewKeyedStore(store), KV: postgres.NewKVStore(store),
 		Docs: postgres.NewDocStore(store), Queues: postgres.NewQueueStore(store), Log: log,
 	})
-	b.Dispatcher = dispatcher.New(dispatcher.Config{
+	cfg := dispatcher.Config{
 		Node:  dispatcher.Node{Name: "bank", Kinds: []int16{1, 2, 3, 4, 5, 6, 9}},
 		Nodes: nodes, Claims: postgres.NewOutboxStore(general), Durable: postgres.NewOutboxStore(store), Fast: postgres.NewOutboxStore(store),
 		Keyed: postgres.NewKeyedStore(store), FastKeyed: postgres.NewKeyedStore(store), Units: postgres.NewUnitStore(store),
@@ -134,7 +136,11 @@ func openBank(ctx context.Context, url string, app uuid.UUID, h handler, log hcl
 			return b.Commit(ctx, e, res, u)
 		}),
 		Inbox: b.inbox, Alone: func() bool { return true }, Configured: func(int64) {}, Slots: 64, SyncWaiting: 64, Log: log,
-	})
+	}
+	for _, change := range configure {
+		change(&cfg)
+	}
+	b.Dispatcher = dispatcher.New(cfg)
 	if err := b.Start(ctx); err != nil {
 		return nil, nil, err
 	}
@@ -153,12 +159,12 @@ func (l *lateOutbox) AppendCaused(ctx context.Context, app uuid.UUID, size int, 
 }
 
 // startBank starts a bank that ends with the test.
-func startBank(t *testing.T, url string, app uuid.UUID, h handler) *bank {
+func startBank(t *testing.T, url string, app uuid.UUID, h handler, configure ...func(*dispatcher.Config)) *bank {
 	t.Helper()
 	if url == "" {
 		url = coretest.URL(t)
 	}
-	b, closeAll, err := openBank(t.Context(), url, app, h, coretest.Logger(t))
+	b, closeAll, err := openBank(t.Context(), url, app, h, coretest.Logger(t), configure...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -599,5 +605,32 @@ func TestUnitSendsOnce(t *testing.T) {
 	}
 	if n := b.count(t, `SELECT value::int FROM kv_entries`); n != 2 {
 		t.Errorf("the counter is %d", n)
+	}
+}
+
+// Where as much waits as may, runs that only write go on, or what waits would never get less. What a run sends counts, all of it.
+func TestUnitBacklog(t *testing.T) {
+	t.Parallel()
+	b := startBank(t, "", uuid.New(), does, func(c *dispatcher.Config) { c.MaxBacklog = 20 })
+	message := `{"data":"a"}`
+	send := func(n int) string {
+		return `[["queue.send",{"queue":"out","messages":[` + strings.TrimSuffix(strings.Repeat(message+",", n), ",") + `]}]]`
+	}
+	for _, n := range []int{19, 1} {
+		if _, f := b.ask(t, send(n)); f != nil {
+			t.Fatal(f)
+		}
+	}
+	if _, f := b.ask(t, send(1)); f == nil || !strings.Contains(f.Message, "20 events") || f.RetryAfter == 0 {
+		t.Errorf("one too many: %+v", f)
+	}
+	if _, f := b.ask(t, `[["kv.set",{"collection":"watched","key":"a","value":1}]]`); f == nil || !strings.Contains(f.Message, "20 events") {
+		t.Errorf("a change that a trigger looks at: %+v", f)
+	}
+	if _, f := b.ask(t, `[["kv.get",{"collection":"c","key":"a"}],["kv.set",{"collection":"c","key":"a","value":1}]]`); f != nil {
+		t.Errorf("a run that only writes: %+v", f)
+	}
+	if n := b.count(t, `SELECT count(*) FROM outbox WHERE state <> 2`); n != 20 {
+		t.Errorf("%d wait", n)
 	}
 }

@@ -71,11 +71,22 @@ func (u *Unit) Work() *data.Unit {
 	return w
 }
 
-// Size is how many bytes the work takes, roughly.
-func (u *Unit) Size() int {
+// Sends is how many events the work makes, and how many bytes they take, roughly: what it sends, and the changes that triggers look at.
+func (u *Unit) Sends() (events, bytes int) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	return u.bytes
+	for _, group := range u.sends {
+		for _, e := range group {
+			events, bytes = events+1, bytes+len(e.Payload)+len(e.Envelope)
+		}
+	}
+	snapshot := u.call.snapshot()
+	for row, s := range u.rows {
+		if watched(snapshot.Triggers(u.call.run.Entry.App, row.Kind.String()), row.Collection) {
+			events, bytes = events+1, bytes+len(s.Value)
+		}
+	}
+	return events, bytes
 }
 
 func (u *Unit) known(row data.Row) bool {
