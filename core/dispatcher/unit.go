@@ -72,6 +72,9 @@ func (d *Dispatcher) Commit(ctx context.Context, e *outbox.Entry, res *execution
 			return f
 		}
 		d.log.Warn("a transactional run is not committed yet", "entry_id", e.ID, "error", err)
+		if e.Unwritten { // nothing would tell a second try of the first
+			break
+		}
 	}
 	return errInDoubt
 }

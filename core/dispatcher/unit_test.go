@@ -634,3 +634,22 @@ func TestUnitBacklog(t *testing.T) {
 		t.Errorf("%d wait", n)
 	}
 }
+
+// What is handed to a transactional script takes effect at the end of its run, too, though there is nothing to settle.
+func TestUnitOfWhatIsHanded(t *testing.T) {
+	t.Parallel()
+	b := startBank(t, "", uuid.New(), does)
+	for range 2 {
+		e := b.order(`[["kv.increment",{"collection":"c","key":"n"}],["queue.send",{"queue":"out","messages":[{"data":"a"}]}]]`)
+		if !b.Hand(e) {
+			t.Fatal("there was no room")
+		}
+		coretest.Eventually(t, "its run is over", func() bool { return b.Stats().Async.Running == 0 })
+	}
+	if n := b.count(t, `SELECT coalesce(max(value::int), 0) FROM kv_entries`); n != 2 {
+		t.Errorf("%d were added", n)
+	}
+	if n := b.count(t, `SELECT count(*) FROM outbox`); n != 2 {
+		t.Errorf("%d were sent", n)
+	}
+}

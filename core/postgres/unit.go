@@ -63,10 +63,11 @@ WHERE NOT $8 OR k.expires_at <= now()
 RETURNING version`
 )
 
-// Commit does what a unit says under the owner's epoch, and settles the attempt of x with it: all in one transaction or nothing. caused
-// returns what makes the entries that triggers of a collection want, nil: none does. It returns all entries that were written. Errors are
-// data.ErrUnitConflict, outbox.ErrFenced where the entry is not that of the claim any more, those of outbox for an entry that is refused,
-// and those of caused. After any other it is not known what was done: Commit may be called again, and says so then.
+// Commit does what a unit says under the owner's epoch, and settles the attempt of x with it, unless its entry is not written: all in one
+// transaction or nothing. caused returns what makes the entries that triggers of a collection want, nil: none does. It returns all entries
+// that were written. Errors are data.ErrUnitConflict, outbox.ErrFenced where the entry is not that of the claim any more, those of outbox
+// for an entry that is refused, and those of caused. After any other it is not known what was done: for an entry that is written Commit may
+// be called again, and says so then.
 func (s *UnitStore) Commit(
 	ctx context.Context, owner int64, u *data.Unit, caused func(kind outbox.Kind, collection string) data.Caused, x *outbox.Settlement,
 ) (written []*outbox.Entry, err error) {
@@ -122,8 +123,10 @@ func (c *unitCommit) run(ctx context.Context, x *outbox.Settlement) error {
 	if err := lockGates(ctx, c.tx, gates); err != nil {
 		return err
 	}
-	if err := c.own(ctx, x); err != nil {
-		return err
+	if !x.Entry.Unwritten {
+		if err := c.own(ctx, x); err != nil {
+			return err
+		}
 	}
 	if err := c.check(ctx); err != nil {
 		return err
@@ -138,6 +141,9 @@ func (c *unitCommit) run(ctx context.Context, x *outbox.Settlement) error {
 		return err
 	}
 	failpoint.Hit(failpoint.UnitApplied)
+	if x.Entry.Unwritten {
+		return nil
+	}
 	settling, err := newSettling(c.owner, []*outbox.Settlement{x})
 	if err != nil {
 		return err
