@@ -3,12 +3,15 @@ package ingress
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"net/http"
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/uuid"
 
@@ -121,11 +124,19 @@ func hooked(t *tenant.Trigger, r *http.Request, body []byte, d webhook.Delivery)
 	case err != nil:
 		return nil, &problem{Status: http.StatusBadRequest, Kind: "bad_request", Detail: err.Error()}
 	}
-	if d.ID != "" && len(d.ID) <= maxIdempotencyKey {
-		// What is sent again under an id is the same delivery, however it is written.
-		e.Idempotency = &outbox.Idempotency{Scope: t.ID, Key: d.ID, Hash: t.ID[:]}
+	if d.ID != "" { // what is sent again under an id is the same delivery, however it is written
+		e.Idempotency = &outbox.Idempotency{Scope: t.ID, Key: deliveryKey(d.ID), Hash: t.ID[:]}
 	}
 	return e, nil
+}
+
+// deliveryKey is the id that a sender gives a delivery, or its digest where that cannot be stored: the request is accepted all the same.
+func deliveryKey(id string) string {
+	if len(id) <= maxIdempotencyKey && utf8.ValidString(id) && !strings.ContainsRune(id, 0) {
+		return id
+	}
+	sum := sha256.Sum256([]byte(id))
+	return hex.EncodeToString(sum[:])
 }
 
 // messageID is that of a message of e-mail, or nothing.
