@@ -320,7 +320,7 @@ func (c *call) unitKVDelete(ctx context.Context, args []byte) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if required != nil && *required != i.Version {
+	if required != nil && (*required != i.Version || i.Version == 0) { // outside of a unit, too, it has to be there
 		return nil, c.dataRefusal(ctx, data.ErrConflict)
 	}
 	if i.Version != 0 {
