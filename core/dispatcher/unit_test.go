@@ -22,6 +22,7 @@ import (
 
 	"github.com/picloud/picloud/core/auth"
 	"github.com/picloud/picloud/core/coretest"
+	"github.com/picloud/picloud/core/data"
 	"github.com/picloud/picloud/core/dispatcher"
 	"github.com/picloud/picloud/core/execution"
 	"github.com/picloud/picloud/core/failpoint"
@@ -652,4 +653,51 @@ func TestUnitOfWhatIsHanded(t *testing.T) {
 	if n := b.count(t, `SELECT count(*) FROM outbox`); n != 2 {
 		t.Errorf("%d were sent", n)
 	}
+}
+
+// Large units wait for one another, so that the locks of the database are enough for all; a small one does not wait.
+func TestLargeUnitsTakeTurns(t *testing.T) {
+	t.Parallel()
+	b := startBank(t, "", uuid.New(), func(call func(string, any) (map[string]any, error), body []byte) (any, error) {
+		var n int
+		if err := json.Unmarshal(body, &n); err != nil {
+			return nil, err
+		}
+		for range n {
+			if _, err := call("docs.create", map[string]any{"collection": "c", "data": map[string]any{}}); err != nil {
+				return nil, err
+			}
+		}
+		return nil, nil
+	})
+	tx, err := b.pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = tx.Rollback(context.Background()) })
+	if _, err := tx.Exec(t.Context(), `LOCK TABLE docs IN SHARE MODE`); err != nil { // what is written waits, with all locks taken
+		t.Fatal(err)
+	}
+	waiting := func(n int) func() bool {
+		return func() bool {
+			return b.count(t, `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`) >= n
+		}
+	}
+	for range 4 {
+		if err := b.Append(t.Context(), b.order("900")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	coretest.Eventually(t, "large units are under way", waiting(2))
+	if err := b.Append(t.Context(), b.order("60")); err != nil {
+		t.Fatal(err)
+	}
+	coretest.Eventually(t, "the small one is, too", waiting(3))
+	if n := b.count(t, `SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`); n > 2*data.MaxStaged {
+		t.Errorf("they hold %d locks", n)
+	}
+	if err := tx.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	coretest.Eventually(t, "all are done", func() bool { return b.count(t, `SELECT count(*) FROM docs`) == 4*900+60 })
 }
