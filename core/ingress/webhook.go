@@ -40,7 +40,9 @@ func (in *Ingress) webhook(w http.ResponseWriter, r *http.Request, app *tenant.A
 		problem{Status: http.StatusNotFound, Kind: "no_webhook", Detail: "there is no webhook under this address"}.write(w)
 		return
 	}
-	body, err := in.readBody(w, r)
+	space := in.newSpace()
+	defer space.free()
+	body, err := in.readBody(w, r, space)
 	if err != nil {
 		bodyProblem(err, in.cfg.MaxBody).write(w)
 		return
