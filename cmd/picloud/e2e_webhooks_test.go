@@ -40,6 +40,8 @@ func TestWebhooks(t *testing.T) {
 	return nil, nil`))
 	n.command("triggers", "create", "pushes", "--kind", "webhook", "--script", "build", "--signature", "github", "--secret", "GITHUB",
 		"--when", `event.topic == "push" && data.ref == "main"`)
+	n.command("deploy", script(t, "any", `return nil, nil`))
+	n.command("triggers", "create", "all", "--kind", "webhook", "--script", "any", "--signature", "github", "--secret", "GITHUB")
 	n.command("triggers", "create", "slack", "--kind", "webhook", "--script", "build", "--signature", "slack", "--secret", "SLACK")
 	n.command("triggers", "create", "lost", "--kind", "webhook", "--script", "build", "--signature", "hmac", "--secret", "NOBODY")
 	if shown := n.command("triggers", "show", "pushes"); !strings.Contains(shown, "/.picloud/webhooks/pushes") {
@@ -60,6 +62,12 @@ func TestWebhooks(t *testing.T) {
 	first := push(body, "d1", signed("gh", body))
 	want(first, 202, `"accepted":true`)
 	want(push(body, "d1", signed("gh", body)), 202, strings.TrimSpace(string(first.body))) // sent again, it is the same
+	for _, id := range []string{strings.Repeat("d", 256), "d\xff"} {                       // no more than an id that can be stored
+		odd := n.with("POST", "/.picloud/webhooks/all", body, "X-GitHub-Delivery", id, "X-Hub-Signature-256", signed("gh", body))
+		want(odd, 202, `"accepted":true`)
+		want(n.with("POST", "/.picloud/webhooks/all", body, "X-GitHub-Delivery", id, "X-Hub-Signature-256", signed("gh", body)), 202,
+			strings.TrimSpace(string(odd.body)))
+	}
 	want(push(body, "d2", signed("other", body)), 401, "bad_signature")
 	want(push(body+" ", "d3", signed("gh", body)), 401, "bad_signature")
 	want(push(`{"ref": "x"}`, "d4", signed("gh", `{"ref": "x"}`)), 200, `"accepted":false`)
@@ -83,11 +91,16 @@ func TestWebhooks(t *testing.T) {
 	want(sent, 202, `"accepted":true`)
 	want(mail(letter), 202, strings.TrimSpace(string(sent.body)))
 	want(mail(strings.Replace(letter, "example.com", "example.net", 1)), 200, `"accepted":false`)
-	want(mail(`{"to": 7}`), 422, "the body is no message of e-mail")
+	want(mail(`{"to": 7}`), 422, "the body is no message of e-mail: an object")
+	want(mail(`null`), 422, "the body is no message of e-mail: an object")
+	odd := strings.Replace(letter, "<1@", `<\u0000@`, 1)
+	sent = mail(odd)
+	want(sent, 202, `"accepted":true`)
+	want(mail(odd), 202, strings.TrimSpace(string(sent.body)))
 	want(n.with("POST", "/.picloud/webhooks/post", letter), 401, "bad_signature")
 
 	n.command("triggers", "fire", "pushes", "--topic", "push", "--body", `{"ref": "main", "n": 2}`)
-	await(t, "all are told", func() bool { return len(n.executions("build")) == 3 })
+	await(t, "all are told", func() bool { return len(n.executions("build")) == 4 })
 	logged := n.command("logs", "build")
 	for words, times := range map[string]int{"webhook.push": 2, "main": 2, "email.received": 1, "dear post": 1} {
 		if strings.Count(logged, words) < times {

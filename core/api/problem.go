@@ -145,7 +145,7 @@ func (a *api) problemOf(ctx context.Context, operation string, err error) error 
 		}
 		return p
 	case errors.As(err, &invalid):
-		return wrong("body."+invalid.Field, invalid.Message)
+		return wrong("body."+invalid.Field, said(invalid))
 	case errors.Is(err, outbox.ErrKeyReused):
 		return kindNamed("idempotency_key_reused").problem(err.Error())
 	case errors.As(err, &overloaded):
@@ -168,6 +168,15 @@ func notFound() *Problem { return kindNamed("not_found").problem("there is no su
 // wrong says that one value of the request is wrong.
 func wrong(location, message string) *Problem {
 	return kindNamed("invalid").problem(message, &huma.ErrorDetail{Location: location, Message: message})
+}
+
+// said is what is wrong as a sentence of its own: commands show it without the place.
+func said(i *tenant.Invalid) string {
+	verb, _, _ := strings.Cut(i.Message, " ")
+	if slices.Contains([]string{"is", "has", "holds", "must", "excludes"}, verb) {
+		return i.Field + " " + i.Message
+	}
+	return i.Message
 }
 
 func faultProblem(f *fault.Fault) error {

@@ -471,6 +471,8 @@ func TestSecrets(t *testing.T) {
 	} {
 		if p := s.problem(t, 422, "POST", "/api/v1/apps/a/secrets", body); len(p.Errors) != 1 || p.Errors[0].Location != field {
 			t.Errorf("%s: %+v", field, p)
+		} else if field == "body.value" && p.Detail != "value has 65538 bytes, more than 65536" { // a sentence, also where only that is shown
+			t.Errorf("it says %q", p.Detail)
 		}
 	}
 	for _, path := range []string{"/api/v1/apps/a/secrets", "/api/v1/apps/a", "/api/v1/apps/a/releases"} {

@@ -198,13 +198,15 @@ func (d *Dispatcher) AppendCaused(
 	if err != nil {
 		return err
 	}
-	d.written(entries)
+	d.written(app, entries, size)
 	return nil
 }
 
-// written has the claim loop look for entries that wait.
-func (d *Dispatcher) written(entries []*outbox.Entry) {
+// written has the claim loop look for entries of an app that wait. The first of them was admitted, all with so many bytes.
+func (d *Dispatcher) written(app uuid.UUID, entries []*outbox.Entry, admitted int) {
+	size := -admitted
 	for _, e := range entries {
+		size += len(e.Payload) + len(e.Envelope)
 		switch e.State {
 		case outbox.Scheduled:
 			d.dueIn(d.until(e))
@@ -213,6 +215,7 @@ func (d *Dispatcher) written(entries []*outbox.Entry) {
 		}
 	}
 	if len(entries) > 0 {
+		d.admission.more(app, len(entries)-1, size)
 		d.Wake()
 	}
 }

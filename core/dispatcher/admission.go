@@ -84,6 +84,18 @@ func (a *admission) admit(ctx context.Context, app uuid.UUID, bytes int) error {
 	return nil
 }
 
+// more counts what was written beyond what was admitted.
+func (a *admission) more(app uuid.UUID, entries, bytes int) {
+	if a.maxEntries == 0 && a.maxBytes == 0 {
+		return
+	}
+	b := a.of(app)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.entries += entries
+	b.bytes = max(0, b.bytes+int64(bytes))
+}
+
 func (a *admission) over(b *backlog, size int64) bool {
 	return a.maxEntries > 0 && b.entries >= a.maxEntries || a.maxBytes > 0 && b.bytes+size > a.maxBytes
 }

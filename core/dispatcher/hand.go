@@ -36,7 +36,7 @@ func (d *Dispatcher) takeHand(e *outbox.Entry, seat *schedule.Ticket) bool {
 		d.end(lane)
 		return false
 	}
-	e.State, e.Attempt, e.MaxAttempts = outbox.Running, 1, 1
+	e.State, e.Attempt, e.MaxAttempts, e.Unwritten = outbox.Running, 1, 1, true
 	if err := d.admit(e, d.lease.Epoch()); err != nil {
 		d.release(lane, seat)
 		return false

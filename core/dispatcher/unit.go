@@ -25,7 +25,9 @@ const unitTimeout = 5 * time.Second
 
 var (
 	errConflict = &fault.Fault{Kind: fault.Conflict, Origin: fault.Platform, Message: "what the run has read has changed since, or another run was in its way; nothing was done"}
-	errInDoubt  = &fault.Fault{
+	// errUnmeasured is tried again without counting.
+	errUnmeasured = &fault.Fault{Kind: fault.Unavailable, Origin: fault.Platform, Message: "nothing was done: the database does not say how much of the app waits"}
+	errInDoubt    = &fault.Fault{
 		Kind: fault.Unavailable, Origin: fault.Platform, Message: "it is not known whether what the run wrote is committed: the database does not answer",
 	}
 )
@@ -37,11 +39,15 @@ func (d *Dispatcher) Commit(ctx context.Context, e *outbox.Entry, res *execution
 	x := decide(e, *res, rand.Int64N)
 	x.Answer = res.Answer
 	ctx = context.WithoutCancel(ctx) // what is begun is brought to an end
-	if err := d.admission.admit(ctx, e.App, unit.Size()); err != nil {
-		if f := unit.Refusal(err); f != nil {
-			return f
+	events, size := unit.Sends()
+	if events > 0 { // who only writes takes part of the backlog away, if anything
+		if err := d.admission.admit(ctx, e.App, size); err != nil {
+			if f := unit.Refusal(err); f != nil {
+				return f
+			}
+			d.log.Warn("a transactional run is not committed: what waits is not known", "entry_id", e.ID, "error", err)
+			return errUnmeasured
 		}
-		return errInDoubt
 	}
 	work := unit.Work()
 	for begun := time.Now(); time.Since(begun) < outbox.RepeatFor; pauseFor(unitPause) {
@@ -55,7 +61,7 @@ func (d *Dispatcher) Commit(ctx context.Context, e *outbox.Entry, res *execution
 		switch {
 		case err == nil:
 			res.Settled = true
-			d.written(entries)
+			d.written(e.App, entries, size)
 			return nil
 		case errors.Is(err, data.ErrUnitConflict):
 			return errConflict
@@ -66,6 +72,9 @@ func (d *Dispatcher) Commit(ctx context.Context, e *outbox.Entry, res *execution
 			return f
 		}
 		d.log.Warn("a transactional run is not committed yet", "entry_id", e.ID, "error", err)
+		if e.Unwritten { // nothing would tell a second try of the first
+			break
+		}
 	}
 	return errInDoubt
 }

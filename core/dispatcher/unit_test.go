@@ -22,6 +22,7 @@ import (
 
 	"github.com/picloud/picloud/core/auth"
 	"github.com/picloud/picloud/core/coretest"
+	"github.com/picloud/picloud/core/data"
 	"github.com/picloud/picloud/core/dispatcher"
 	"github.com/picloud/picloud/core/execution"
 	"github.com/picloud/picloud/core/failpoint"
@@ -83,7 +84,9 @@ func (h handler) Invoke(ctx context.Context, _ *tenant.Script, _ bool, r *engine
 	return err
 }
 
-func openBank(ctx context.Context, url string, app uuid.UUID, h handler, log hclog.Logger) (*bank, func(), error) {
+func openBank(
+	ctx context.Context, url string, app uuid.UUID, h handler, log hclog.Logger, configure ...func(*dispatcher.Config),
+) (*bank, func(), error) {
 	id := func(name string) uuid.UUID { return uuid.NewSHA1(app, []byte(name)) }
 	a := &tenant.App{ID: app, Slug: "bank"}
 	a.Scripts = []tenant.Script{
@@ -125,7 +128,7 @@ func openBank(ctx context.Context, url string, app uuid.UUID, h handler, log hcl
 		Outbox: late, Snapshot: func() *tenant.Snapshot { return snapshot }, Entries: postgres.NewKeyedStore(store), KV: postgres.NewKVStore(store),
 		Docs: postgres.NewDocStore(store), Queues: postgres.NewQueueStore(store), Log: log,
 	})
-	b.Dispatcher = dispatcher.New(dispatcher.Config{
+	cfg := dispatcher.Config{
 		Node:  dispatcher.Node{Name: "bank", Kinds: []int16{1, 2, 3, 4, 5, 6, 9}},
 		Nodes: nodes, Claims: postgres.NewOutboxStore(general), Durable: postgres.NewOutboxStore(store), Fast: postgres.NewOutboxStore(store),
 		Keyed: postgres.NewKeyedStore(store), FastKeyed: postgres.NewKeyedStore(store), Units: postgres.NewUnitStore(store),
@@ -134,7 +137,11 @@ func openBank(ctx context.Context, url string, app uuid.UUID, h handler, log hcl
 			return b.Commit(ctx, e, res, u)
 		}),
 		Inbox: b.inbox, Alone: func() bool { return true }, Configured: func(int64) {}, Slots: 64, SyncWaiting: 64, Log: log,
-	})
+	}
+	for _, change := range configure {
+		change(&cfg)
+	}
+	b.Dispatcher = dispatcher.New(cfg)
 	if err := b.Start(ctx); err != nil {
 		return nil, nil, err
 	}
@@ -153,12 +160,12 @@ func (l *lateOutbox) AppendCaused(ctx context.Context, app uuid.UUID, size int, 
 }
 
 // startBank starts a bank that ends with the test.
-func startBank(t *testing.T, url string, app uuid.UUID, h handler) *bank {
+func startBank(t *testing.T, url string, app uuid.UUID, h handler, configure ...func(*dispatcher.Config)) *bank {
 	t.Helper()
 	if url == "" {
 		url = coretest.URL(t)
 	}
-	b, closeAll, err := openBank(t.Context(), url, app, h, coretest.Logger(t))
+	b, closeAll, err := openBank(t.Context(), url, app, h, coretest.Logger(t), configure...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -600,4 +607,97 @@ func TestUnitSendsOnce(t *testing.T) {
 	if n := b.count(t, `SELECT value::int FROM kv_entries`); n != 2 {
 		t.Errorf("the counter is %d", n)
 	}
+}
+
+// Where as much waits as may, runs that only write go on, or what waits would never get less. What a run sends counts, all of it.
+func TestUnitBacklog(t *testing.T) {
+	t.Parallel()
+	b := startBank(t, "", uuid.New(), does, func(c *dispatcher.Config) { c.MaxBacklog = 20 })
+	message := `{"data":"a"}`
+	send := func(n int) string {
+		return `[["queue.send",{"queue":"out","messages":[` + strings.TrimSuffix(strings.Repeat(message+",", n), ",") + `]}]]`
+	}
+	for _, n := range []int{19, 1} {
+		if _, f := b.ask(t, send(n)); f != nil {
+			t.Fatal(f)
+		}
+	}
+	if _, f := b.ask(t, send(1)); f == nil || !strings.Contains(f.Message, "20 events") || f.RetryAfter == 0 {
+		t.Errorf("one too many: %+v", f)
+	}
+	if _, f := b.ask(t, `[["kv.set",{"collection":"watched","key":"a","value":1}]]`); f == nil || !strings.Contains(f.Message, "20 events") {
+		t.Errorf("a change that a trigger looks at: %+v", f)
+	}
+	if _, f := b.ask(t, `[["kv.get",{"collection":"c","key":"a"}],["kv.set",{"collection":"c","key":"a","value":1}]]`); f != nil {
+		t.Errorf("a run that only writes: %+v", f)
+	}
+	if n := b.count(t, `SELECT count(*) FROM outbox WHERE state <> 2`); n != 20 {
+		t.Errorf("%d wait", n)
+	}
+}
+
+// What is handed to a transactional script takes effect at the end of its run, too, though there is nothing to settle.
+func TestUnitOfWhatIsHanded(t *testing.T) {
+	t.Parallel()
+	b := startBank(t, "", uuid.New(), does)
+	for range 2 {
+		e := b.order(`[["kv.increment",{"collection":"c","key":"n"}],["queue.send",{"queue":"out","messages":[{"data":"a"}]}]]`)
+		if taken, err := b.Hand(e); !taken || err != nil {
+			t.Fatal("it was not taken", err)
+		}
+		coretest.Eventually(t, "its run is over", func() bool { return b.Stats().Async.Running == 0 })
+	}
+	if n := b.count(t, `SELECT coalesce(max(value::int), 0) FROM kv_entries`); n != 2 {
+		t.Errorf("%d were added", n)
+	}
+	if n := b.count(t, `SELECT count(*) FROM outbox`); n != 2 {
+		t.Errorf("%d were sent", n)
+	}
+}
+
+// Large units wait for one another, so that the locks of the database are enough for all; a small one does not wait.
+func TestLargeUnitsTakeTurns(t *testing.T) {
+	t.Parallel()
+	b := startBank(t, "", uuid.New(), func(call func(string, any) (map[string]any, error), body []byte) (any, error) {
+		var n int
+		if err := json.Unmarshal(body, &n); err != nil {
+			return nil, err
+		}
+		for range n {
+			if _, err := call("docs.create", map[string]any{"collection": "c", "data": map[string]any{}}); err != nil {
+				return nil, err
+			}
+		}
+		return nil, nil
+	})
+	tx, err := b.pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = tx.Rollback(context.Background()) })
+	if _, err := tx.Exec(t.Context(), `LOCK TABLE docs IN SHARE MODE`); err != nil { // what is written waits, with all locks taken
+		t.Fatal(err)
+	}
+	waiting := func(n int) func() bool {
+		return func() bool {
+			return b.count(t, `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`) >= n
+		}
+	}
+	for range 4 {
+		if err := b.Append(t.Context(), b.order("900")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	coretest.Eventually(t, "large units are under way", waiting(2))
+	if err := b.Append(t.Context(), b.order("60")); err != nil {
+		t.Fatal(err)
+	}
+	coretest.Eventually(t, "the small one is, too", waiting(3))
+	if n := b.count(t, `SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`); n > 2*data.MaxStaged {
+		t.Errorf("they hold %d locks", n)
+	}
+	if err := tx.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	coretest.Eventually(t, "all are done", func() bool { return b.count(t, `SELECT count(*) FROM docs`) == 4*900+60 })
 }

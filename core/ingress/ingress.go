@@ -4,18 +4,16 @@
 package ingress
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"net/http"
-	"os"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/hashicorp/go-hclog"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/picloud/picloud/core/dispatcher"
 	"github.com/picloud/picloud/core/execution"
@@ -66,6 +64,8 @@ type Ingress struct {
 	log hclog.Logger
 
 	bodyPatience time.Duration
+	held         *semaphore.Weighted // bytes of large bodies
+	heldWait     time.Duration
 
 	seats    chan struct{} // of those who wait for a result
 	draining chan struct{} // closed by Drain
@@ -76,6 +76,7 @@ type Ingress struct {
 func New(cfg Config) *Ingress {
 	return &Ingress{
 		cfg: cfg, log: cfg.Log.Named("ingress"), bodyPatience: bodyPatience,
+		held: semaphore.NewWeighted(heldBytes), heldWait: heldWait,
 		seats: make(chan struct{}, resultWaiters), draining: make(chan struct{}),
 	}
 }
@@ -116,7 +117,9 @@ func (in *Ingress) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		problem{Status: http.StatusNotFound, Kind: "no_route", Detail: "no route matches " + r.Method + " " + r.URL.Path}.write(w)
 		return
 	}
-	body, err := in.readBody(w, r)
+	space := in.newSpace()
+	defer space.free()
+	body, err := in.readBody(w, r, space)
 	if err != nil {
 		bodyProblem(err, in.cfg.MaxBody).write(w)
 		return
@@ -138,51 +141,6 @@ func (in *Ingress) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	in.answer(w, r, e, m.Route.Wait)
-}
-
-// How a body must come: the time that everybody has, and the rate beyond it. bodyFirst is what is set aside before any of
-// it has come: what a caller announces costs nothing, and must not cost us.
-const (
-	bodyPatience = 15 * time.Second
-	bodyRate     = 64 << 10 // bytes a second
-	bodyFirst    = 64 << 10
-)
-
-// readBody reads the whole body, at most MaxBody bytes.
-func (in *Ingress) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	if r.ContentLength == 0 {
-		return nil, nil
-	}
-	size := r.ContentLength
-	if size > in.cfg.MaxBody {
-		return nil, &http.MaxBytesError{Limit: in.cfg.MaxBody}
-	}
-	if size < 0 {
-		size = in.cfg.MaxBody // it does not say
-	}
-	connection := http.NewResponseController(w)
-	if err := connection.SetReadDeadline(time.Now().Add(in.bodyPatience + time.Duration(size)*time.Second/bodyRate)); err != nil {
-		return nil, err
-	}
-	body := bytes.NewBuffer(make([]byte, 0, min(size+bytes.MinRead, bodyFirst)))
-	if _, err := body.ReadFrom(http.MaxBytesReader(w, r.Body, in.cfg.MaxBody)); err != nil {
-		return nil, err
-	}
-	return body.Bytes(), connection.SetReadDeadline(time.Time{})
-}
-
-func bodyProblem(err error, limit int64) problem {
-	var tooLarge *http.MaxBytesError
-	if errors.As(err, &tooLarge) {
-		return problem{
-			Status: http.StatusRequestEntityTooLarge, Kind: "body_too_large",
-			Detail: "the body is larger than " + strconv.FormatInt(limit, 10) + " bytes",
-		}
-	}
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return problem{Status: http.StatusRequestTimeout, Kind: "request_timeout", Detail: "the body came too slowly"}
-	}
-	return problem{Status: http.StatusBadRequest, Kind: "bad_request", Detail: "the body cannot be read to its end"}
 }
 
 // entry makes the entry for a request that matched a route. A *tenant.Invalid error says that the route's trigger can make

@@ -16,6 +16,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/hashicorp/go-hclog"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/picloud/picloud/core/coretest"
 	"github.com/picloud/picloud/core/dispatcher"
@@ -378,6 +379,47 @@ func TestBodyThatDoesNotCome(t *testing.T) {
 		got, err := io.ReadAll(conn)
 		if err != nil || !strings.HasPrefix(string(got), "HTTP/1.1 408 ") {
 			t.Errorf("%.80q %v", got, err)
+		}
+	}
+}
+
+// Large bodies are held within bounds, until their requests are answered. Small ones are not counted.
+func TestManyLargeBodies(t *testing.T) {
+	t.Parallel()
+	goOn := make(chan struct{})
+	l, url, handler := setupIngress(t, func(e *outbox.Entry, r *inbox.Reply) {
+		if len(e.Payload) > bodyFirst {
+			<-goOn
+		}
+		answer(200, "ok")(e, r)
+	})
+	large := strings.Repeat("x", 3*bodyFirst)
+	handler.cfg.MaxBody, handler.held, handler.heldWait = int64(len(large)), semaphore.NewWeighted(2*bodyFirst), time.Millisecond
+	first := make(chan int)
+	go func() {
+		res, err := http.Post(url+"/sync/1/a", "", strings.NewReader(large)) //nolint:noctx // it ends when the test lets it
+		if err != nil {
+			t.Error(err)
+			close(first)
+			return
+		}
+		_ = res.Body.Close()
+		first <- res.StatusCode
+	}()
+	<-l.taken
+	if res, body := send(t, "POST", url+"/sync/1/a", large); res.StatusCode != 503 || res.Header.Get("Retry-After") != "1" || !strings.Contains(body, "large bodies") {
+		t.Errorf("a second one: %d %s", res.StatusCode, body)
+	}
+	if res, body := send(t, "POST", url+"/sync/1/a", large[:bodyFirst]); res.StatusCode != 200 {
+		t.Errorf("a small one: %d %s", res.StatusCode, body)
+	}
+	close(goOn)
+	if status := <-first; status != 200 {
+		t.Errorf("the first: %d", status)
+	}
+	for range 3 { // all of it has been given back
+		if res, body := send(t, "POST", url+"/sync/1/a", large); res.StatusCode != 200 {
+			t.Errorf("afterwards: %d %s", res.StatusCode, body)
 		}
 	}
 }

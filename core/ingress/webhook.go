@@ -3,12 +3,15 @@ package ingress
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"net/http"
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/uuid"
 
@@ -37,7 +40,9 @@ func (in *Ingress) webhook(w http.ResponseWriter, r *http.Request, app *tenant.A
 		problem{Status: http.StatusNotFound, Kind: "no_webhook", Detail: "there is no webhook under this address"}.write(w)
 		return
 	}
-	body, err := in.readBody(w, r)
+	space := in.newSpace()
+	defer space.free()
+	body, err := in.readBody(w, r, space)
 	if err != nil {
 		bodyProblem(err, in.cfg.MaxBody).write(w)
 		return
@@ -121,11 +126,19 @@ func (in *Ingress) hooked(t *tenant.Trigger, r *http.Request, body []byte, d web
 	case err != nil:
 		return nil, &problem{Status: http.StatusBadRequest, Kind: "bad_request", Detail: err.Error()}
 	}
-	if d.ID != "" && len(d.ID) <= maxIdempotencyKey {
-		// What is sent again under an id is the same delivery, however it is written.
-		e.Idempotency = &outbox.Idempotency{Scope: t.ID, Key: d.ID, Hash: t.ID[:]}
+	if d.ID != "" { // what is sent again under an id is the same delivery, however it is written
+		e.Idempotency = &outbox.Idempotency{Scope: t.ID, Key: deliveryKey(d.ID), Hash: t.ID[:]}
 	}
 	return e, nil
+}
+
+// deliveryKey is the id that a sender gives a delivery, or its digest where that cannot be stored: the request is accepted all the same.
+func deliveryKey(id string) string {
+	if len(id) <= maxIdempotencyKey && utf8.ValidString(id) && !strings.ContainsRune(id, 0) {
+		return id
+	}
+	sum := sha256.Sum256([]byte(id))
+	return hex.EncodeToString(sum[:])
 }
 
 // messageID is that of a message of e-mail, or nothing.

@@ -6,7 +6,9 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -115,15 +117,22 @@ func (t *Teller) step(ctx context.Context) error {
 			return err
 		}
 		snapshot := t.Snapshot()
+		failed := map[uuid.UUID]error{} // by app: its later releases wait, those of others do not
 		for i := range releases {
-			if releases[i].Version > snapshot.Version {
-				return nil // whoever reads the configuration pokes
+			r := &releases[i]
+			if r.Version > snapshot.Version {
+				break // whoever reads the configuration pokes
 			}
-			if err := t.tell(ctx, snapshot, &releases[i]); err != nil {
-				return err
+			if failed[r.App] == nil {
+				if err := t.tell(ctx, snapshot, r); err != nil {
+					failed[r.App] = fmt.Errorf("release %d of the app %s: %w", r.Number, r.App, err)
+				}
 			}
 		}
-		if len(releases) < batch {
+		if len(failed) > 0 {
+			return errors.Join(slices.Collect(maps.Values(failed))...)
+		}
+		if len(releases) < batch || releases[batch-1].Version > snapshot.Version {
 			return nil
 		}
 	}
@@ -217,12 +226,18 @@ func (t *Teller) Failed(x *outbox.Settlement) {
 	}
 }
 
-// entries makes those of the triggers that take an event. subject is the first script or sink that it is about; cause the entry whose run it
-// is of, nil: none.
+// entries makes those of the triggers that take an event, but those whose policy cannot be applied to it. subject is the first script or
+// sink that it is about; cause the entry whose run it is of, nil: none. A failure at the end of its chain is told all the same: who is told
+// of it can cause nothing more.
 func (t *Teller) entries(
 	s *tenant.Snapshot, app uuid.UUID, event, subject string, scripts []string, cause *outbox.Entry, about any,
 ) (entries []*outbox.Entry, err error) {
 	var change *trigger.Change
+	if cause != nil && cause.Depth >= outbox.MaxDepth {
+		last := *cause
+		last.Depth = outbox.MaxDepth - 1
+		cause = &last
+	}
 	for _, to := range s.Triggers(app, tenant.TriggerApp) {
 		if !to.Filter.TakesEvent(event, scripts) {
 			continue
@@ -238,6 +253,10 @@ func (t *Teller) entries(
 			continue
 		}
 		e, err := trigger.Caused(to, change, cause)
+		if unfit := (*tenant.Invalid)(nil); errors.As(err, &unfit) {
+			t.Log.Warn("a trigger is not told", "app", s.Slug(app), "trigger", to.Name, "event", event, "error", err)
+			continue
+		}
 		if err != nil {
 			return nil, fmt.Errorf("the trigger %q: %w", to.Name, err)
 		}

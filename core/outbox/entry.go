@@ -171,6 +171,7 @@ type Entry struct {
 	HandlerFor uuid.UUID
 	Principal  uuid.UUID
 	ReplyTo    uuid.UUID // a caller waits in the inbox of the node that accepted it
+	Unwritten  bool      // it is in the memory of its node only, and runs at most once
 
 	RunAt      time.Time     // zero: Delay after the write, by the database's clock
 	Delay      time.Duration // where RunAt is zero

@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/picloud/picloud/core/data"
 	"github.com/picloud/picloud/core/failpoint"
@@ -21,10 +22,22 @@ import (
 )
 
 // UnitStore commits what transactional runs want to have done.
-type UnitStore struct{ pool *pgxpool.Pool }
+type UnitStore struct {
+	pool  *pgxpool.Pool
+	locks *semaphore.Weighted // of large units
+}
 
 // NewUnitStore makes a store over pool.
-func NewUnitStore(pool *pgxpool.Pool) *UnitStore { return &UnitStore{pool} }
+func NewUnitStore(pool *pgxpool.Pool) *UnitStore {
+	return &UnitStore{pool, semaphore.NewWeighted(maxLocks)}
+}
+
+// A unit locks each row that it has read or writes, and Postgres has room for some thousand locks, of all apps and nodes: where that is
+// used up, every transaction fails that needs another. So large units wait for one another. Small ones do not.
+const (
+	maxLocks  = 2 * data.MaxStaged // of all large units that are being committed
+	smallUnit = 64                 // locks
+)
 
 const (
 	// sqlUnitOwn locks the entry of a run, as long as it is the claim's. Whoever tries a commit again waits here for the end of the try
@@ -63,13 +76,26 @@ WHERE NOT $8 OR k.expires_at <= now()
 RETURNING version`
 )
 
-// Commit does what a unit says under the owner's epoch, and settles the attempt of x with it: all in one transaction or nothing. caused
-// returns what makes the entries that triggers of a collection want, nil: none does. It returns all entries that were written. Errors are
-// data.ErrUnitConflict, outbox.ErrFenced where the entry is not that of the claim any more, those of outbox for an entry that is refused,
-// and those of caused. After any other it is not known what was done: Commit may be called again, and says so then.
+// Commit does what a unit says under the owner's epoch, and settles the attempt of x with it, unless its entry is not written: all in one
+// transaction or nothing. caused returns what makes the entries that triggers of a collection want, nil: none does. It returns all entries
+// that were written. Errors are data.ErrUnitConflict, outbox.ErrFenced where the entry is not that of the claim any more, those of outbox
+// for an entry that is refused, and those of caused. After any other it is not known what was done: for an entry that is written Commit may
+// be called again, and says so then.
 func (s *UnitStore) Commit(
 	ctx context.Context, owner int64, u *data.Unit, caused func(kind outbox.Kind, collection string) data.Caused, x *outbox.Settlement,
 ) (written []*outbox.Entry, err error) {
+	rows := len(u.Reads)
+	for i := range u.Writes {
+		if _, read := u.Reads[u.Writes[i].Row]; !read {
+			rows++
+		}
+	}
+	if n := int64(min(rows, maxLocks)); n > smallUnit {
+		if err := s.locks.Acquire(ctx, n); err != nil {
+			return nil, fmt.Errorf("wait for other large units: %w", err)
+		}
+		defer s.locks.Release(n)
+	}
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		ended := *x // of which a try may leave the answer out
 		c := &unitCommit{tx: tx, owner: owner, app: x.Entry.App, unit: u, caused: caused, before: map[data.Row]versioned{}}
@@ -122,8 +148,10 @@ func (c *unitCommit) run(ctx context.Context, x *outbox.Settlement) error {
 	if err := lockGates(ctx, c.tx, gates); err != nil {
 		return err
 	}
-	if err := c.own(ctx, x); err != nil {
-		return err
+	if !x.Entry.Unwritten {
+		if err := c.own(ctx, x); err != nil {
+			return err
+		}
 	}
 	if err := c.check(ctx); err != nil {
 		return err
@@ -138,6 +166,9 @@ func (c *unitCommit) run(ctx context.Context, x *outbox.Settlement) error {
 		return err
 	}
 	failpoint.Hit(failpoint.UnitApplied)
+	if x.Entry.Unwritten {
+		return nil
+	}
 	settling, err := newSettling(c.owner, []*outbox.Settlement{x})
 	if err != nil {
 		return err

@@ -43,6 +43,10 @@ func TestGrants(t *testing.T) {
 	b.reload()
 	b.entries = nil
 	b.refused(t, "kv.get", `{}`, fault.Forbidden, `"kv"`)
+	last := b.app.Scripts[0]
+	b.run.Script, b.app.Scripts = &last, b.app.Scripts[1:] // it is deleted while it runs
+	b.reload()
+	b.refused(t, "kv.get", `{}`, fault.Forbidden, `"kv"`)
 	for _, g := range tenant.DefaultGrants() {
 		if err := tenant.CheckGrants([]string{g}); err != nil {
 			t.Error(err)

@@ -194,7 +194,11 @@ func (h *Host) granted(run *Run, service string) error {
 	if run.Entry.Principal != uuid.Nil {
 		return nil
 	}
-	if s := h.snapshot().Script(run.Script.ID); s != nil && !s.Granted(service) {
+	s := h.snapshot().Script(run.Script.ID)
+	if s == nil { // it was deleted meanwhile: what it had last holds
+		s = run.Script
+	}
+	if !s.Granted(service) {
 		return fault.New(fault.Forbidden, fault.Script, "the script %q has no grant %q: picloud scripts grants %s --only ... gives it one", s.Name, service, s.Name)
 	}
 	return nil

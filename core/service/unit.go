@@ -27,6 +27,7 @@ type Unit struct {
 	ops      int
 	bytes    int
 	conflict bool  // a row was read twice, and has changed between
+	over     bool  // the run has ended: calls that it has not waited for change nothing of the work any more
 	writes   int64 // versions of what is staged count down from zero: they mean nothing after the run
 }
 
@@ -55,10 +56,11 @@ func (u *Unit) Conflict() bool {
 	return u.conflict
 }
 
-// Work is what has to be done.
+// Work is what has to be done. It ends the unit: what comes later is refused.
 func (u *Unit) Work() *data.Unit {
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	u.over = true
 	w := &data.Unit{Reads: u.reads, Sends: u.sends}
 	for _, row := range u.order {
 		s := u.rows[row]
@@ -69,11 +71,22 @@ func (u *Unit) Work() *data.Unit {
 	return w
 }
 
-// Size is how many bytes the work takes, roughly.
-func (u *Unit) Size() int {
+// Sends is how many events the work makes, and how many bytes they take, roughly: what it sends, and the changes that triggers look at.
+func (u *Unit) Sends() (events, bytes int) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	return u.bytes
+	for _, group := range u.sends {
+		for _, e := range group {
+			events, bytes = events+1, bytes+len(e.Payload)+len(e.Envelope)
+		}
+	}
+	snapshot := u.call.snapshot()
+	for row, s := range u.rows {
+		if watched(snapshot.Triggers(u.call.run.Entry.App, row.Kind.String()), row.Collection) {
+			events, bytes = events+1, bytes+len(s.Value)
+		}
+	}
+	return events, bytes
 }
 
 func (u *Unit) known(row data.Row) bool {
@@ -116,8 +129,14 @@ func (u *Unit) Refusal(err error) *fault.Fault {
 	return nil
 }
 
+// errOver is for a run that did not wait for its own calls: nobody reads it.
+var errOver = fault.New(fault.Cancelled, fault.Script, "the run has ended")
+
 // add counts what is staged.
 func (u *Unit) add(ops, bytes int) error {
+	if u.over {
+		return errOver
+	}
 	if u.ops+ops > data.MaxStaged {
 		return fault.New(fault.Limit, fault.Script, "a transactional run writes and sends more than %d things: divide the work", data.MaxStaged)
 	}
@@ -133,6 +152,8 @@ func (u *Unit) add(ops, bytes int) error {
 func (u *Unit) read(row data.Row, version int64) error {
 	before, again := u.reads[row]
 	switch {
+	case u.over:
+		return errOver
 	case again && before != version:
 		u.conflict = true
 		return fault.New(fault.Conflict, fault.Platform, "%v", data.ErrUnitConflict)
@@ -299,7 +320,7 @@ func (c *call) unitKVDelete(ctx context.Context, args []byte) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if required != nil && *required != i.Version {
+	if required != nil && (*required != i.Version || i.Version == 0) { // outside of a unit, too, it has to be there
 		return nil, c.dataRefusal(ctx, data.ErrConflict)
 	}
 	if i.Version != 0 {

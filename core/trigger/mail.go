@@ -1,6 +1,7 @@
 package trigger
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -23,8 +24,10 @@ func Mail(data json.RawMessage) (*Change, error) {
 		Recipients []string `json:"recipients"`
 		Subject    string   `json:"subject"`
 	}
-	if err := json.Unmarshal(data, &m); err != nil {
-		return nil, &tenant.Invalid{Field: "data", Message: fmt.Sprintf("is no message of e-mail: %v", err)}
+	if !bytes.HasPrefix(bytes.TrimSpace(data), []byte("{")) || json.Unmarshal(data, &m) != nil {
+		return nil, &tenant.Invalid{
+			Field: "data", Message: `is no message of e-mail: an object whose to, cc and recipients are lists of texts, and whose subject is a text`,
+		}
 	}
 	to := m.Recipients
 	if len(to) == 0 {

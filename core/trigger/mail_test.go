@@ -2,6 +2,7 @@ package trigger
 
 import (
 	"encoding/json"
+	"strings"
 	"testing"
 
 	"github.com/picloud/picloud/core/outbox"
@@ -35,8 +36,10 @@ func TestMail(t *testing.T) {
 			}
 		}
 	}
-	if _, err := Mail(json.RawMessage(`[]`)); err == nil {
-		t.Error("a list is mail")
+	for _, data := range []string{`[]`, `null`, ``, ` `, `"x"`, `{"to":"x@b.example"}`, `{"subject":7}`, `{`} {
+		if _, err := Mail(json.RawMessage(data)); err == nil || strings.Contains(err.Error(), "Go ") {
+			t.Errorf("%q is mail: %v", data, err)
+		}
 	}
 	c := &Change{Kind: outbox.KindSource, Source: "post", Topic: MailType, About: "hi", Data: json.RawMessage(`{}`), ContentType: "application/json"}
 	if entries, _, err := Entries(s, app.ID, c, nil); err != nil || len(entries) != 1 {

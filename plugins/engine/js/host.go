@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -355,12 +356,8 @@ func (r *run) thrown(description string) *fault.Fault {
 	if d.Fatal {
 		f.RetryAfter, f.Fatal = 0, true
 	}
-	if lines, _ := r.program.trace(d.Stack); len(lines) > 0 {
-		f.Detail = f.Message
-		for _, line := range lines {
-			f.Detail += "\n" + line
-		}
-	}
+	lines, _ := r.program.trace(d.Stack)
+	f.Detail = strings.Join(lines, "\n") // the message stands before it, wherever both are shown
 	return f
 }
 

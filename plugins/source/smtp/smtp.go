@@ -12,6 +12,7 @@ import (
 	"io"
 	"net"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/emersion/go-smtp"
@@ -121,7 +122,7 @@ func (server) Run(ctx context.Context, s source.Setting, out source.Emitter) err
 	}
 	stop := context.AfterFunc(ctx, func() { _ = x.Close() })
 	defer stop()
-	if err := x.Serve(netutil.LimitListener(listener, maxConnections)); err != nil && ctx.Err() == nil {
+	if err := x.Serve(watching{netutil.LimitListener(listener, maxConnections)}); err != nil && ctx.Err() == nil {
 		return fmt.Errorf("serve: %w", err)
 	}
 	return nil
@@ -140,11 +141,42 @@ type backend struct {
 	reading chan struct{}
 }
 
-func (b *backend) NewSession(*smtp.Conn) (smtp.Session, error) { return &session{backend: b}, nil }
+func (b *backend) NewSession(c *smtp.Conn) (smtp.Session, error) {
+	conn := c.Conn()
+	if over, is := conn.(*tls.Conn); is {
+		conn = over.NetConn()
+	}
+	return &session{backend: b, conn: conn.(*watched)}, nil
+}
+
+// watching notes of its connections when their sender is gone.
+type watching struct{ net.Listener }
+
+func (w watching) Accept() (net.Conn, error) {
+	c, err := w.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return &watched{Conn: c}, nil
+}
+
+type watched struct {
+	net.Conn
+	gone atomic.Bool // nothing more can be read
+}
+
+func (w *watched) Read(p []byte) (int, error) {
+	n, err := w.Conn.Read(p)
+	if err != nil {
+		w.gone.Store(true)
+	}
+	return n, err
+}
 
 // session is one connection.
 type session struct {
 	*backend
+	conn *watched
 	from string
 	to   []string
 }
@@ -193,6 +225,9 @@ func (s *session) Data(r io.Reader) error {
 	raw, err := io.ReadAll(r)
 	if err != nil {
 		return err // too large, or the sender is gone
+	}
+	if s.conn.gone.Load() { // the library takes the rest of a chunk (BDAT) that never came for the end of it
+		return again("the message is not complete")
 	}
 	e, err := read(s.from, s.to, raw, time.Now())
 	if err != nil {

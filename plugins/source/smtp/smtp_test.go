@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/smtp"
 	"net/textproto"
@@ -219,6 +220,32 @@ func TestAnswers(t *testing.T) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if len(h.events) != 4 || h.events[0].Subject != "Grüße" || h.events[0].ID == h.events[1].ID {
+		t.Errorf("%+v", h.events)
+	}
+}
+
+// A message in chunks (RFC 3030) is taken when it is there as a whole.
+func TestChunks(t *testing.T) {
+	t.Parallel()
+	h := &host{}
+	address := serve(t, h, "")
+	for chunk, whole := range map[string]bool{"BDAT 6\r\nSubjecBDAT 10 LAST\r\nt: a\r\n\r\nhi": true, "BDAT 17 LAST\r\nSubject: a\r\n\r\nhi": false, "BDAT 6\r\nSubjec": false} {
+		c, err := net.Dial("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Write([]byte("EHLO x\r\nMAIL FROM:<a@b.c>\r\nRCPT TO:<b@example.com>\r\n" + chunk)); err != nil {
+			t.Fatal(err)
+		}
+		_ = c.(*net.TCPConn).CloseWrite() // the sender is gone
+		answers, err := io.ReadAll(c)     // until the source has noticed
+		if _ = c.Close(); err != nil || strings.Contains(string(answers), "queued") != whole {
+			t.Errorf("%q: %s, %v", chunk, answers, err)
+		}
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(h.events) != 1 || h.events[0].Subject != "a" {
 		t.Errorf("%+v", h.events)
 	}
 }
