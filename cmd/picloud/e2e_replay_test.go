@@ -51,8 +51,11 @@ func TestReplayGainsNothing(t *testing.T) {
 	mended, empty := "mended", ""
 	var table []replayed
 	for _, as := range []replayed{
-		{as: "", runs: true, reason: "fatal"}, {as: "ada", runs: true, acts: true}, {as: "owner", runs: true, acts: true},
-		{as: "left", reason: "principal_inactive"}, {as: "gone", reason: "principal_inactive"},
+		{as: "", runs: true, reason: "fatal"},
+		{as: "ada", runs: true, acts: true},
+		{as: "owner", runs: true, acts: true},
+		{as: "left", reason: "principal_inactive"},
+		{as: "gone", reason: "principal_inactive"},
 	} {
 		for _, as.all = range []bool{false, true} {
 			for _, as.body = range []*string{nil, &mended, &empty} {
