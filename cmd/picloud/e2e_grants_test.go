@@ -112,7 +112,7 @@ func begun(t *testing.T, row asked, call string) string {
 
 // calling is the call of a script that is to make a call.
 func calling(script, call string) string {
-	return fmt.Sprintf(`{"service":"invoke","handle":"","method":"call","name":"call","args":[%q,[%s]]}`, script, call)
+	return fmt.Sprintf(`{"service":"invoke","handle":null,"method":"call","name":"call","args":[%q,[%s]]}`, script, call)
 }
 
 // set says what a script has grants for, and whether it is transactional.

@@ -30,57 +30,58 @@ type asked struct {
 	// makes: it names nothing that is there already, but makes something in the app whose run it is, or reaches outside.
 	makes bool
 	// apart: a transactional script cannot call it.
-	apart bool
+	apart  bool
+	handle *string // in place of that in handles
 }
 
 func (a asked) String() string { return a.service + "." + a.method }
 
 // matrix has a row for each method of the table of services, and for what engines send by themselves. What the owner has is in fill.
 var matrix = []asked{
-	{"kv", "get", []any{"k"}, nil, false, false},
-	{"kv", "entry", []any{"k"}, nil, false, false},
-	{"kv", "has", []any{"k"}, nil, false, false},
-	{"kv", "list", []any{}, nil, false, true},
-	{"kv", "set", []any{"set", 1}, nil, true, false},
-	{"kv", "increment", []any{"n"}, nil, true, false},
-	{"kv", "delete", []any{"k"}, nil, false, false},
-	{"docs", "create", []any{object{"n": 1}}, nil, true, false},
-	{"docs", "index", []any{"n", "number"}, nil, true, true},
-	{"docs", "get", []any{"{doc}"}, nil, false, false},
-	{"docs", "find", []any{object{"n": 1}}, nil, false, true},
-	{"docs", "find_one", []any{object{"n": 1}}, nil, false, true},
-	{"docs", "list", []any{}, nil, false, true},
-	{"docs", "update", []any{"{doc}", object{"n": 2}}, nil, false, false},
-	{"docs", "delete", []any{"{doc}"}, nil, false, false},
-	{"files", "create", []any{"made", "content"}, nil, true, true},
-	{"files", "begin", []any{}, nil, true, true},
-	{"files", "write", []any{"{upload}", 0, "content"}, nil, true, true},
-	{"files", "finish", []any{"{upload}", "large"}, nil, true, true},
-	{"files", "get", []any{"{file}"}, nil, false, true},
-	{"files", "head", []any{"{file}"}, nil, false, true},
-	{"files", "read", []any{"{file}", 0}, nil, false, true},
-	{"files", "list", []any{}, nil, false, true},
-	{"files", "delete", []any{"{file}"}, nil, false, true},
-	{"secrets", "set", []any{"SET", "v"}, nil, true, true},
-	{"secrets", "get", []any{"KEY"}, nil, false, false},
-	{"secrets", "list", []any{}, nil, false, false},
-	{"secrets", "delete", []any{"KEY"}, nil, false, true},
-	{"pubsub", "publish", []any{"topic", 1}, nil, false, false},
-	{"pubsub", "publish_ephemeral", []any{"topic", 1}, nil, false, true},
-	{"sink", "send", []any{1}, nil, false, false},
-	{"email", "send", []any{}, object{"to": "ada@example.com", "subject": "hello", "text": "hello"}, true, false},
-	{"queue", "send", []any{"x"}, nil, false, false},
-	{"queue", "depth", []any{}, nil, false, false},
-	{"queue", "purge", []any{}, nil, false, true},
-	{"invoke", "call", []any{"here", "x"}, nil, false, true},
-	{"invoke", "send", []any{"there", "x"}, nil, false, false},
-	{"http", "get", []any{"{web}"}, nil, true, true},
-	{"http", "head", []any{"{web}"}, nil, true, true},
-	{"http", "delete", []any{"{web}"}, nil, true, true},
-	{"http", "post", []any{"{web}", "x"}, nil, true, true},
-	{"http", "put", []any{"{web}", "x"}, nil, true, true},
-	{"http", "patch", []any{"{web}", "x"}, nil, true, true},
-	{"http", "request", []any{"{web}"}, nil, true, true},
+	{"kv", "get", []any{"k"}, nil, false, false, nil},
+	{"kv", "entry", []any{"k"}, nil, false, false, nil},
+	{"kv", "has", []any{"k"}, nil, false, false, nil},
+	{"kv", "list", []any{}, nil, false, true, nil},
+	{"kv", "set", []any{"set", 1}, nil, true, false, nil},
+	{"kv", "increment", []any{"n"}, nil, true, false, nil},
+	{"kv", "delete", []any{"k"}, nil, false, false, nil},
+	{"docs", "create", []any{object{"n": 1}}, nil, true, false, nil},
+	{"docs", "index", []any{"n", "number"}, nil, true, true, nil},
+	{"docs", "get", []any{"{doc}"}, nil, false, false, nil},
+	{"docs", "find", []any{object{"n": 1}}, nil, false, true, nil},
+	{"docs", "find_one", []any{object{"n": 1}}, nil, false, true, nil},
+	{"docs", "list", []any{}, nil, false, true, nil},
+	{"docs", "update", []any{"{doc}", object{"n": 2}}, nil, false, false, nil},
+	{"docs", "delete", []any{"{doc}"}, nil, false, false, nil},
+	{"files", "create", []any{"made", "content"}, nil, true, true, nil},
+	{"files", "begin", []any{}, nil, true, true, nil},
+	{"files", "write", []any{"{upload}", 0, "content"}, nil, true, true, nil},
+	{"files", "finish", []any{"{upload}", "large"}, nil, true, true, nil},
+	{"files", "get", []any{"{file}"}, nil, false, true, nil},
+	{"files", "head", []any{"{file}"}, nil, false, true, nil},
+	{"files", "read", []any{"{file}", 0}, nil, false, true, nil},
+	{"files", "list", []any{}, nil, false, true, nil},
+	{"files", "delete", []any{"{file}"}, nil, false, true, nil},
+	{"secrets", "set", []any{"SET", "v"}, nil, true, true, nil},
+	{"secrets", "get", []any{"KEY"}, nil, false, false, nil},
+	{"secrets", "list", []any{}, nil, false, false, nil},
+	{"secrets", "delete", []any{"KEY"}, nil, false, true, nil},
+	{"pubsub", "publish", []any{"topic", 1}, nil, false, false, nil},
+	{"pubsub", "publish_ephemeral", []any{"topic", 1}, nil, false, true, nil},
+	{"sink", "send", []any{1}, nil, false, false, nil},
+	{"email", "send", []any{}, object{"to": "ada@example.com", "subject": "hello", "text": "hello"}, true, false, nil},
+	{"queue", "send", []any{"x"}, nil, false, false, nil},
+	{"queue", "depth", []any{}, nil, false, false, nil},
+	{"queue", "purge", []any{}, nil, false, true, nil},
+	{"invoke", "call", []any{"here", "x"}, nil, false, true, nil},
+	{"invoke", "send", []any{"there", "x"}, nil, false, false, nil},
+	{"http", "get", []any{"{web}"}, nil, true, true, nil},
+	{"http", "head", []any{"{web}"}, nil, true, true, nil},
+	{"http", "delete", []any{"{web}"}, nil, true, true, nil},
+	{"http", "post", []any{"{web}", "x"}, nil, true, true, nil},
+	{"http", "put", []any{"{web}", "x"}, nil, true, true, nil},
+	{"http", "patch", []any{"{web}", "x"}, nil, true, true, nil},
+	{"http", "request", []any{"{web}"}, nil, true, true, nil},
 }
 
 // handles are what services are opened with.
@@ -132,6 +133,7 @@ func TestServicesMatrix(t *testing.T) {
 	for _, grant := range tenant.DefaultGrants() {
 		t.Run("grants/"+grant, func(t *testing.T) { m.grants(t, grant) })
 	}
+	t.Run("names", m.names)
 	for _, asker := range askers {
 		t.Run("withdrawn/"+asker, func(t *testing.T) { m.withdrawn(t, asker) })
 	}
@@ -251,7 +253,11 @@ func (a asked) ask(t *testing.T, values map[string]string) string {
 	if a.args == nil {
 		a.args = []any{}
 	}
-	what := object{"service": a.service, "handle": handles[a.service], "method": service.Camel(name), "name": name, "args": a.args}
+	handle := a.handle
+	if usual, opened := handles[a.service]; opened && handle == nil {
+		handle = &usual
+	}
+	what := object{"service": a.service, "handle": handle, "method": service.Camel(name), "name": name, "args": a.args}
 	if a.options != nil {
 		what["options"] = a.options
 	}
@@ -268,8 +274,13 @@ func (a asked) ask(t *testing.T, values map[string]string) string {
 // ask has a script make calls, and returns the answer, without the ids in it.
 func (m *matrixed) ask(t *testing.T, app, asker string, calls ...string) string {
 	t.Helper()
+	return anyID.ReplaceAllString(m.raw(app, asker, calls...), "ID")
+}
+
+// raw is ask with the ids.
+func (m *matrixed) raw(app, asker string, calls ...string) string {
 	r := m.from(app, http.MethodPost, "/"+asker, "["+strings.Join(calls, ",")+"]")
-	return fmt.Sprint(r.status, " ", anyID.ReplaceAllString(string(r.body), "ID"))
+	return fmt.Sprint(r.status, " ", string(r.body))
 }
 
 // from sends a request to a host of an app.

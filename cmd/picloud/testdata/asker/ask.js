@@ -1,7 +1,7 @@
 export default async function handle(ctx) {
   let answer, upload;
   for (const { service, handle, method, args, options } of ctx.request.json()) {
-    const opened = service === "invoke" ? ctx : handle === "" ? ctx[service] : ctx[service](handle);
+    const opened = service === "invoke" ? ctx : handle === null ? ctx[service] : ctx[service](handle);
     answer = await opened[method](...args.map((a) => (upload && a === "{upload}" ? upload : a)), ...(options ? [options] : []));
     if (method === "begin") upload = answer;
   }
