@@ -185,6 +185,7 @@ func (r *Recorder) compare(before, now *Run) {
 	case before.Attempt > now.Attempt:
 		// A node that was frozen after its last look at its lease starts what others have run since. Nothing can prevent
 		// that; if it ends well it counts as a duplicate, and what its script asks of the platform is refused.
+	case before.Outcome == endOK && before.Transfer != nil: // it was overtaken, and nothing of it is done; see judgeTransfers
 	case before.Outcome == endOK && !r.mayRepeat(before):
 		r.broken("done once", fmt.Sprintf("%s starts again though attempt %d succeeded: %s", now.ID, before.Attempt, r.history(now.ID)))
 	case r.open(before) && !r.mayRepeat(before):
