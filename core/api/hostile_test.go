@@ -2,6 +2,7 @@ package api_test
 
 import (
 	"encoding/json"
+	"maps"
 	"net/url"
 	"regexp"
 	"slices"
@@ -66,7 +67,8 @@ func TestHostilePaths(t *testing.T) {
 						if parsed, err := uuid.Parse(name); err == nil && parsed.String() == known[param] {
 							continue // ids are the same in any case
 						}
-						for _, escaped := range []string{strings.ReplaceAll(url.PathEscape(name), ".", "%2E"), url.PathEscape(name)} {
+						forms := []string{url.PathEscape(name), strings.ReplaceAll(url.PathEscape(name), ".", "%2E")}
+						for _, escaped := range slices.Compact(forms) {
 							path := pathParam.ReplaceAllStringFunc(pattern, func(p string) string {
 								if p = strings.Trim(p, "{}"); p == param {
 									return escaped
@@ -100,16 +102,26 @@ func TestHostileTexts(t *testing.T) {
 	ours := s.furnished(t, "ours", "own", "")
 	go s.drain(t)
 	doc := fetchDocument(t, s)
-	tried, stored := 0, 0
-	for pattern, operations := range doc.Paths {
-		for method, op := range operations {
+	fields, tried, stored := 0, 0, 0
+	some := func() (names []string) { // a part of all for each text; the next has others
+		fields++
+		for i, name := range coretest.HostileNames("hello") {
+			if (i+fields)%4 == 0 {
+				names = append(names, name)
+			}
+		}
+		tried += len(names)
+		return names
+	}
+	for _, pattern := range slices.Sorted(maps.Keys(doc.Paths)) {
+		for _, method := range slices.Sorted(maps.Keys(doc.Paths[pattern])) {
+			op := doc.Paths[pattern][method]
 			path := pathParam.ReplaceAllStringFunc(pattern, func(p string) string { return url.PathEscape(ours[strings.Trim(p, "{}")]) })
 			for _, p := range op.Parameters {
 				if p.In != "query" || slices.Contains([]string{"limit"}, p.Name) {
 					continue
 				}
-				for _, name := range coretest.HostileNames("hello") {
-					tried++
+				for _, name := range some() {
 					r := s.do(t, strings.ToUpper(method), path+"?"+p.Name+"="+url.QueryEscape(name), bodies[op.OperationID])
 					if r.status >= 500 || strings.Contains(string(r.body), canary) {
 						t.Errorf("%s with %s=%.80q: %d %.200s", op.OperationID, p.Name, name, r.status, r.body)
@@ -121,8 +133,7 @@ func TestHostileTexts(t *testing.T) {
 			}
 			for _, media := range op.RequestBody.Content {
 				doc.texts(media.Schema, nil, func(at []string) {
-					for _, name := range coretest.HostileNames("hello") {
-						tried++
+					for _, name := range some() {
 						body := with(bodies[op.OperationID], at, name)
 						r := s.do(t, strings.ToUpper(method), path, body)
 						if r.status >= 500 || strings.Contains(string(r.body), canary) {
@@ -132,7 +143,7 @@ func TestHostileTexts(t *testing.T) {
 						if r.status >= 300 || json.Unmarshal(r.body, &answer) != nil {
 							continue
 						}
-						if back, told := answer[at[0]].(string); told && len(at) == 1 {
+						if back, told := answer[at[0]].(string); told && len(at) == 1 && name != "" { // which is as good as absent
 							if stored++; back != name && (op.OperationID != "claim-domain" || !sameHost(back, name)) {
 								t.Errorf("%s with %s %.80q stores %.80q", op.OperationID, at, name, back)
 							}
@@ -175,9 +186,9 @@ func (d *document) texts(s shape, at []string, do func(at []string)) {
 	if s.Type == "string" && len(at) > 0 {
 		do(at)
 	}
-	for name, property := range s.Properties {
+	for _, name := range slices.Sorted(maps.Keys(s.Properties)) {
 		if name != "$schema" {
-			d.texts(property, append(slices.Clone(at), name), do)
+			d.texts(s.Properties[name], append(slices.Clone(at), name), do)
 		}
 	}
 }
