@@ -20,7 +20,10 @@ var scripts = []script{
 	{app: "default", name: "frail", path: "/frail", async: true, attempts: 3, timeout: 5 * time.Second},
 	{app: "default", name: "call", path: "/call", timeout: syncTimeout},
 	{app: "default", name: "pay", path: "/pay", timeout: syncTimeout, transactional: true},
-	{app: "default", name: "payday", path: "/payday", async: true, attempts: 25, timeout: 5 * time.Second, transactional: true},
+	{
+		app: "default", name: "payday", path: "/payday", async: true, attempts: 25, timeout: 5 * time.Second, transactional: true,
+		policy: map[string]any{"backoff": map[string]any{"base": "50ms", "cap": "500ms"}}, // it is overtaken often
+	},
 	{app: "crash0", name: "crash", path: "/crash", async: true, attempts: 5, timeout: 2 * time.Second},
 	{app: "crash1", name: "crash", path: "/crash", async: true, attempts: 5, timeout: 2 * time.Second},
 	{app: "crash2", name: "crash", path: "/crash", async: true, attempts: 5, timeout: 2 * time.Second},
@@ -40,6 +43,7 @@ type script struct {
 	attempts        int
 	timeout         time.Duration
 	transactional   bool
+	policy          map[string]any
 }
 
 const (

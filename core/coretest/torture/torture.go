@@ -141,6 +141,9 @@ func (w *World) deploy(ctx context.Context) error {
 			"routes":     []map[string]string{{"method": "POST", "pattern": s.path, "mode": mode}},
 			"timeout_ms": s.timeout.Milliseconds(), "max_attempts": max(s.attempts, 1), "transactional": s.transactional,
 		}, nil)
+		if err == nil && s.policy != nil {
+			err = n.api(ctx, http.MethodPatch, "/apps/"+s.app+"/scripts/"+s.name, map[string]any{"policy": s.policy}, nil)
+		}
 		if err != nil {
 			return err
 		}
