@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -373,3 +374,9 @@ func script(t *testing.T, name, body string, imports ...string) string {
 	}
 	return path
 }
+
+// underRace says that the race detector watches.
+var underRace = func() bool {
+	info, _ := debug.ReadBuildInfo()
+	return info != nil && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
+}()

@@ -1,212 +1,121 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"testing"
 
+	"github.com/jackc/pgx/v5/pgxpool"
+
 	"github.com/picloud/picloud/core/coretest"
+	"github.com/picloud/picloud/core/tenant"
 	"github.com/picloud/picloud/sdk/service"
 )
 
-// asked is a call of a service that names what one app has. Its arguments are those that are not options, in the order of the table
-// of services; {doc} and {file} stand for ids.
+// asked is a call of a service. Its arguments are in the order of the table of services, those that are options by their names; {doc}
+// and {file} stand for what the owner has, {web} for an address outside, and {upload} for what the run has begun.
 type asked struct {
 	service, method string
 	args            []any
+	options         object
+	// makes: it names nothing that is there already, but makes something in the app whose run it is, or reaches outside.
+	makes bool
+	// apart: a transactional script cannot call it.
+	apart  bool
+	handle *string // in place of that in handles
 }
 
-// matrix has a row for each method of the table of services that names something of the app. What the owner has of it is in fill.
+func (a asked) String() string { return a.service + "." + a.method }
+
+// matrix has a row for each method of the table of services, and for what engines send by themselves. What the owner has is in fill.
 var matrix = []asked{
-	{"kv", "get", []any{"k"}},
-	{"kv", "entry", []any{"k"}},
-	{"kv", "has", []any{"k"}},
-	{"kv", "list", []any{}},
-	{"kv", "delete", []any{"k"}},
-	{"docs", "get", []any{"{doc}"}},
-	{"docs", "find", []any{object{"n": 1}}},
-	{"docs", "find_one", []any{object{"n": 1}}},
-	{"docs", "list", []any{}},
-	{"docs", "update", []any{"{doc}", object{"n": 2}}},
-	{"docs", "delete", []any{"{doc}"}},
-	{"files", "get", []any{"{file}"}},
-	{"files", "head", []any{"{file}"}},
-	{"files", "read", []any{"{file}", 0}},
-	{"files", "list", []any{}},
-	{"files", "delete", []any{"{file}"}},
-	{"secrets", "get", []any{"KEY"}},
-	{"secrets", "list", []any{}},
-	{"secrets", "delete", []any{"KEY"}},
-	{"pubsub", "publish", []any{"topic", 1}},
-	{"pubsub", "publish_ephemeral", []any{"topic", 1}},
-	{"sink", "send", []any{1}},
-	{"queue", "depth", []any{}},
-	{"queue", "purge", []any{}},
-	{"invoke", "call", []any{"here", "x"}},
+	{"kv", "get", []any{"k"}, nil, false, false, nil},
+	{"kv", "entry", []any{"k"}, nil, false, false, nil},
+	{"kv", "has", []any{"k"}, nil, false, false, nil},
+	{"kv", "list", []any{}, nil, false, true, nil},
+	{"kv", "set", []any{"set", 1}, nil, true, false, nil},
+	{"kv", "increment", []any{"n"}, nil, true, false, nil},
+	{"kv", "delete", []any{"k"}, nil, false, false, nil},
+	{"docs", "create", []any{object{"n": 1}}, nil, true, false, nil},
+	{"docs", "index", []any{"n", "number"}, nil, true, true, nil},
+	{"docs", "get", []any{"{doc}"}, nil, false, false, nil},
+	{"docs", "find", []any{object{"n": 1}}, nil, false, true, nil},
+	{"docs", "find_one", []any{object{"n": 1}}, nil, false, true, nil},
+	{"docs", "list", []any{}, nil, false, true, nil},
+	{"docs", "update", []any{"{doc}", object{"n": 2}}, nil, false, false, nil},
+	{"docs", "delete", []any{"{doc}"}, nil, false, false, nil},
+	{"files", "create", []any{"made", "content"}, nil, true, true, nil},
+	{"files", "begin", []any{}, nil, true, true, nil},
+	{"files", "write", []any{"{upload}", 0, "content"}, nil, true, true, nil},
+	{"files", "finish", []any{"{upload}", "large"}, nil, true, true, nil},
+	{"files", "get", []any{"{file}"}, nil, false, true, nil},
+	{"files", "head", []any{"{file}"}, nil, false, true, nil},
+	{"files", "read", []any{"{file}", 0}, nil, false, true, nil},
+	{"files", "list", []any{}, nil, false, true, nil},
+	{"files", "delete", []any{"{file}"}, nil, false, true, nil},
+	{"secrets", "set", []any{"SET", "v"}, nil, true, true, nil},
+	{"secrets", "get", []any{"KEY"}, nil, false, false, nil},
+	{"secrets", "list", []any{}, nil, false, false, nil},
+	{"secrets", "delete", []any{"KEY"}, nil, false, true, nil},
+	{"pubsub", "publish", []any{"topic", 1}, nil, false, false, nil},
+	{"pubsub", "publish_ephemeral", []any{"topic", 1}, nil, false, true, nil},
+	{"sink", "send", []any{1}, nil, false, false, nil},
+	{"email", "send", []any{}, object{"to": "ada@example.com", "subject": "hello", "text": "hello"}, true, false, nil},
+	{"queue", "send", []any{"x"}, nil, false, false, nil},
+	{"queue", "depth", []any{}, nil, false, false, nil},
+	{"queue", "purge", []any{}, nil, false, true, nil},
+	{"invoke", "call", []any{"here", "x"}, nil, false, true, nil},
+	{"invoke", "send", []any{"there", "x"}, nil, false, false, nil},
+	{"http", "get", []any{"{web}"}, nil, true, true, nil},
+	{"http", "head", []any{"{web}"}, nil, true, true, nil},
+	{"http", "delete", []any{"{web}"}, nil, true, true, nil},
+	{"http", "post", []any{"{web}", "x"}, nil, true, true, nil},
+	{"http", "put", []any{"{web}", "x"}, nil, true, true, nil},
+	{"http", "patch", []any{"{web}", "x"}, nil, true, true, nil},
+	{"http", "request", []any{"{web}"}, nil, true, true, nil},
 }
 
 // handles are what services are opened with.
 var handles = map[string]string{"kv": "c", "docs": "c", "files": "c", "queue": "q", "sink": "s"}
 
-// unnamed are the methods that name nothing which is there already: they make something, in the app whose run it is, or reach outside.
-var unnamed = []string{
-	"kv.set", "kv.increment", "docs.create", "docs.index", "files.create", "files.begin", "files.write", "files.finish", "secrets.set",
-	"email.send",
-	"http.get", "http.head", "http.delete", "http.post", "http.put", "http.patch", "http.request",
-}
-
 type object = map[string]any
 
-// askers are scripts that do what a request says, in each language.
-var askers = map[string]string{
-	"ask.ts": `
-export default async function handle(ctx: any) {
-  const { service, handle, method, args } = ctx.request.json();
-  const opened = service === "invoke" ? ctx : handle === "" ? ctx[service] : ctx[service](handle);
-  return { answer: await opened[method](...args) };
-}
-`,
-	"ask.star": `
-def handle(ctx):
-    asked = ctx.request.json()
-    service = ctx
-    if asked["service"] != "invoke":
-        service = getattr(ctx, asked["service"])
-    if asked["handle"]:
-        service = service(asked["handle"])
-    return {"answer": str(getattr(service, asked["name"])(*asked["args"]))}
-`,
-	"ask.go": `
-package main
-
-import (
-	"errors"
-	"io"
-
-	"github.com/picloud/picloud/sdk/picloud"
-)
-
-func Handle(ctx *picloud.Context) (any, error) {
-	var asked struct {
-		Service string
-		Name    string
-		Args    []any
+// askers are the scripts of testdata/asker, which do what a request says, in each language.
+var askers = func() []string {
+	list := []string{"ask.go", "ask.js", "ask.ts", "ask.star"}
+	if underRace { // modules are compiled ten times slower
+		return list
 	}
-	if err := ctx.Request.JSON(&asked); err != nil {
-		return nil, err
-	}
-	text := func(i int) string { s, _ := asked.Args[i].(string); return s }
-	kv, docs, files := ctx.KV("c"), ctx.Docs("c"), ctx.Files("c")
-	switch asked.Service + "." + asked.Name {
-	case "kv.get":
-		var v any
-		found, err := kv.Get(text(0), &v)
-		return []any{found, v}, err
-	case "kv.entry":
-		e, err := kv.Entry(text(0))
-		return e.Version > 0, err
-	case "kv.has":
-		has, err := kv.Has(text(0))
-		return has, err
-	case "kv.list":
-		items, _, err := kv.List()
-		return len(items), err
-	case "kv.delete":
-		was, err := kv.Delete(text(0))
-		return was, err
-	case "docs.get":
-		var v any
-		found, err := docs.Get(text(0), &v)
-		return []any{found, v}, err
-	case "docs.find":
-		found, _, err := docs.Find(picloud.Filter{"n": 1})
-		return len(found), err
-	case "docs.find_one":
-		_, found, err := docs.FindOne(picloud.Filter{"n": 1})
-		return found, err
-	case "docs.list":
-		found, _, err := docs.Find(nil)
-		return len(found), err
-	case "docs.update":
-		_, err := docs.Update(text(0), asked.Args[1])
-		return "updated", err
-	case "docs.delete":
-		was, err := docs.Delete(text(0))
-		return was, err
-	case "files.get":
-		data, err := files.Get(text(0))
-		return string(data), err
-	case "files.head":
-		_, found, err := files.Head(text(0))
-		return found, err
-	case "files.read":
-		data, err := io.ReadAll(files.Reader(text(0)))
-		return string(data), err
-	case "files.list":
-		list, _, err := files.List()
-		return len(list), err
-	case "files.delete":
-		was, err := files.Delete(text(0))
-		return was, err
-	case "secrets.get":
-		v, err := ctx.Secrets.Text(text(0))
-		return v, err
-	case "secrets.list":
-		names, err := ctx.Secrets.List()
-		return len(names), err
-	case "secrets.delete":
-		was, err := ctx.Secrets.Delete(text(0))
-		return was, err
-	case "pubsub.publish":
-		n, err := ctx.Publish(text(0), asked.Args[1])
-		return n, err
-	case "pubsub.publish_ephemeral":
-		n, _, err := ctx.PublishEphemeral(text(0), asked.Args[1])
-		return n, err
-	case "sink.send":
-		id, err := ctx.Sink("s").Send(asked.Args[0])
-		return id, err
-	case "queue.depth":
-		depth, err := ctx.Queue("q").Depth()
-		return depth.Waiting, err
-	case "queue.purge":
-		purged, _, err := ctx.Queue("q").Purge()
-		return purged, err
-	case "invoke.call":
-		answer, err := ctx.Call(text(0), asked.Args[1])
-		if err != nil {
-			return nil, err
-		}
-		return answer.Status, nil
-	}
-	return nil, errors.New("there is no call " + asked.Service + "." + asked.Name)
-}
-`,
-}
+	return append(list, "ask.wasm")
+}()
 
 // fill is what the owner has.
 const fill = `
 def handle(ctx):
     ctx.kv("c").set("k", "ours")
     ctx.secrets.set("KEY", "ours")
-    return {"doc": ctx.docs("c").create({"n": 1})["id"], "file": ctx.files("c").create("n", "ours")["id"]}
+    return {
+        "doc": ctx.docs("c").create({"n": 1})["id"],
+        "file": ctx.files("c").create("n", "ours")["id"],
+    }
 `
 
-// TestServicesMatrix asks every service in every language for what another app has, by its very names and ids. It must look as if
-// nobody had it, and stay as it is. The rows are checked against the table of services: a new method without a row fails.
+// TestServicesMatrix drives every method of every service in every language: for what another app has, and with and without the grant
+// that it needs. The rows are checked against the table of services: a new method without a row fails.
 func TestServicesMatrix(t *testing.T) {
 	t.Parallel()
 	rows := map[string]bool{}
-	for _, name := range unnamed {
-		rows[name] = true
-	}
 	for _, row := range matrix {
-		rows[row.service+"."+row.method] = true
+		rows[row.String()] = true
 	}
 	for _, s := range service.Services() {
 		for _, m := range s.Methods {
@@ -216,64 +125,162 @@ func TestServicesMatrix(t *testing.T) {
 		}
 	}
 
-	n := start(t, setup{command: "dev", data: coretest.DataDir(t)})
-	dir := t.TempDir()
+	m := newMatrix(t)
+	for _, asker := range askers {
+		// One after the other: each takes what the owner has away.
+		t.Run("of another app/"+asker, func(t *testing.T) { m.foreign(t, asker) })
+	}
+	for _, grant := range tenant.DefaultGrants() {
+		t.Run("grants/"+grant, func(t *testing.T) { m.grants(t, grant) })
+	}
+	t.Run("names", m.names)
+	for _, asker := range askers {
+		t.Run("withdrawn/"+asker, func(t *testing.T) { m.withdrawn(t, asker) })
+	}
+}
+
+// matrixed is a node with the apps of the matrix.
+type matrixed struct {
+	*instance
+	db   *pgxpool.Pool
+	web  string
+	hits atomic.Int64  // requests to web
+	hold chan struct{} // what web waits for under /hold, after it has told held
+	held chan struct{}
+}
+
+func newMatrix(t *testing.T) *matrixed {
+	m := &matrixed{hold: make(chan struct{}), held: make(chan struct{})}
+	web := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		m.hits.Add(1)
+		if r.URL.Path == "/hold" {
+			m.held <- struct{}{}
+			<-m.hold
+		}
+	}))
+	t.Cleanup(web.Close)
+	m.web = web.URL
+	database := coretest.EmptyURL(t)
+	m.instance = start(t, setup{command: "dev", data: coretest.DataDir(t), database: database, args: []string{
+		"--http-allow", strings.TrimPrefix(web.URL, "http://"), "--smtp-host", "127.0.0.1", "--smtp-port", "1", "--smtp-from", "cloud@example.com",
+	}})
+	var err error
+	if m.db, err = pgxpool.New(t.Context(), database); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(m.db.Close)
+	module := buildAsker(t)
 	for _, app := range []string{"owner", "thief"} {
-		n.command("apps", "create", app)
-		n.command("domains", "add", app+".example.com", "--app", app)
-		for name, source := range askers {
-			file := filepath.Join(dir, name)
-			if err := os.WriteFile(file, []byte(source), 0o600); err != nil {
-				t.Fatal(err)
+		m.command("apps", "create", app)
+		m.command("domains", "add", app+".example.com", "--app", app)
+		for _, asker := range askers {
+			file := filepath.Join("testdata", "asker", asker)
+			if filepath.Ext(asker) == ".wasm" {
+				file = module
 			}
-			n.command("deploy", file, "--app", app, "--name", "ask-"+filepath.Ext(name)[1:], "--route", "POST /"+name)
+			m.command("deploy", file, "--app", app, "--name", named(asker), "--route", "POST /"+asker)
 		}
 	}
-	file := filepath.Join(dir, "fill.star")
+	file := filepath.Join(t.TempDir(), "fill.star")
 	if err := os.WriteFile(file, []byte(fill), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	n.command("deploy", file, "--app", "owner", "--route", "POST /fill")
-	n.command("deploy", script(t, "here", `return "here", nil`), "--app", "owner")
-	n.command("queues", "create", "q", "--app", "owner", "--script", "here")
-	n.command("sinks", "create", "s", "--app", "owner", "--url", "https://example.com/hook", "--attempts", "1", "--policy", `{"delay": "1h"}`)
-	n.command("triggers", "create", "topic", "--app", "owner", "--kind", "pubsub", "--topic", "topic", "--script", "fill", "--policy", `{"delay": "1h"}`)
+	m.command("deploy", file, "--app", "owner", "--route", "POST /fill")
+	m.command("deploy", filepath.Join("testdata", "asker", "ask.star"), "--app", "owner", "--name", other, "--route", "POST /"+other)
+	m.command("deploy", script(t, "here", `return ctx.KV("called").Increment("n", 1)`), "--app", "owner")
+	m.command("deploy", script(t, "there", `return nil, nil`), "--app", "owner")
+	m.command("queues", "create", "q", "--app", "owner", "--script", "there")
+	m.command("sinks", "create", "s", "--app", "owner", "--url", "https://example.com/hook", "--attempts", "1", "--policy", `{"delay": "1h"}`)
+	m.command("triggers", "create", "topic", "--app", "owner", "--kind", "pubsub", "--topic", "topic", "--script", "there", "--policy", `{"delay": "1h"}`)
+	return m
+}
 
-	for name := range askers {
-		t.Run(name, func(t *testing.T) { // one after the other: each takes what the owner has away
-			var ours map[string]string
-			if err := json.Unmarshal(n.from("owner", "POST", "/fill", "{}").body, &ours); err != nil {
-				t.Fatal(err)
-			}
-			nobody := map[string]string{"doc": "00000000-0000-7000-8000-000000000000", "file": "00000000-0000-7000-8000-000000000000"}
-			for _, row := range matrix {
-				theirs := n.ask(t, "thief", name, row, ours)
-				if missing := n.ask(t, "thief", name, row, nobody); theirs != missing {
-					t.Errorf("%s.%s of another app: %s; of nobody: %s", row.service, row.method, theirs, missing)
-				}
-				if got := n.ask(t, "owner", name, row, ours); got == theirs || !strings.HasPrefix(got, "200") {
-					t.Errorf("%s.%s of its own: %s", row.service, row.method, got)
-				}
-			}
-		})
+// buildAsker compiles testdata/asker.
+func buildAsker(t *testing.T) (module string) {
+	module = filepath.Join(t.TempDir(), "ask.wasm")
+	build := exec.CommandContext(t.Context(), "go", "build", "-ldflags=-s", "-buildmode=c-shared", "-o", module, "./testdata/asker")
+	build.Env = append(os.Environ(), "GOOS=wasip1", "GOARCH=wasm", "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build the module: %v\n%s", err, out)
+	}
+	return module
+}
+
+// other is a script that calls those of askers, and that they call.
+const other = "other"
+
+// named is what an asker is called.
+func named(asker string) string { return strings.ReplaceAll(asker, ".", "-") }
+
+// fill has the owner have what the rows name.
+func (m *matrixed) fill(t *testing.T) map[string]string {
+	t.Helper()
+	values := map[string]string{}
+	if err := json.Unmarshal(m.from("owner", "POST", "/fill", "{}").body, &values); err != nil {
+		t.Fatal(err)
+	}
+	values["web"] = m.web
+	return values
+}
+
+// foreign asks every service for what another app has, by its very names and ids. It must look as if nobody had it, and stay as it is.
+func (m *matrixed) foreign(t *testing.T, asker string) {
+	ours := m.fill(t)
+	nobody := map[string]string{"doc": "00000000-0000-7000-8000-000000000000", "file": "00000000-0000-7000-8000-000000000000"}
+	for _, row := range matrix {
+		if row.makes {
+			continue
+		}
+		theirs := m.ask(t, "thief", asker, row.ask(t, ours))
+		if missing := m.ask(t, "thief", asker, row.ask(t, nobody)); theirs != missing {
+			t.Errorf("%s of another app: %s; of nobody: %s", row, theirs, missing)
+		}
+		if got := m.ask(t, "owner", asker, row.ask(t, ours)); got == theirs || !strings.HasPrefix(got, "200") {
+			t.Errorf("%s of its own: %s", row, got)
+		}
 	}
 }
 
 var anyID = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f-]{27}`)
 
-// ask has a script ask for what values name, and returns the answer, without the ids in it.
-func (n *instance) ask(t *testing.T, app, script string, row asked, values map[string]string) string {
+// ask is the call as askers read it.
+func (a asked) ask(t *testing.T, values map[string]string) string {
 	t.Helper()
-	args, err := json.Marshal(row.args)
+	name := a.method
+	if a.String() == "invoke.send" {
+		name = "invoke" // of the context
+	}
+	if a.args == nil {
+		a.args = []any{}
+	}
+	handle := a.handle
+	if usual, opened := handles[a.service]; opened && handle == nil {
+		handle = &usual
+	}
+	what := object{"service": a.service, "handle": handle, "method": service.Camel(name), "name": name, "args": a.args}
+	if a.options != nil {
+		what["options"] = a.options
+	}
+	text, err := json.Marshal(what)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, id := range values {
-		args = []byte(strings.ReplaceAll(string(args), "{"+name+"}", id))
+	for name, value := range values {
+		text = bytes.ReplaceAll(text, []byte("{"+name+"}"), []byte(value))
 	}
-	r := n.from(app, http.MethodPost, "/"+script, fmt.Sprintf(`{"service":%q,"handle":%q,"method":%q,"name":%q,"args":%s}`,
-		row.service, handles[row.service], service.Camel(row.method), row.method, args))
-	return fmt.Sprint(r.status, " ", anyID.ReplaceAllString(string(r.body), "ID"))
+	return string(text)
+}
+
+// ask has a script make calls, and returns the answer, without the ids in it.
+func (m *matrixed) ask(t *testing.T, app, asker string, calls ...string) string {
+	t.Helper()
+	return anyID.ReplaceAllString(m.raw(app, asker, calls...), "ID")
+}
+
+// raw is ask with the ids.
+func (m *matrixed) raw(app, asker string, calls ...string) string {
+	r := m.from(app, http.MethodPost, "/"+asker, "["+strings.Join(calls, ",")+"]")
+	return fmt.Sprint(r.status, " ", string(r.body))
 }
 
 // from sends a request to a host of an app.

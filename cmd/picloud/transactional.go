@@ -38,7 +38,7 @@ func (c *cli) grantsCommand() *cobra.Command {
 		Use: "grants NAME", Short: "Say which services a script's runs may use that act for nobody", Args: cobra.ExactArgs(1),
 		Long: "Replaces the grants of a script; without a flag it has all: " + strings.Join(tenant.DefaultGrants(), ", ") + `.
 A call of a service looks at them as they are then.`,
-		Example: `  picloud scripts grants form --only kv,log`,
+		Example: `  picloud scripts grants form --only kv,secrets`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if !cmd.Flags().Changed("only") {
 				only = tenant.DefaultGrants()

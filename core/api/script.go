@@ -28,7 +28,7 @@ type Script struct {
 	ImportedBy    []string    `json:"imported_by" example:"[]" doc:"The scripts whose active version imports this module itself, by name"`
 	Limits        Limits      `json:"limits" doc:"What bounds a run; what is absent is as the app says, or else the platform"`
 	Transactional bool        `json:"transactional" doc:"Its writes, and what it sends, take effect together at the end of a run that succeeds, or not at all"`
-	Grants        []string    `json:"grants" example:"[\"kv\",\"log\"]" doc:"The services that its runs may use that act for nobody"`
+	Grants        []string    `json:"grants" example:"[\"kv\",\"secrets\"]" doc:"The services that its runs may use that act for nobody"`
 	CreatedAt     time.Time   `json:"created_at"`
 	UpdatedAt     time.Time   `json:"updated_at"`
 }

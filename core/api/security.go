@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"path"
 	"strings"
 	"unicode/utf8"
 
@@ -135,7 +136,7 @@ func fallback(mux *http.ServeMux) http.Handler {
 			return
 		}
 		handler, pattern := mux.Handler(r)
-		if pattern != "" && isText(r.URL.Path) {
+		if pattern != "" && isText(r.URL.Path) && isClean(r.URL.EscapedPath()) {
 			mux.ServeHTTP(w, r)
 			return
 		}
@@ -156,6 +157,9 @@ func fallback(mux *http.ServeMux) http.Handler {
 func isText(s string) bool {
 	return utf8.ValidString(s) && !strings.ContainsRune(s, 0) && !strings.Contains(s, "%00")
 }
+
+// isClean reports whether a path is none that http.ServeMux sends elsewhere: to delete the script ".." of an app would be to delete the app.
+func isClean(p string) bool { return path.Clean(p) == p || path.Clean(p)+"/" == p }
 
 // headOnly is a response of which only the head matters.
 type headOnly struct {

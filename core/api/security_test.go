@@ -149,8 +149,18 @@ func TestForeignIsMissing(t *testing.T) {
 	}
 }
 
-// key stores another key of the owner, made by another instance's Bootstrap, and returns its token.
+// key stores another key of the owner, and returns its token.
 func (s *server) key(t *testing.T, app uuid.UUID, scopes []auth.Scope) string {
+	t.Helper()
+	var owner uuid.UUID
+	if err := s.pool.QueryRow(t.Context(), `SELECT id FROM users WHERE name = 'owner'`).Scan(&owner); err != nil {
+		t.Fatal(err)
+	}
+	return s.keyOf(t, owner, app, scopes)
+}
+
+// keyOf stores a key of a user, made by another instance's Bootstrap, and returns its token.
+func (s *server) keyOf(t *testing.T, user, app uuid.UUID, scopes []auth.Scope) string {
 	t.Helper()
 	var made keyCatcher
 	token, _, err := auth.Bootstrap(t.Context(), &made)
@@ -158,8 +168,8 @@ func (s *server) key(t *testing.T, app uuid.UUID, scopes []auth.Scope) string {
 		t.Fatal(err)
 	}
 	if _, err := s.pool.Exec(t.Context(), `INSERT INTO api_keys (id, user_id, name, prefix, hash, app, scopes)
-		SELECT $1, id, 'test', $2, $3, nullif($4::uuid, '00000000-0000-0000-0000-000000000000'), $5 FROM users`,
-		made.ID, made.Prefix, made.Hash, app, scopes); err != nil {
+		VALUES ($1, $2, 'test', $3, $4, nullif($5::uuid, '00000000-0000-0000-0000-000000000000'), $6)`,
+		made.ID, user, made.Prefix, made.Hash, app, scopes); err != nil {
 		t.Fatal(err)
 	}
 	return token

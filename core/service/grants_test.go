@@ -1,6 +1,8 @@
 package service_test
 
 import (
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -11,9 +13,11 @@ import (
 	"github.com/picloud/picloud/core/files"
 	"github.com/picloud/picloud/core/outbox"
 	"github.com/picloud/picloud/core/postgres"
+	"github.com/picloud/picloud/core/service"
 	"github.com/picloud/picloud/core/tenant"
 	"github.com/picloud/picloud/core/trigger"
 	"github.com/picloud/picloud/sdk/fault"
+	table "github.com/picloud/picloud/sdk/service"
 )
 
 // A run that acts for nobody may use what its script has grants for at the time of each call; one that acts for somebody is not asked.
@@ -29,24 +33,49 @@ func TestGrants(t *testing.T) {
 		}
 	}
 	send("")
-	b.app.Scripts[0].Grants = []string{"kv", "log"}
+	b.app.Scripts[0].Grants = []string{"kv"}
 	b.reload()
 	send(fault.Forbidden) // taken away while the run goes on
 	b.entries = nil
-	for _, what := range []string{"invoke.call", "queue.send", "queue.depth", "pubsub.publish", "docs.get", "files.get", "http.get", "secrets.get"} {
-		name, _, _ := strings.Cut(what, ".")
-		b.refused(t, what, `{}`, fault.Forbidden, `has no grant "`+name+`"`)
-	}
 	b.run.Entry.Principal = uuid.New()
 	send("")
-	b.run.Entry.Principal, b.app.Scripts[0].Grants = uuid.Nil, []string{}
+	b.run.Entry.Principal, b.app.Scripts[0].Grants = uuid.Nil, []string{"docs"}
+	b.app.Scripts = b.app.Scripts[1:] // while the run goes on
 	b.reload()
-	b.entries = nil
-	b.refused(t, "kv.get", `{}`, fault.Forbidden, `"kv"`)
-	last := b.app.Scripts[0]
-	b.run.Script, b.app.Scripts = &last, b.app.Scripts[1:] // it is deleted while it runs
-	b.reload()
-	b.refused(t, "kv.get", `{}`, fault.Forbidden, `"kv"`)
+	send(fault.Forbidden)
+}
+
+// Every method has a grant of its service, without which it does nothing: the services of this bundle cannot even be called.
+func TestGrantOfEachMethod(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.run.Entry.Principal = uuid.Nil
+	listed := []string{"invoke.send", "queue.send"} // engines have them by themselves
+	for _, s := range table.Services() {
+		for _, m := range s.Methods {
+			listed = append(listed, s.Name+"."+m.Wire())
+		}
+	}
+	slices.Sort(listed)
+	if listed = slices.Compact(listed); !slices.Equal(listed, service.Methods()) {
+		t.Errorf("the table of services has %v, the host %v", listed, service.Methods())
+	}
+	grants := map[string]bool{}
+	for _, what := range service.Methods() {
+		name, _, _ := strings.Cut(what, ".")
+		grants[name] = true
+		b.app.Scripts[0].Grants = slices.DeleteFunc(tenant.DefaultGrants(), func(g string) bool { return g == name })
+		b.reload()
+		for _, b.run.Unit = range []*service.Unit{nil, service.NewUnit()} {
+			b.refused(t, what, `{}`, fault.Forbidden, `has no grant "`+name+`"`)
+		}
+		if b.run.Unit.Used() {
+			t.Errorf("%s is staged", what)
+		}
+	}
+	if all := slices.Sorted(maps.Keys(grants)); !slices.Equal(all, tenant.DefaultGrants()) {
+		t.Errorf("services have the grants %v, scripts %v", all, tenant.DefaultGrants())
+	}
 	for _, g := range tenant.DefaultGrants() {
 		if err := tenant.CheckGrants([]string{g}); err != nil {
 			t.Error(err)

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"unicode/utf8"
 
+	"github.com/google/uuid"
+
 	"github.com/picloud/picloud/core/outbox"
 	"github.com/picloud/picloud/core/tenant"
 	"github.com/picloud/picloud/core/trigger"
@@ -15,6 +17,9 @@ import (
 type Entries interface {
 	// InsertAll writes all entries under the owner's epoch, or none. Errors are those of core/outbox.
 	InsertAll(ctx context.Context, owner int64, entries []*outbox.Entry) error
+	// Known returns the entry of an app that was accepted under an idempotency key, uuid.Nil: none was. For another content the error is
+	// outbox.ErrKeyReused.
+	Known(ctx context.Context, app uuid.UUID, key *outbox.Idempotency) (uuid.UUID, error)
 }
 
 // maxPublished is how many bytes one message may take for all the triggers that it goes to.
@@ -147,7 +152,8 @@ func (c *call) published(message *trigger.Change) ([]*outbox.Entry, error) {
 // sendAll writes entries in one transaction. It is no error if they were written before under their idempotency key.
 func (c *call) sendAll(ctx context.Context, entries []*outbox.Entry) error {
 	if c.run.Unit != nil {
-		return c.run.Unit.send(entries)
+		_, err := c.stage(ctx, entries)
+		return err
 	}
 	size := 0
 	for _, e := range entries {

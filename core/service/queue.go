@@ -70,7 +70,7 @@ func (c *call) queueSend(ctx context.Context, args []byte) (any, error) {
 	}
 	out := make([]sent, len(entries))
 	if c.run.Unit != nil {
-		return c.stageMessages(entries)
+		return c.stageMessages(ctx, entries)
 	}
 	var all sync.WaitGroup
 	for _, sequence := range sequences(entries) {
@@ -86,13 +86,17 @@ func (c *call) queueSend(ctx context.Context, args []byte) (any, error) {
 }
 
 // stageMessages stages entries, all or none.
-func (c *call) stageMessages(entries []*outbox.Entry) (any, error) {
+func (c *call) stageMessages(ctx context.Context, entries []*outbox.Entry) (any, error) {
 	out, groups := make([]sent, len(entries)), make([][]*outbox.Entry, len(entries))
 	for i, e := range entries {
-		out[i].ID, groups[i] = e.ID, []*outbox.Entry{e}
+		groups[i] = []*outbox.Entry{e}
 	}
-	if err := c.run.Unit.send(groups...); err != nil {
+	ids, err := c.stage(ctx, groups...)
+	if err != nil {
 		return nil, err
+	}
+	for i, id := range ids {
+		out[i].ID = id
 	}
 	return struct {
 		Messages []sent `json:"messages"`

@@ -150,7 +150,11 @@ const fencedTries = 3
 // send writes an entry and returns its id, or that of the entry that was accepted before under its idempotency key.
 func (c *call) send(ctx context.Context, e *outbox.Entry) (uuid.UUID, error) {
 	if c.run.Unit != nil {
-		return e.ID, c.run.Unit.send([]*outbox.Entry{e})
+		ids, err := c.stage(ctx, []*outbox.Entry{e})
+		if err != nil {
+			return uuid.Nil, err
+		}
+		return ids[0], nil
 	}
 	for try := 1; ; try++ {
 		if err := c.outbox.Hold(ctx, c.run.Entry.Owner); err != nil {

@@ -189,7 +189,8 @@ func (h *Host) Call(ctx context.Context, run Run, service, method string, args [
 	return b, nil
 }
 
-// granted says why a run may not use a service: it acts for nobody, and its script, as it is now, has no grant for it.
+// granted says why a run may not use a service: it acts for nobody, and its script, as it is now, has no grant for it. A script that is
+// gone has those that it had when the run began.
 func (h *Host) granted(run *Run, service string) error {
 	if run.Entry.Principal != uuid.Nil {
 		return nil

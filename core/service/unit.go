@@ -1,13 +1,17 @@
 package service
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/google/uuid"
 
 	"github.com/picloud/picloud/core/data"
 	"github.com/picloud/picloud/core/outbox"
@@ -24,6 +28,7 @@ type Unit struct {
 	rows     map[data.Row]*staged
 	order    []data.Row
 	sends    [][]*outbox.Entry
+	keys     map[sentKey]*outbox.Entry // of sends
 	ops      int
 	bytes    int
 	conflict bool  // a row was read twice, and has changed between
@@ -39,8 +44,16 @@ type staged struct {
 	updated time.Time
 }
 
+// sentKey is an idempotency key and where it is one.
+type sentKey struct {
+	scope uuid.UUID
+	key   string
+}
+
 // NewUnit makes an empty unit.
-func NewUnit() *Unit { return &Unit{reads: map[data.Row]int64{}, rows: map[data.Row]*staged{}} }
+func NewUnit() *Unit {
+	return &Unit{reads: map[data.Row]int64{}, rows: map[data.Row]*staged{}, keys: map[sentKey]*outbox.Entry{}}
+}
 
 // Used reports whether there is anything to commit.
 func (u *Unit) Used() bool {
@@ -184,10 +197,50 @@ func (u *Unit) write(w data.Staged) (*staged, error) {
 	return s, nil
 }
 
-// send stages groups of entries, all or none; those of a group are known from before as a whole.
-func (u *Unit) send(groups ...[]*outbox.Entry) error {
+// stage stages groups of entries, all or none, and returns as what the first of each is known. A group that was sent before under the
+// idempotency key of its first, by the run itself or by another, is not sent again. One that another sends before the end is a conflict.
+func (c *call) stage(ctx context.Context, groups ...[]*outbox.Entry) ([]uuid.UUID, error) {
+	u := c.run.Unit
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	ids, keys := make([]uuid.UUID, len(groups)), map[sentKey]*outbox.Entry{}
+	var fresh [][]*outbox.Entry
+	for i, group := range groups {
+		e := group[0]
+		if e.Idempotency == nil {
+			ids[i], fresh = e.ID, append(fresh, group)
+			continue
+		}
+		k := sentKey{e.Idempotency.Scope, e.Idempotency.Key}
+		before := u.keys[k]
+		if before == nil {
+			before = keys[k]
+		}
+		var err error
+		switch {
+		case before == nil:
+			ids[i], err = c.entries.Known(ctx, e.App, e.Idempotency)
+		case !bytes.Equal(before.Idempotency.Hash, e.Idempotency.Hash):
+			err = outbox.ErrKeyReused
+		default:
+			ids[i] = before.ID
+		}
+		if err != nil {
+			return nil, c.refusal(ctx, e, err)
+		}
+		if ids[i] == uuid.Nil {
+			ids[i], fresh, keys[k] = e.ID, append(fresh, group), e
+		}
+	}
+	if err := u.send(fresh); err != nil {
+		return nil, err
+	}
+	maps.Copy(u.keys, keys)
+	return ids, nil
+}
+
+// send stages groups of entries. The mutex is held.
+func (u *Unit) send(groups [][]*outbox.Entry) error {
 	all := slices.Concat(groups...)
 	size := 0
 	for _, e := range all {

@@ -9,7 +9,7 @@ import (
 // DefaultGrants are the services that runs may use that act for nobody, where their script does not say. Others exist for those only
 // that act for somebody.
 func DefaultGrants() []string {
-	return []string{"docs", "email", "files", "http", "invoke", "kv", "log", "pubsub", "queue", "secrets", "sink"}
+	return []string{"docs", "email", "files", "http", "invoke", "kv", "pubsub", "queue", "secrets", "sink"}
 }
 
 // Granted reports whether a run of the script that acts for nobody may use a service.

@@ -74,7 +74,7 @@ func ParseHost(s string) (string, error) {
 	if addr, err := netip.ParseAddr(s); err == nil && addr.Zone() == "" {
 		return addr.String(), nil
 	}
-	if err := checkDomain(strings.ToLower(strings.TrimSuffix(suffix, "."))); err != nil {
+	if err := checkDomain(lower(strings.TrimSuffix(suffix, "."))); err != nil {
 		return "", fmt.Errorf("host %q: %w", s, err)
 	}
 	if wildcard {
@@ -117,5 +117,16 @@ func NormalizeHost(s string) string {
 			return addr.String()
 		}
 	}
-	return strings.ToLower(strings.TrimSuffix(s, "."))
+	return lower(strings.TrimSuffix(s, "."))
+}
+
+// lower brings the letters of ASCII to lower case. Others stay what they are, and no host: by Unicode the lower case of some, such as the
+// sign of Kelvin, is one of ASCII.
+func lower(s string) string {
+	return strings.Map(func(r rune) rune {
+		if 'A' <= r && r <= 'Z' {
+			return r - 'A' + 'a'
+		}
+		return r
+	}, s)
 }

@@ -106,7 +106,7 @@ func TestHosts(t *testing.T) {
 	}
 	for _, in := range []string{
 		"", ".", "*.", "a..b", "http://a", "a:80", "[::1]:80", "a/b", "*a.com", "a.*.com", "1.2.3", "[1.2.3.4]",
-		"[fe80::1%eth0]", "fe80::1%eth0", "ä.example", strings.Repeat("a.", 130) + "com",
+		"[fe80::1%eth0]", "fe80::1%eth0", "ä.example", "\u212aelvin.example", "\u0130.example", strings.Repeat("a.", 130) + "com",
 	} {
 		if got, err := tenant.ParseHost(in); err == nil {
 			t.Errorf("ParseHost(%q) = %q; want an error", in, got)
@@ -114,7 +114,7 @@ func TestHosts(t *testing.T) {
 	}
 	for in, want := range map[string]string{
 		"Example.com:8080": "example.com", "example.com.": "example.com", "[::1]:80": "::1", "[::1]": "::1", "::1": "::1",
-		"[0::0:1]": "::1", "127.0.0.1:1": "127.0.0.1", "": "", ":80": "", "[": "[", "]": "]", "[]": "",
+		"[0::0:1]": "::1", "127.0.0.1:1": "127.0.0.1", "": "", ":80": "", "[": "[", "]": "]", "[]": "", "\u212a.Example": "\u212a.example",
 	} {
 		if got := tenant.NormalizeHost(in); got != want {
 			t.Errorf("NormalizeHost(%q) = %q; want %q", in, got, want)

@@ -38,9 +38,10 @@ type Command struct {
 	// FailEntry fails until it is put back from the dead letters: for the first entry of its nonce.
 	FailEntry bool `json:"fail_entry,omitempty"`
 	// Child is sent to a script, ChildOnce under an idempotency key that is the same for every attempt.
-	Child       *Command `json:"child,omitempty"`
-	ChildScript string   `json:"child_script,omitempty"`
-	ChildOnce   bool     `json:"child_once,omitempty"`
+	Transfer    *Transfer `json:"transfer,omitempty"`
+	Child       *Command  `json:"child,omitempty"`
+	ChildScript string    `json:"child_script,omitempty"`
+	ChildOnce   bool      `json:"child_once,omitempty"`
 }
 
 // hits says whether a count of first attempts covers this one.
@@ -52,6 +53,8 @@ type Answer struct {
 	ID      string `json:"id"`
 	Attempt int    `json:"attempt"`
 	Filling string `json:"filling,omitempty"`
+	// Balances are those of the accounts of a transfer.
+	Balances Balances `json:"balances,omitzero"`
 }
 
 // Engine runs commands and tells the recorder of each run, before it begins and when it has ended. What it does is
@@ -112,7 +115,14 @@ func (e *Engine) obey(ctx context.Context, c Command, inv *engine.Invocation, ou
 	for i := range c.Logs {
 		inv.Log(engine.Log{Time: time.Now(), Level: "info", Message: fmt.Sprintf("line %d of %s", i, c.Nonce)})
 	}
-	if c.Child != nil {
+	var balances Balances
+	switch {
+	case c.Transfer != nil:
+		var err error
+		if balances, err = e.transfer(ctx, &c, inv); err != nil {
+			return err
+		}
+	case c.Child != nil:
 		if err := e.send(ctx, c, inv); err != nil {
 			return err
 		}
@@ -140,7 +150,7 @@ func (e *Engine) obey(ctx context.Context, c Command, inv *engine.Invocation, ou
 		return err
 	}
 	a, err := json.Marshal(Answer{
-		Nonce: c.Nonce, ID: inv.ExecutionID, Attempt: inv.Attempt, Filling: string(bytes.Repeat([]byte("x"), c.Answer)),
+		Nonce: c.Nonce, ID: inv.ExecutionID, Attempt: inv.Attempt, Filling: string(bytes.Repeat([]byte("x"), c.Answer)), Balances: balances,
 	})
 	if err != nil {
 		return err

@@ -138,6 +138,9 @@ func (w *World) judge(ctx context.Context) error {
 		}
 		w.judgeOp(o, ends[o.ID])
 	}
+	if err := w.judgeTransfers(ctx, conn, ends); err != nil {
+		return err
+	}
 	for _, id := range w.recorder.sentIDs() {
 		w.counts["sent by scripts"]++
 		if ends[id].times == 0 {
@@ -262,7 +265,7 @@ func (w *World) judgeRuns(id string, runs []Run, end record, attempted map[strin
 	}
 	succeeded := 0
 	for i, run := range runs {
-		if run.Outcome == endOK {
+		if run.Outcome == endOK && run.Transfer == nil {
 			succeeded++
 		}
 		if run.Attempt > end.attempt {

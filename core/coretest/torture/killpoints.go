@@ -11,11 +11,10 @@ import (
 )
 
 // unreached are failpoints to which the load does not come. Those of data and of sources have tests of their
-// own: TestKVKilled, TestKilled of core/source, and TestTransfersKilled.
+// own: TestKVKilled, and TestKilled of core/source.
 var unreached = []string{
 	failpoint.DetachCommitted, failpoint.DataChanged, failpoint.DataCaused, failpoint.DataCommitted, failpoint.SourceReceived,
-	failpoint.SourceCommitted, failpoint.SourceAcked, failpoint.UnitChecked, failpoint.UnitApplied, failpoint.UnitSettled,
-	failpoint.UnitCommitted,
+	failpoint.SourceCommitted, failpoint.SourceAcked,
 }
 
 // reachLimit is how long the load may take to come to a failpoint.

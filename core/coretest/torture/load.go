@@ -19,6 +19,11 @@ var scripts = []script{
 	{app: "default", name: "work", path: "/work", async: true, attempts: 25, timeout: 5 * time.Second},
 	{app: "default", name: "frail", path: "/frail", async: true, attempts: 3, timeout: 5 * time.Second},
 	{app: "default", name: "call", path: "/call", timeout: syncTimeout},
+	{app: "default", name: "pay", path: "/pay", timeout: syncTimeout, transactional: true},
+	{
+		app: "default", name: "payday", path: "/payday", async: true, attempts: 25, timeout: 5 * time.Second, transactional: true,
+		policy: map[string]any{"backoff": map[string]any{"base": "50ms", "cap": "500ms"}}, // it is overtaken often
+	},
 	{app: "crash0", name: "crash", path: "/crash", async: true, attempts: 5, timeout: 2 * time.Second},
 	{app: "crash1", name: "crash", path: "/crash", async: true, attempts: 5, timeout: 2 * time.Second},
 	{app: "crash2", name: "crash", path: "/crash", async: true, attempts: 5, timeout: 2 * time.Second},
@@ -37,6 +42,8 @@ type script struct {
 	async           bool
 	attempts        int
 	timeout         time.Duration
+	transactional   bool
+	policy          map[string]any
 }
 
 const (
@@ -73,6 +80,8 @@ type Op struct {
 	ID     string // of the execution; empty: the client does not know it
 	Result string
 	Said   string // what came in place of an answer
+
+	Balances Balances // by the answer
 }
 
 // Journal is what clients know. Safe for concurrent use.
@@ -148,6 +157,8 @@ func (w *World) draw(random *rand.Rand) *Op {
 	switch p := random.IntN(1000); {
 	case w.options.Slow && p < 60, p < 4:
 		o.Sleep = 2000 + random.IntN(2500)
+	case p < 160:
+		w.drawTransfer(random, o)
 	case p < 560: // what most are: short and well
 	case p < 760:
 		o.Script, o.Sync = "call", true
@@ -276,13 +287,22 @@ func (w *World) heedAnswer(o *Op, body []byte) {
 		if err := json.Unmarshal(body, &a); err != nil || a.Nonce != o.Nonce || a.ID != o.ID || len(a.Filling) != o.Answer {
 			w.breach("I09 answers", fmt.Sprintf("%s was answered %.300s", o.Nonce, body))
 		}
+		o.Balances = a.Balances
 	case http.StatusServiceUnavailable, http.StatusTooManyRequests:
 		o.Result, o.Said = refused, string(body)
 	case http.StatusBadGateway, http.StatusGatewayTimeout:
 		o.Result, o.Said = unknown, string(body)
+	case http.StatusConflict:
+		if o.Transfer != nil {
+			break
+		}
+		fallthrough
 	default:
 		o.Result, o.Said = unknown, string(body)
 		w.breach("definite answers", fmt.Sprintf("sync %s: %d %.300s", o.ID, o.Status, body))
+	}
+	if o.Transfer != nil {
+		w.heedTransfer(o, body)
 	}
 	if o.Took > answerLimit && w.calm(o.Sent, time.Now(), none) {
 		w.breach("definite answers in time", fmt.Sprintf("sync %s after %s: %d %.300s", o.ID, o.Took, o.Status, body))

@@ -78,6 +78,7 @@ var killPoints = []string{
 	failpoint.EnginePicked, failpoint.RunStarted, failpoint.HostCallBefore, failpoint.HostCallAfter, failpoint.RunReturned,
 	failpoint.ReplyDelivered, failpoint.FinishBuffered, failpoint.FinishCommitted, failpoint.RetryScheduled,
 	failpoint.DeadCommitted, failpoint.HeartbeatWritten, failpoint.GateLocked, failpoint.GateFilled,
+	failpoint.UnitChecked, failpoint.UnitApplied, failpoint.UnitSettled, failpoint.UnitCommitted,
 }
 
 // NewOptions derives everything from the seed.

@@ -101,6 +101,10 @@ var Defects = []Defect{
 		Options: Options{Nodes: 1, Slots: []int{8}, Calm: true, Time: 25 * time.Second},
 	},
 	{
+		Name:    planted.Unchecked,
+		Options: Options{Nodes: 2, Slots: []int{8, 8}, Calm: true, Time: 20 * time.Second},
+	},
+	{
 		Name:    planted.ReplyKept,
 		Options: Options{Nodes: 1, Slots: []int{8}, Calm: true, Time: 20 * time.Second},
 	},

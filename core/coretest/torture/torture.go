@@ -139,8 +139,11 @@ func (w *World) deploy(ctx context.Context) error {
 		err := n.api(ctx, http.MethodPost, "/apps/"+s.app+"/deploy", map[string]any{
 			"script": s.name, "files": []map[string]string{{"name": "main.go", "content": "package main"}},
 			"routes":     []map[string]string{{"method": "POST", "pattern": s.path, "mode": mode}},
-			"timeout_ms": s.timeout.Milliseconds(), "max_attempts": max(s.attempts, 1),
+			"timeout_ms": s.timeout.Milliseconds(), "max_attempts": max(s.attempts, 1), "transactional": s.transactional,
 		}, nil)
+		if err == nil && s.policy != nil {
+			err = n.api(ctx, http.MethodPatch, "/apps/"+s.app+"/scripts/"+s.name, map[string]any{"policy": s.policy}, nil)
+		}
 		if err != nil {
 			return err
 		}
@@ -319,5 +322,5 @@ func (w *World) Report(strict bool) (text string, ok bool) {
 var sometimes = append(slices.Clone(kinds),
 	"a dead letter replayed to success", "a key reused is refused", "a run cancelled", "take-over", "a fenced finish refused", "an ambiguous commit that had happened",
 	"an ambiguous commit that had not happened", "a poison park", "a dead letter", "a duplicate delivered",
-	"a retry after more than three attempts",
+	"a retry after more than three attempts", "a transfer that was overtaken", "a transfer that was tried again", "a transfer that failed after all",
 )

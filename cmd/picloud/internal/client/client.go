@@ -50,12 +50,16 @@ func Is(err error, kind string) bool {
 	return errors.As(err, &failed) && strings.HasSuffix(failed.Type, ":"+kind)
 }
 
-// Path joins the segments of a path below /api/v1, each escaped.
+// Path joins the segments of a path below /api/v1, each escaped: dots as well where they would lead elsewhere.
 func Path(segments ...string) string {
 	var path strings.Builder
 	path.WriteString("/api/v1")
 	for _, segment := range segments {
-		path.WriteString("/" + url.PathEscape(segment))
+		escaped := url.PathEscape(segment)
+		if segment == "." || segment == ".." {
+			escaped = strings.ReplaceAll(segment, ".", "%2E")
+		}
+		path.WriteString("/" + escaped)
 	}
 	return path.String()
 }

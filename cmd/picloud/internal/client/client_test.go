@@ -69,4 +69,7 @@ func TestPath(t *testing.T) {
 	if got := Path("apps", "a/b", "*.x"); got != "/api/v1/apps/a%2Fb/%2A.x" {
 		t.Errorf("path = %s", got)
 	}
+	if got := Path("apps", "a", "scripts", ".."); got != "/api/v1/apps/a/scripts/%2E%2E" { // else it is the app
+		t.Error(got)
+	}
 }
