@@ -2,6 +2,7 @@ package postgres_test
 
 import (
 	"flag"
+	"strings"
 	"fmt"
 	"testing"
 
@@ -52,6 +53,7 @@ SELECT $1, 'orders', gen_random_uuid(), jsonb_build_object('n', i, 'total', (i::
 		find(with+"/newest", `{"status": "open"}`, `"-placed_at"`)
 		find(with+"/time", `{"placed_at": {"$gte": "2026-01-01T01:00:00Z"}}`, `"placed_at"`)
 		find(with+"/list", `{}`, ``)
+		find(with+"/in", `{"n": {"$in": [0`+strings.Repeat(",0", docquery.MaxIn-1)+`]}}`, ``)
 		find(with+"/regex", `{"customer": {"$regex": "^c1[0-9]$"}}`, ``)
 	}
 	queries("bare")
