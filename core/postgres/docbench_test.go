@@ -2,8 +2,8 @@ package postgres_test
 
 import (
 	"flag"
-	"strings"
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/google/uuid"
