@@ -38,7 +38,7 @@
 // the node stops settling before the others take over what it owned. The pulse also tells of due entries and of changed
 // configuration, so that a quiet platform costs one query a second and nothing hangs on a notification that was lost.
 //
-// Around that line: [explain] says why an entry waits; [metrics] tells Prometheus how it all stands; [failpoint] lets tests
+// Around that line: [explain] says why an entry waits; [notice] tells owners of apps what no run tells; [metrics] tells Prometheus how it all stands; [failpoint] lets tests
 // stop or kill the product between any two steps
 // of it. [api] is the control API, and [auth] says who may use it; [postgres] holds every SQL statement and
 // implements what the packages of the line ask for, and [embedded] runs a server where none was given; [node] wires
@@ -64,6 +64,7 @@
 // [ingress]: https://pkg.go.dev/github.com/picloud/picloud/core/ingress
 // [metrics]: https://pkg.go.dev/github.com/picloud/picloud/core/metrics
 // [node]: https://pkg.go.dev/github.com/picloud/picloud/core/node
+// [notice]: https://pkg.go.dev/github.com/picloud/picloud/core/notice
 // [outbound]: https://pkg.go.dev/github.com/picloud/picloud/core/outbound
 // [outbox]: https://pkg.go.dev/github.com/picloud/picloud/core/outbox
 // [pluginhost]: https://pkg.go.dev/github.com/picloud/picloud/core/pluginhost

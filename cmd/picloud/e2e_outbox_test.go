@@ -22,8 +22,8 @@ func rows[T any](t *testing.T, out string) []T {
 
 // seen is what a test wants to know of an execution.
 type seen struct {
-	ID, Script, Outcome, Reason string
-	Depth                       int
+	ID, Script, Outcome, Reason, Error string
+	Depth                              int
 }
 
 // ended lists the executions of a script.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -67,6 +68,20 @@ func TestTriggersOfEvents(t *testing.T) {
 		if e.Depth != 1 {
 			t.Errorf("the chain does not go on: %+v", e)
 		}
+	}
+
+	// An expression that fails takes nothing, and whoever looks at the script is told so, once in a while.
+	for range 2 {
+		if r := n.must(http.MethodPost, "/shop", []byte(`{"total": "much"}`)); r.status != 200 || strings.TrimSpace(string(r.body)) != "1" {
+			t.Errorf("%d %s", r.status, r.body)
+		}
+	}
+	stopped := func() (all []seen) {
+		return slices.DeleteFunc(n.executions("mail"), func(e seen) bool { return e.Outcome != "stopped" })
+	}
+	await(t, "the failure is told", func() bool { return len(stopped()) > 0 })
+	if all := stopped(); len(all) != 1 || all[0].Reason != "when" || !strings.Contains(all[0].Error, `the trigger "mail" fails: no such overload`) {
+		t.Errorf("%+v", all)
 	}
 
 	// A trigger is tried with an event that did not happen.

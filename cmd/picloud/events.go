@@ -29,11 +29,13 @@ are. --signature says how they are signed: standard (Standard Webhooks), github,
 Kind source takes the events of a source of the app, see picloud sources, and kind email the messages of e-mail that one of them takes in. With --signature, kind email also takes messages as JSON, like a webhook:
 from, to, cc, subject, text, html and message_id.
 
-Kind app tells what becomes of the app itself: --event deployed when scripts have other versions, --event failed when a run has failed and
-will not be tried again; --of names scripts that it is about.
+Kind app tells what becomes of the app itself: --event deployed when scripts have other versions, --event failed when a run, or a
+delivery to a sink, has failed and will not be tried again; --of names scripts that it is about.
 
 --when is an expression in CEL that has to be true of the event. It knows event.type, event.collection, event.key, event.op and
-event.topic, and data, which is what the script is given. Of a webhook event.topic is what its sender calls the event.`,
+event.topic, and data, which is what the script is given. Of a webhook event.topic is what its sender calls the event.
+Where it fails, such as for want of a field, the event is not taken: an execution of the script that was stopped, for the reason when, says so,
+once a minute at most.`,
 		Example: `  picloud triggers create welcome --kind kv --script welcome --collection 'user*' --op create
   picloud triggers create big --kind docs --script review --collection orders --when 'data.value.total > 100'
   picloud triggers create billing --kind docs --sink billing --collection orders

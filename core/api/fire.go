@@ -76,7 +76,7 @@ func (a *api) fireTrigger(ctx context.Context, in *struct {
 	if err != nil {
 		return nil, err
 	}
-	if invalid := (*tenant.Invalid)(nil); errors.As(trigger.Takes(&t.Trigger, change), &invalid) {
+	if invalid := (*tenant.Invalid)(nil); errors.As(trigger.Takes(&t.Trigger, change, nil), &invalid) {
 		return nil, wrong("body."+invalid.Field, invalid.Message)
 	}
 	key, err := in.idempotency(t.ID, in.Body)

@@ -38,7 +38,7 @@ type Trigger struct {
 
 // TriggerFilter narrows what a trigger takes. What is absent takes everything.
 type TriggerFilter struct {
-	Scripts []string `json:"scripts,omitempty" maxItems:"100" doc:"Of kinds dead_letter and app: names of the scripts that failed, or have another version"`
+	Scripts []string `json:"scripts,omitempty" maxItems:"100" doc:"Of kinds dead_letter and app: names of the scripts that failed, or have another version. Of kind app with names, failures of deliveries to sinks are not for it"`
 	Reasons []string `json:"reasons,omitempty" maxItems:"20" enum:"exhausted,fatal,poison,undecodable,target_gone,principal_inactive,node_lost" doc:"Of kind dead_letter: why it was given up"`
 
 	Collection string   `json:"collection,omitempty" maxLength:"255" example:"users" doc:"Of kinds kv, docs and files, which must have it: a collection, prefix*, or * for all"`
@@ -60,7 +60,7 @@ type TriggerFilter struct {
 	Header    string `json:"header,omitempty" maxLength:"100" example:"X-Signature" doc:"Of signature hmac: what has the signature, in hexadecimal or base64. X-Signature if absent"`
 	Algorithm string `json:"algorithm,omitempty" enum:"sha1,sha256,sha512" doc:"Of signature hmac. sha256 if absent"`
 
-	When string `json:"when,omitempty" maxLength:"2000" example:"event.op != 'delete' && data.value.total > 100" doc:"Of all kinds but http and cron: an expression in CEL. It knows event.type, event.subject, event.collection, event.key, event.id, event.op, event.source and event.topic, which of webhook is what the sender calls the event, and data, which is what the script is given, of a form its fields"`
+	When string `json:"when,omitempty" maxLength:"2000" example:"event.op != 'delete' && data.value.total > 100" doc:"Of all kinds but http and cron: an expression in CEL. It knows event.type, event.subject, event.collection, event.key, event.id, event.op, event.source and event.topic, which of webhook is what the sender calls the event, and data, which is what the script is given, of a form its fields. Where it fails, such as for want of a field, the event is not taken, and once a minute at most an execution that was stopped for the reason when says so"`
 }
 
 func viewTrigger(t *tenant.TriggerRecord) Trigger {
@@ -78,7 +78,7 @@ func viewTrigger(t *tenant.TriggerRecord) Trigger {
 // NewTrigger is what makes a trigger.
 type NewTrigger struct {
 	Name    string        `json:"name" minLength:"1" maxLength:"63" example:"orders" doc:"Lower-case letters, digits, dashes and underscores; unique in the app"`
-	Kind    string        `json:"kind" enum:"http,dead_letter,kv,docs,files,pubsub,cron,webhook,source,email,app" doc:"http: how the requests of a route are delivered that nobody waits for. dead_letter: a script handles what other scripts failed at. kv, docs, files: a script runs when data changes. pubsub: when a message is published. cron: when a time comes. webhook: when another service sends a signed request to /.picloud/webhooks/ and the name of the trigger. source: when a source brings an event in. email: when it brings in a message of e-mail. app: when the app was deployed, or a script of it has failed for good"`
+	Kind    string        `json:"kind" enum:"http,dead_letter,kv,docs,files,pubsub,cron,webhook,source,email,app" doc:"http: how the requests of a route are delivered that nobody waits for. dead_letter: a script handles what other scripts failed at. kv, docs, files: a script runs when data changes. pubsub: when a message is published. cron: when a time comes. webhook: when another service sends a signed request to /.picloud/webhooks/ and the name of the trigger. source: when a source brings an event in. email: when it brings in a message of e-mail. app: when the app was deployed, or a script of it, or a delivery to a sink, has failed for good"`
 	RouteID uuid.UUID     `json:"route_id,omitempty" format:"uuid" doc:"Of kind http: the route, whose script it is"`
 	Script  string        `json:"script,omitempty" maxLength:"63" doc:"Of all kinds but http: name or id of the script that runs"`
 	Sink    string        `json:"sink,omitempty" maxLength:"63" doc:"Of all kinds but http, in place of a script: name or id of the sink that the event goes to, as JSON with id, type, time, source, subject and data"`

@@ -49,10 +49,15 @@ type handledEvent struct {
 }
 
 // Handlers knows who asks for dead letters, in one version of the configuration.
-type Handlers struct{ snapshot *tenant.Snapshot }
+type Handlers struct {
+	snapshot *tenant.Snapshot
+	unfit    trigger.UnfitFunc
+}
 
 // NewHandlers returns those of snapshot.
-func NewHandlers(snapshot *tenant.Snapshot) Handlers { return Handlers{snapshot} }
+func NewHandlers(snapshot *tenant.Snapshot, unfit trigger.UnfitFunc) Handlers {
+	return Handlers{snapshot, unfit}
+}
 
 // Version is that of the configuration.
 func (h Handlers) Version() int64 { return h.snapshot.Version }
@@ -89,7 +94,7 @@ func (h Handlers) Of(l *Letter) (entries []*outbox.Entry, err error) {
 			}
 			happened = &trigger.Change{Kind: outbox.KindLetter, Key: l.TargetName, Data: data}
 		}
-		if trigger.Takes(t, happened) != nil {
+		if trigger.Takes(t, happened, h.unfit) != nil {
 			continue
 		}
 		e, err := handler(t, lane, l, happened.Data)

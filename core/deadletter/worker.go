@@ -8,6 +8,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/picloud/picloud/core/tenant"
+	"github.com/picloud/picloud/core/trigger"
 )
 
 // ErrOld says that there is a newer configuration, in which others may ask for a letter.
@@ -30,14 +31,15 @@ type Worker struct {
 	snapshot func() *tenant.Snapshot
 	epoch    func() int64
 	wake     func()
+	unfit    trigger.UnfitFunc
 	log      hclog.Logger
 	poke     chan struct{}
 }
 
 // NewWorker makes a worker. epoch is the node's, zero while it has none; wake is called after entries were written.
-func NewWorker(store Store, snapshot func() *tenant.Snapshot, epoch func() int64, wake func(), log hclog.Logger) *Worker {
+func NewWorker(store Store, snapshot func() *tenant.Snapshot, epoch func() int64, wake func(), unfit trigger.UnfitFunc, log hclog.Logger) *Worker {
 	return &Worker{
-		store: store, snapshot: snapshot, epoch: epoch, wake: wake, log: log.Named("deadletter"), poke: make(chan struct{}, 1),
+		store: store, snapshot: snapshot, epoch: epoch, wake: wake, unfit: unfit, log: log.Named("deadletter"), poke: make(chan struct{}, 1),
 	}
 }
 
@@ -75,7 +77,7 @@ func (w *Worker) announce(ctx context.Context) bool {
 	if epoch == 0 {
 		return false // the pulse asks again
 	}
-	letters, entries, err := w.store.Announce(ctx, epoch, NewHandlers(w.snapshot()))
+	letters, entries, err := w.store.Announce(ctx, epoch, NewHandlers(w.snapshot(), w.unfit))
 	if errors.Is(err, ErrOld) {
 		return false // the pulse has it read, and asks again
 	}

@@ -23,6 +23,7 @@ import (
 	"github.com/picloud/picloud/core/inbox"
 	"github.com/picloud/picloud/core/outbox"
 	"github.com/picloud/picloud/core/tenant"
+	"github.com/picloud/picloud/core/trigger"
 	"github.com/picloud/picloud/sdk/event"
 	"github.com/picloud/picloud/sdk/fault"
 )
@@ -55,6 +56,7 @@ type Config struct {
 	// Verbose tells callers what a failed script said. Otherwise they learn only that it failed, and the id under
 	// which the author finds the rest.
 	Verbose bool
+	Unfit   trigger.UnfitFunc // of triggers that requests are for
 	Log     hclog.Logger
 }
 

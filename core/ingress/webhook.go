@@ -51,7 +51,7 @@ func (in *Ingress) webhook(w http.ResponseWriter, r *http.Request, app *tenant.A
 		writeJSON(w, http.StatusOK, map[string]any{"challenge": delivery.Challenge})
 		return
 	}
-	e, p := hooked(t, r, body, delivery)
+	e, p := in.hooked(t, r, body, delivery)
 	switch {
 	case p != nil:
 		p.write(w)
@@ -96,7 +96,7 @@ func (in *Ingress) verify(r *http.Request, t *tenant.Trigger, body []byte) (webh
 }
 
 // hooked makes the entry of a request whose sender is known; none if the trigger does not take it.
-func hooked(t *tenant.Trigger, r *http.Request, body []byte, d webhook.Delivery) (*outbox.Entry, *problem) {
+func (in *Ingress) hooked(t *tenant.Trigger, r *http.Request, body []byte, d webhook.Delivery) (*outbox.Entry, *problem) {
 	change := happened(r, body, d)
 	if t.Kind == tenant.TriggerEmail {
 		var err error
@@ -111,7 +111,7 @@ func hooked(t *tenant.Trigger, r *http.Request, body []byte, d webhook.Delivery)
 			Detail: "the body is larger than the 1 MiB that the expression of a trigger may look into",
 		}
 	}
-	if trigger.Takes(t, change) != nil {
+	if trigger.Takes(t, change, in.cfg.Unfit) != nil {
 		return nil, nil
 	}
 	e, err := trigger.Caused(t, change, nil)

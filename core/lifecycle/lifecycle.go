@@ -54,6 +54,7 @@ type Config struct {
 	Store    Store
 	Outbox   Outbox
 	Snapshot func() *tenant.Snapshot
+	Unfit    trigger.UnfitFunc
 	Log      hclog.Logger
 }
 
@@ -216,7 +217,7 @@ func (t *Teller) entries(s *tenant.Snapshot, app uuid.UUID, event string, script
 			}
 			change = &trigger.Change{Kind: outbox.KindApp, Op: event, Key: slices.Concat(scripts, []string{""})[0], Data: data}
 		}
-		if trigger.Takes(to, change) != nil {
+		if trigger.Takes(to, change, t.Unfit) != nil {
 			continue
 		}
 		e, err := trigger.Caused(to, change, cause)

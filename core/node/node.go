@@ -32,6 +32,7 @@ import (
 	"github.com/picloud/picloud/core/inbox"
 	"github.com/picloud/picloud/core/ingress"
 	"github.com/picloud/picloud/core/lifecycle"
+	"github.com/picloud/picloud/core/notice"
 	"github.com/picloud/picloud/core/outbound"
 	"github.com/picloud/picloud/core/outbox"
 	"github.com/picloud/picloud/core/pluginhost"
@@ -69,6 +70,7 @@ type Node struct {
 	teller     *lifecycle.Teller
 	cron       *cron.Scheduler
 	records    *history.Keeper
+	notices    *notice.Board
 	public     net.Listener
 	admin      net.Listener
 	ownerToken string
@@ -197,6 +199,8 @@ func (n *Node) Start(ctx context.Context) (err error) {
 		n.note(ctx, upkeep)
 		return nil
 	})
+	n.notices = notice.New(executions, time.Now, n.log)
+	n.background(n.notices.Run)
 	in := &inbox.Inbox{}
 	if err := n.startDispatcher(ctx, url, pools, in); err != nil {
 		return err
@@ -297,7 +301,7 @@ func (n *Node) startDispatcher(ctx context.Context, url string, p *postgres.Pool
 		kinds = append(kinds, int16(k))
 	}
 	n.letters = deadletter.NewWorker(postgres.NewDeadLetterStore(p.General), n.snapshot.Load,
-		func() int64 { return n.dispatcher.Epoch() }, func() { n.dispatcher.Wake() }, n.log)
+		func() int64 { return n.dispatcher.Epoch() }, func() { n.dispatcher.Wake() }, n.notices.Unfit, n.log)
 	n.background(n.letters.Run)
 	allow, err := guard.ParseAllowed(n.cfg.HTTPAllow)
 	if err != nil {
@@ -308,7 +312,7 @@ func (n *Node) startDispatcher(ctx context.Context, url string, p *postgres.Pool
 	runner := execution.New(n.engines, current{n}, service.New(service.Config{
 		Outbox: late{n}, Callees: callees{n, in}, Snapshot: n.snapshot.Load, Entries: postgres.NewKeyedStore(p.Data),
 		KV: postgres.NewKVStore(p.Data), Files: postgres.NewFileStore(p.Data), Contents: n.contents, Docs: postgres.NewDocStore(p.Data),
-		Queues: postgres.NewQueueStore(p.Data), Web: web, Secrets: n.vault, Email: n.cfg.SMTPFrom, Log: n.log,
+		Queues: postgres.NewQueueStore(p.Data), Web: web, Secrets: n.vault, Email: n.cfg.SMTPFrom, Unfit: n.notices.Unfit, Log: n.log,
 	}), in, auth.NewActing(postgres.NewUserStore(p.General)), func(ctx context.Context, e *outbox.Entry, res *execution.Result, unit *service.Unit) *fault.Fault {
 		return n.dispatcher.Commit(ctx, e, res, unit)
 	})
@@ -337,7 +341,7 @@ func (n *Node) startDispatcher(ctx context.Context, url string, p *postgres.Pool
 		MaxBacklog:   n.cfg.MaxBacklog, MaxBytes: n.cfg.MaxBacklogBytes,
 		Slots: n.cfg.Slots, SyncWaiting: n.cfg.SyncWaiting, Log: n.log,
 	})
-	n.teller = lifecycle.New(lifecycle.Config{Store: postgres.NewReleaseStore(p.General), Outbox: d, Snapshot: n.snapshot.Load, Log: n.log})
+	n.teller = lifecycle.New(lifecycle.Config{Store: postgres.NewReleaseStore(p.General), Outbox: d, Snapshot: n.snapshot.Load, Unfit: n.notices.Unfit, Log: n.log})
 	n.dispatcher = d // before the first run, which may call services
 	if err := d.Start(ctx); err != nil {
 		return fmt.Errorf("start dispatcher: %w", err)
@@ -398,7 +402,7 @@ func (c caller) Call(ctx context.Context, e *outbox.Entry) error { return c.Call
 func (n *Node) publicServer(in *inbox.Inbox, results *postgres.ResultStore, secret []byte) *http.Server {
 	public := ingress.New(ingress.Config{
 		Snapshot: n.snapshot.Load, Dispatcher: n.dispatcher, Inbox: in, Results: results, Secret: secret, Secrets: n.vault,
-		MaxBody: n.cfg.MaxBody, Verbose: n.cfg.Dev, Log: n.log,
+		MaxBody: n.cfg.MaxBody, Verbose: n.cfg.Dev, Unfit: n.notices.Unfit, Log: n.log,
 	})
 	server := &http.Server{
 		Handler:           public,

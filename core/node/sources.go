@@ -19,7 +19,7 @@ func (n *Node) startSources(host *pluginhost.Host, store *postgres.SourceStore) 
 	}
 	n.sources = source.New(source.Config{
 		Launch: func(ctx context.Context, name string) (source.Process, error) { return host.Launch(ctx, name) },
-		Store:  store, Outbox: n.dispatcher, Secrets: n.vault, Snapshot: n.snapshot.Load, Kinds: kinds, Log: n.log,
+		Store:  store, Outbox: n.dispatcher, Secrets: n.vault, Snapshot: n.snapshot.Load, Kinds: kinds, Unfit: n.notices.Unfit, Log: n.log,
 	})
 	n.background(n.sources.Run)
 }

@@ -49,6 +49,7 @@ const (
 	ReasonUser    = "user"    // cancelled by somebody
 	ReasonExpired = "expired" // it did not start in time
 	ReasonPurged  = "purged"  // a script emptied its queue
+	ReasonWhen    = "when"    // the expression of its trigger fails
 )
 
 // Settlement is what becomes of a running entry after one attempt. It applies only while the entry still belongs to the

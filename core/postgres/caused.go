@@ -6,7 +6,9 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/picloud/picloud/core/notice"
 	"github.com/picloud/picloud/core/outbox"
 	"github.com/picloud/picloud/sdk/fault"
 )
@@ -47,7 +49,7 @@ func insertCaused(ctx context.Context, tx pgx.Tx, owner int64, entries []*outbox
 
 const noEvent = "no event for the change of data"
 
-// sqlCausedStopped records an entry that was not made, since its chain of events must not grow.
+// sqlCausedStopped records an entry that was not made, such as since its chain of events must not grow.
 const sqlCausedStopped = `
 INSERT INTO executions (id, attempt, finished_at, app, script, trigger, kind, outcome, reason, depth, event_id, root_id,
     accepted_at, started_at, duration_us, node, error, fault)
@@ -59,10 +61,25 @@ func stopped(ctx context.Context, tx pgx.Tx, e *outbox.Entry, why error, what st
 	if errors.Is(why, outbox.ErrTooDeep) {
 		reason = fault.LoopDepth
 	}
-	_, err := tx.Exec(ctx, sqlCausedStopped, e.ID, e.App, e.Target, e.Trigger, e.Kind, outbox.Stopped, string(reason), e.Depth,
-		e.EventID, e.RootID, what+": "+why.Error())
+	return recordStopped(ctx, tx, e, string(reason), what+": "+why.Error())
+}
+
+// execer is a pool or a transaction.
+type execer interface {
+	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
+}
+
+func recordStopped(ctx context.Context, to execer, e *outbox.Entry, reason, why string) error {
+	_, err := to.Exec(ctx, sqlCausedStopped, e.ID, e.App, e.Target, e.Trigger, e.Kind, outbox.Stopped, reason, e.Depth, e.EventID, e.RootID, why)
 	if err != nil {
 		return fmt.Errorf("record stopped entry: %w", err)
 	}
 	return nil
 }
+
+// Stopped records that an entry was not made, and why.
+func (s *ExecutionStore) Stopped(ctx context.Context, e *outbox.Entry, reason, why string) error {
+	return recordStopped(ctx, s.pool, e, reason, why)
+}
+
+var _ notice.Store = (*ExecutionStore)(nil)

@@ -79,7 +79,7 @@ func asks(app *tenant.App, f tenant.TriggerFilter) *tenant.Trigger {
 
 // handlers are those of the apps, by the configuration that the database has now.
 func (g *graveyard) handlers(apps ...*tenant.App) deadletter.Handlers {
-	return deadletter.NewHandlers(tenant.NewSnapshot(int64(g.count(`SELECT version FROM config`)), apps))
+	return deadletter.NewHandlers(tenant.NewSnapshot(int64(g.count(`SELECT version FROM config`)), apps), nil)
 }
 
 // letter is what differs between dead letters of the tests.

@@ -64,10 +64,10 @@ func (c *call) caused(snapshot *tenant.Snapshot, kind outbox.Kind, change data.C
 		cause.Depth = outbox.MaxDepth - 1
 	}
 	var entries []*outbox.Entry
-	for _, t := range trigger.Match(snapshot, change.App, what) {
+	for _, t := range trigger.Match(snapshot, change.App, what, c.unfit) {
 		e, err := trigger.Caused(t, what, &cause)
 		if wrong := (*tenant.Invalid)(nil); errors.As(err, &wrong) {
-			return nil, &unfit{fmt.Errorf("the trigger %q: %w", t.Name, err)}
+			return nil, &misfit{fmt.Errorf("the trigger %q: %w", t.Name, err)}
 		}
 		if err != nil {
 			return nil, err
@@ -80,14 +80,14 @@ func (c *call) caused(snapshot *tenant.Snapshot, kind outbox.Kind, change data.C
 	return entries, nil
 }
 
-// unfit says that a trigger's policy cannot be applied to a change, which is not made therefore.
-type unfit struct{ error }
+// misfit says that a trigger's policy cannot be applied to a change, which is not made therefore.
+type misfit struct{ error }
 
 // dataRefusal says in a script's terms why data was not read or written.
 func (c *call) dataRefusal(ctx context.Context, err error) error {
 	var rejected *outbox.Rejected
 	var overloaded *outbox.Overloaded
-	var policy *unfit
+	var policy *misfit
 	var unserved *data.Unserved
 	var conflict *tenant.Conflict
 	switch {

@@ -97,7 +97,7 @@ func (c *call) pubsubPublishEphemeral(_ context.Context, args []byte) (any, erro
 		Dropped    int `json:"dropped"`
 	}
 	change := &trigger.Change{Kind: outbox.KindPubSub, Topic: in.Topic, Data: in.Message}
-	for _, t := range trigger.Match(c.snapshot(), c.run.Entry.App, change) {
+	for _, t := range trigger.Match(c.snapshot(), c.run.Entry.App, change, c.unfit) {
 		if err := c.mayCause(); err != nil {
 			return nil, err
 		}
@@ -119,7 +119,7 @@ func (c *call) pubsubPublishEphemeral(_ context.Context, args []byte) (any, erro
 
 // published makes the entries of a message.
 func (c *call) published(message *trigger.Change) ([]*outbox.Entry, error) {
-	triggers := trigger.Match(c.snapshot(), c.run.Entry.App, message)
+	triggers := trigger.Match(c.snapshot(), c.run.Entry.App, message, c.unfit)
 	if len(triggers) == 0 {
 		return nil, nil
 	}

@@ -23,6 +23,7 @@ import (
 	"github.com/picloud/picloud/core/outbox"
 	"github.com/picloud/picloud/core/secret"
 	"github.com/picloud/picloud/core/tenant"
+	"github.com/picloud/picloud/core/trigger"
 	"github.com/picloud/picloud/sdk/fault"
 )
 
@@ -106,6 +107,7 @@ type Host struct {
 	web      Web
 	secrets  Secrets
 	email    string
+	unfit    trigger.UnfitFunc
 	log      hclog.Logger
 	share    *share
 }
@@ -124,6 +126,7 @@ type Config struct {
 	Web      Web
 	Secrets  Secrets
 	Email    string // who messages are from that do not say; empty: e-mail is not configured
+	Unfit    trigger.UnfitFunc
 	Log      hclog.Logger
 }
 
@@ -131,7 +134,7 @@ type Config struct {
 func New(c Config) *Host {
 	return &Host{
 		outbox: c.Outbox, snapshot: c.Snapshot, callees: c.Callees, entries: c.Entries, queues: c.Queues, kv: c.KV, docs: c.Docs, files: c.Files, contents: c.Contents,
-		web: c.Web, secrets: c.Secrets, email: c.Email, log: c.Log.Named("service"), share: newShare(),
+		web: c.Web, secrets: c.Secrets, email: c.Email, unfit: c.Unfit, log: c.Log.Named("service"), share: newShare(),
 	}
 }
 

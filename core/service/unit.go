@@ -100,7 +100,7 @@ func (u *Unit) Refusal(err error) *fault.Fault {
 	u.mu.Unlock()
 	var rejected *outbox.Rejected
 	var overloaded *outbox.Overloaded
-	var policy *unfit
+	var policy *misfit
 	switch {
 	case errors.As(err, &policy), errors.As(err, &rejected), errors.As(err, &overloaded), errors.Is(err, outbox.ErrBudget),
 		errors.Is(err, outbox.ErrTooDeep), errors.Is(err, outbox.ErrKeyReused):

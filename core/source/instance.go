@@ -209,7 +209,7 @@ func (i *instance) entries(b *source.Incoming) (all []*outbox.Entry, err error) 
 			changes = append(changes, mail)
 		}
 		for _, c := range changes {
-			entries, unfit, err := trigger.Entries(snapshot, i.source.App, c)
+			entries, unfit, err := trigger.Entries(snapshot, i.source.App, c, i.manager.cfg.Unfit)
 			if err != nil {
 				return nil, err
 			}

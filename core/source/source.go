@@ -21,6 +21,7 @@ import (
 	"github.com/picloud/picloud/core/outbox"
 	"github.com/picloud/picloud/core/secret"
 	"github.com/picloud/picloud/core/tenant"
+	"github.com/picloud/picloud/core/trigger"
 	"github.com/picloud/picloud/sdk/fault"
 	"github.com/picloud/picloud/sdk/source"
 )
@@ -87,6 +88,7 @@ type Config struct {
 	Secrets  secret.Values
 	Snapshot func() *tenant.Snapshot
 	Kinds    []string // all that there are on this node
+	Unfit    trigger.UnfitFunc
 	Log      hclog.Logger
 }
 

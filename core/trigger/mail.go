@@ -35,8 +35,8 @@ func Mail(data json.RawMessage) (*Change, error) {
 
 // Entries makes the entries that bring an event from outside to all triggers of app that take it. unfit says of triggers why their policy
 // cannot be applied to it, each as a *tenant.Invalid; they get nothing.
-func Entries(s *tenant.Snapshot, app uuid.UUID, c *Change) (entries []*outbox.Entry, unfit []error, err error) {
-	for _, t := range Match(s, app, c) {
+func Entries(s *tenant.Snapshot, app uuid.UUID, c *Change, failing UnfitFunc) (entries []*outbox.Entry, unfit []error, err error) {
+	for _, t := range Match(s, app, c, failing) {
 		e, err := Caused(t, c, nil)
 		if invalid := (*tenant.Invalid)(nil); errors.As(err, &invalid) {
 			unfit = append(unfit, fmt.Errorf("the trigger %q: %w", t.Name, err))

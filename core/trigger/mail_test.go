@@ -24,7 +24,7 @@ func TestMail(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		entries, unfit, err := Entries(s, app.ID, mail)
+		entries, unfit, err := Entries(s, app.ID, mail, nil)
 		if err != nil || len(unfit) > 0 || len(entries) != want {
 			t.Errorf("%s: %d entries, %v, %v", data, len(entries), unfit, err)
 		}
@@ -39,7 +39,7 @@ func TestMail(t *testing.T) {
 		t.Error("a list is mail")
 	}
 	c := &Change{Kind: outbox.KindSource, Source: "post", Topic: MailType, About: "hi", Data: json.RawMessage(`{}`), ContentType: "application/json"}
-	if entries, _, err := Entries(s, app.ID, c); err != nil || len(entries) != 1 {
+	if entries, _, err := Entries(s, app.ID, c, nil); err != nil || len(entries) != 1 {
 		t.Errorf("%d entries, %v", len(entries), err)
 	}
 }
@@ -52,7 +52,7 @@ func TestUnfit(t *testing.T) {
 		tenant.Trigger{Kind: tenant.TriggerSource, Name: "b", Enabled: true},
 	)
 	c := &Change{Kind: outbox.KindSource, Source: "f", Topic: "x", Data: json.RawMessage(`{}`), ContentType: "application/json"}
-	if entries, unfit, err := Entries(s, app.ID, c); err != nil || len(entries)+len(unfit) != 2 || len(entries) == 0 {
+	if entries, unfit, err := Entries(s, app.ID, c, nil); err != nil || len(entries)+len(unfit) != 2 || len(entries) == 0 {
 		t.Errorf("%d entries, %v, %v", len(entries), unfit, err)
 	}
 }

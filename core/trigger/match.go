@@ -115,15 +115,21 @@ func (c *Change) Payload() ([]byte, error) {
 	return c.payload, nil
 }
 
-// Match returns the triggers of app that take a change, or nil. A trigger whose expression fails for it, such as for want of
-// a field, does not take it.
-func Match(s *tenant.Snapshot, app uuid.UUID, c *Change) (found []*tenant.Trigger) {
+// UnfitFunc is told of a trigger whose expression fails for a change, such as for want of a field, and why. The trigger does not take the
+// change. It must not block. nil: nobody is told.
+type UnfitFunc func(t *tenant.Trigger, c *Change, err error)
+
+// Match returns the triggers of app that take a change, or nil.
+func Match(s *tenant.Snapshot, app uuid.UUID, c *Change, unfit UnfitFunc) (found []*tenant.Trigger) {
 	for _, t := range s.Triggers(app, c.Kind.String()) {
 		if !c.fits(&t.Filter) {
 			continue
 		}
-		if is, _ := c.meets(t.Filter.When); is {
+		switch is, err := c.meets(t.Filter.When); {
+		case is:
 			found = append(found, t)
+		case err != nil && unfit != nil:
+			unfit(t, c, err)
 		}
 	}
 	return found

@@ -77,11 +77,11 @@ func TestMatch(t *testing.T) {
 		{Change{Kind: outbox.KindPubSub, Topic: "user"}, "any"},
 		{Change{Kind: outbox.KindPubSub, Topic: "users.x"}, "any"},
 	} {
-		if got := names(Match(s, app.ID, &c.change)); got != c.want {
+		if got := names(Match(s, app.ID, &c.change, nil)); got != c.want {
 			t.Errorf("%s %s: %q, want %q", c.change.Type(), c.change.Subject(), got, c.want)
 		}
 	}
-	if Match(s, uuid.New(), &Change{Kind: outbox.KindKV, Op: "create", Collection: "users"}) != nil {
+	if Match(s, uuid.New(), &Change{Kind: outbox.KindKV, Op: "create", Collection: "users"}, nil) != nil {
 		t.Error("another app's change is taken")
 	}
 }
@@ -101,7 +101,7 @@ func TestCaused(t *testing.T) {
 		Kind: outbox.KindKV, Op: "update", Collection: "users", Key: "a/b",
 		Data: json.RawMessage(`{"n": 2}`), Previous: json.RawMessage(`null`),
 	}
-	found := Match(s, app.ID, c)
+	found := Match(s, app.ID, c, nil)
 	if len(found) != 1 {
 		t.Fatalf("%d triggers", len(found))
 	}

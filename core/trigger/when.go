@@ -153,7 +153,7 @@ func (c *Change) parsed(data []byte) (parsed any, err error) {
 }
 
 // Takes says why a trigger does not take a change of its kind, as a *tenant.Invalid; nil: it does.
-func Takes(t *tenant.Trigger, c *Change) error {
+func Takes(t *tenant.Trigger, c *Change, unfit UnfitFunc) error {
 	if !c.fits(&t.Filter) {
 		field := "collection"
 		switch {
@@ -171,6 +171,9 @@ func Takes(t *tenant.Trigger, c *Change) error {
 	is, err := c.meets(t.Filter.When)
 	switch {
 	case err != nil:
+		if unfit != nil {
+			unfit(t, c, err)
+		}
 		return &tenant.Invalid{Field: "data", Message: fmt.Sprintf("the trigger does not take it: %q fails: %v", t.Filter.When, err)}
 	case !is:
 		return &tenant.Invalid{Field: "data", Message: fmt.Sprintf("the trigger does not take it: %q is false", t.Filter.When)}

@@ -46,7 +46,7 @@ func TestWhen(t *testing.T) {
 			t.Errorf("%s: %v", source, err)
 		}
 		trigger := &tenant.Trigger{Filter: tenant.TriggerFilter{Collection: "orders", When: source}}
-		if err := Takes(trigger, order()); (err == nil) != want {
+		if err := Takes(trigger, order(), nil); (err == nil) != want {
 			t.Errorf("%s: %v, want %t", source, err, want)
 		}
 	}
@@ -135,7 +135,7 @@ func BenchmarkMatch(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				if len(Match(s, app.ID, order())) != 1 {
+				if len(Match(s, app.ID, order(), nil)) != 1 {
 					b.Fatal("not taken")
 				}
 			}
@@ -145,7 +145,7 @@ func BenchmarkMatch(b *testing.B) {
 	b.Run("none", func(b *testing.B) {
 		c := order()
 		for b.Loop() {
-			Match(s, app.ID, c)
+			Match(s, app.ID, c, nil)
 		}
 	})
 	b.Run("too much", func(b *testing.B) {
@@ -174,5 +174,36 @@ func TestWhenOfBombs(t *testing.T) {
 		if is, err := c.meets("event.topic == 't'"); is != want || (err == nil) != want {
 			t.Errorf("%.20s of %d bytes: %t, %v", data, len(data), is, err)
 		}
+	}
+}
+
+// Whoever asks is told of expressions that fail, and of no others: those take nothing.
+func TestFailingExpressions(t *testing.T) {
+	t.Parallel()
+	of := func(name, when string) tenant.Trigger {
+		return tenant.Trigger{Name: name, Kind: "kv", Filter: tenant.TriggerFilter{Collection: "*", When: when}, Enabled: true}
+	}
+	other := of("other", "data.value.none > 1")
+	other.Filter.Collection = "others"
+	s, app := configured(of("takes", "data.value.total > 1"), of("does not", "data.value.total > 1000"), of("no field", "data.value.none > 1"),
+		of("no number", "data.value.total > 'x'"), other)
+	c := &Change{Kind: outbox.KindKV, Op: "update", Collection: "orders", Data: json.RawMessage(`{"total": 120}`)}
+	var told []string
+	unfit := func(t *tenant.Trigger, of *Change, err error) {
+		if of == c && err != nil {
+			told = append(told, t.Name)
+		}
+	}
+	if got := names(Match(s, app.ID, c, unfit)); got != "takes" || strings.Join(told, ", ") != "no field, no number" {
+		t.Errorf("%s, and %q fail", got, told)
+	}
+	told = nil
+	for _, x := range s.Triggers(app.ID, "kv") {
+		if err := Takes(x, c, unfit); (err == nil) != (x.Name == "takes") {
+			t.Errorf("%s: %v", x.Name, err)
+		}
+	}
+	if strings.Join(told, ", ") != "no field, no number" {
+		t.Errorf("%q fail", told)
 	}
 }
