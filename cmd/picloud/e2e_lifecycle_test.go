@@ -1,6 +1,8 @@
 package main
 
 import (
+	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -33,6 +35,34 @@ func TestLifecycle(t *testing.T) {
 		if e.Depth != 1 {
 			t.Errorf("%+v", e)
 		}
+	}
+}
+
+// Deliveries that fail for good are told as well. Who sends what it is told of to the sink that does not take it comes to an end.
+func TestFailedDeliveriesAreTold(t *testing.T) {
+	t.Parallel()
+	n := start(t, setup{command: "dev", data: coretest.DataDir(t)})
+	n.command("sinks", "create", "nowhere", "--config", `{"url": "http://192.0.2.1/"}`, "--policy", `{"max_attempts": 1}`)
+	n.command("deploy", script(t, "send", `return ctx.Sink("nowhere").Send("x")`), "--route", "POST /send")
+	n.command("deploy", script(t, "tell", `ctx.Log.Info("told", ctx.Event.Type, ctx.Event.Subject, string(ctx.Request.Body))
+	return nil, nil`))
+	n.command("deploy", script(t, "again", `return ctx.Sink("nowhere").Send(string(ctx.Request.Body))`))
+	n.command("triggers", "create", "failed", "--kind", "app", "--script", "tell", "--event", "failed", "--when", "data.sink == 'nowhere'")
+	n.command("triggers", "create", "named", "--kind", "app", "--script", "again", "--event", "failed", "--of", "send")
+	n.must(http.MethodPost, "/send", nil)
+	n.expectTold(t, []string{"app.failed", `"script":""`, `"sink":"nowhere"`, `"kind":"sink"`, `"outcome":"dead_lettered"`, "cannot be reached"})
+	if told := n.executions("again"); len(told) > 0 {
+		t.Errorf("a trigger that asks for scripts is told of a sink: %+v", told)
+	}
+	n.command("triggers", "delete", "named")
+	n.command("triggers", "create", "again", "--kind", "app", "--script", "again", "--event", "failed", "--attempts", "1")
+	n.must(http.MethodPost, "/send", nil)
+	await(t, "the last one may send no more", func() bool {
+		return slices.ContainsFunc(n.executions("again"), func(e seen) bool { return e.Outcome == "dead_lettered" })
+	})
+	await(t, "the last delivery is settled", func() bool { return len(n.delivered("nowhere")) >= 5 })
+	if told, failed := len(n.executions("again")), len(n.delivered("nowhere")); told != 4 || failed != 5 {
+		t.Errorf("%d were told of %d deliveries", told, failed)
 	}
 }
 

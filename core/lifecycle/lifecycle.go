@@ -1,8 +1,9 @@
-// Package lifecycle tells triggers of kind app what becomes of the app itself: that it was deployed, and that a script of it has
-// failed. It stands beside core/trigger: releases come from the database, failures from core/dispatcher.
+// Package lifecycle tells triggers of kind app what becomes of the app itself: that it was deployed, and that a script of it, or a
+// delivery to a sink, has failed. It stands beside core/trigger: releases come from the database, failures from core/dispatcher.
 package lifecycle
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -137,7 +138,7 @@ func (t *Teller) tell(ctx context.Context, s *tenant.Snapshot, r *Release) error
 	if r.By != uuid.Nil {
 		by = r.By.String()
 	}
-	entries, err := t.entries(s, r.App, tenant.EventDeployed, names, nil, struct {
+	entries, err := t.entries(s, r.App, tenant.EventDeployed, slices.Concat(names, []string{""})[0], names, nil, struct {
 		Event     string    `json:"event"`
 		Release   int64     `json:"release"`
 		Action    string    `json:"action"`
@@ -157,8 +158,9 @@ func (t *Teller) tell(ctx context.Context, s *tenant.Snapshot, r *Release) error
 	})
 }
 
-// Failed tells of a run that has failed for good, before that is settled: if the node dies between the two, it is told again. A
-// failure of who is told of failures is not told.
+// Failed tells of a run, or a delivery to a sink, that has failed for good, before that is settled: if the node dies between the two, it
+// is told again. A failure of who is told of failures is not told. What those send in turn ends with the length of its chain: a script that
+// tells a sink of every failure, also of that sink's, does so a few times.
 func (t *Teller) Failed(x *outbox.Settlement) {
 	e := x.Entry
 	switch x.Outcome {
@@ -170,13 +172,25 @@ func (t *Teller) Failed(x *outbox.Settlement) {
 	if len(snapshot.Triggers(e.App, tenant.TriggerApp)) == 0 || e.Kind == outbox.KindApp {
 		return
 	}
-	script := snapshot.Script(e.Target)
-	if script == nil {
-		return
+	var script, sink string
+	var scripts []string // that a trigger may ask for by name
+	if e.TargetKind == outbox.TargetSink {
+		to := snapshot.SinkOf(e.App, e.Target)
+		if to == nil {
+			return
+		}
+		sink = to.Name
+	} else {
+		of := snapshot.Script(e.Target)
+		if of == nil {
+			return
+		}
+		script, scripts = of.Name, []string{of.Name}
 	}
-	entries, err := t.entries(snapshot, e.App, tenant.EventFailed, []string{script.Name}, e, struct {
+	entries, err := t.entries(snapshot, e.App, tenant.EventFailed, cmp.Or(script, sink), scripts, e, struct {
 		Event       string    `json:"event"`
-		Script      string    `json:"script"`
+		Script      string    `json:"script"` // that failed, or
+		Sink        string    `json:"sink"`   // that did not take it
 		Version     int       `json:"version"`
 		ExecutionID string    `json:"execution_id"`
 		Kind        string    `json:"kind"`
@@ -188,7 +202,7 @@ func (t *Teller) Failed(x *outbox.Settlement) {
 		StartedAt   time.Time `json:"started_at"`
 		DurationMS  int64     `json:"duration_ms"`
 	}{
-		tenant.EventFailed, script.Name, x.Version, e.ID.String(), e.Kind.String(), x.Outcome.String(), x.Reason, x.Error, x.Fault, e.Attempt,
+		tenant.EventFailed, script, sink, x.Version, e.ID.String(), e.Kind.String(), x.Outcome.String(), x.Reason, x.Error, x.Fault, e.Attempt,
 		x.Started.UTC(), x.Duration.Milliseconds(),
 	})
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
@@ -203,8 +217,11 @@ func (t *Teller) Failed(x *outbox.Settlement) {
 	}
 }
 
-// entries makes those of the triggers that take an event. cause is the entry whose run it is of, nil: none.
-func (t *Teller) entries(s *tenant.Snapshot, app uuid.UUID, event string, scripts []string, cause *outbox.Entry, about any) (entries []*outbox.Entry, err error) {
+// entries makes those of the triggers that take an event. subject is the first script or sink that it is about; cause the entry whose run it
+// is of, nil: none.
+func (t *Teller) entries(
+	s *tenant.Snapshot, app uuid.UUID, event, subject string, scripts []string, cause *outbox.Entry, about any,
+) (entries []*outbox.Entry, err error) {
 	var change *trigger.Change
 	for _, to := range s.Triggers(app, tenant.TriggerApp) {
 		if !to.Filter.TakesEvent(event, scripts) {
@@ -215,7 +232,7 @@ func (t *Teller) entries(s *tenant.Snapshot, app uuid.UUID, event string, script
 			if err != nil {
 				return nil, fmt.Errorf("describe what has become of an app: %w", err)
 			}
-			change = &trigger.Change{Kind: outbox.KindApp, Op: event, Key: slices.Concat(scripts, []string{""})[0], Data: data}
+			change = &trigger.Change{Kind: outbox.KindApp, Op: event, Key: subject, Data: data}
 		}
 		if trigger.Takes(to, change, t.Unfit) != nil {
 			continue

@@ -48,7 +48,7 @@ const (
 	KindPubSub Kind = 9  // a message that was published
 	KindCron   Kind = 10 // a time that has come
 	KindHook   Kind = 11 // a signed request of another service
-	KindApp    Kind = 12 // the app was deployed, or a script of it has failed
+	KindApp    Kind = 12 // the app was deployed, or a script of it or a delivery has failed
 	KindSink   Kind = 20 // a message of a script to a sink, by e-mail too
 	KindSource Kind = 21 // an event of a source
 	KindEmail  Kind = 22 // a message of e-mail that came in

@@ -23,7 +23,7 @@ const (
 	TriggerWebhook    = "webhook"     // a signed request of another service
 	TriggerSource     = "source"      // an event of a source
 	TriggerEmail      = "email"       // a message of e-mail that came in
-	TriggerApp        = "app"         // the app was deployed, or a script of it has failed
+	TriggerApp        = "app"         // the app was deployed, or a script of it or a delivery has failed
 )
 
 // The operations that change data.
