@@ -20,6 +20,13 @@ const loneLosses = 3 // of an engine process that ran nothing else: the entry is
 // unavailablePause is how long an entry waits whose target could not be started.
 const unavailablePause = time.Second
 
+// A transactional run that another was in the way of has done nothing, and is no failure: while several work on the same rows, one of them
+// gets on each time. Only one conflict in chargedConflicts counts as an attempt, so that a run which never gets through ends all the same.
+const (
+	chargedConflicts = 64
+	conflictPause    = 250 * time.Millisecond // at most
+)
+
 // decide says what becomes of an entry after an attempt. Pure; random draws the jitter as rand.Int64N does.
 func decide(e *outbox.Entry, res execution.Result, random func(int64) int64) *outbox.Settlement {
 	s := &outbox.Settlement{
@@ -58,6 +65,9 @@ func fail(s *outbox.Settlement, e *outbox.Entry, res *execution.Result, random f
 		return
 	case f.Kind == fault.Unavailable: // nothing was started
 		s.Outcome, s.Uncharged, s.RetryIn = outbox.Retried, true, max(f.RetryAfter, unavailablePause)
+		return
+	case f.Kind == fault.Conflict && f.Origin == fault.Platform && e.MaxAttempts > 1 && random(chargedConflicts) > 0:
+		s.Outcome, s.Uncharged, s.RetryIn = outbox.Retried, true, time.Duration(1+random(int64(conflictPause)))
 		return
 	case f.Kind == fault.Cancelled && (res.Version == 0 || e.MaxAttempts > 1): // the node gives it back, unless it may start once only
 		s.Outcome, s.Uncharged = outbox.Retried, true

@@ -46,6 +46,13 @@ func TestDecide(t *testing.T) {
 			execution.Result{Fault: &fault.Fault{Kind: fault.ScriptError, RetryAfter: time.Hour}},
 			want{outbox.Retried, "script_error", time.Hour, false},
 		},
+		"overtaken": {outbox.Entry{Attempt: 5, MaxAttempts: 5}, execution.Result{Fault: errConflict}, want{outbox.Retried, "conflict", conflictPause, true}},
+		"overtaken, may start once": {
+			outbox.Entry{Attempt: 1, MaxAttempts: 1}, execution.Result{Fault: errConflict}, want{outbox.DeadLettered, outbox.ReasonExhausted, 0, false},
+		},
+		"a conflict of the script's own": {
+			outbox.Entry{Attempt: 5, MaxAttempts: 5}, execution.Result{Fault: failed(fault.Conflict)}, want{outbox.DeadLettered, outbox.ReasonExhausted, 0, false},
+		},
 		"last failure": {outbox.Entry{Attempt: 5, MaxAttempts: 5}, execution.Result{Fault: failed(fault.ScriptError)}, want{outbox.DeadLettered, outbox.ReasonExhausted, 0, false}},
 		"fatal": {
 			outbox.Entry{Attempt: 1, MaxAttempts: 5},
@@ -78,5 +85,9 @@ func TestDecide(t *testing.T) {
 		if s.Outcome != outbox.Succeeded && c.result.Fault != nil && !s.KeepInput {
 			t.Errorf("%s: the input of a failure is not kept", name)
 		}
+	}
+	counted := decide(&outbox.Entry{Attempt: 5, MaxAttempts: 5}, execution.Result{Fault: errConflict}, func(int64) int64 { return 0 })
+	if counted.Outcome != outbox.DeadLettered {
+		t.Errorf("no conflict counts: %+v", counted)
 	}
 }
