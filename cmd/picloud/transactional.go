@@ -16,8 +16,8 @@ func (c *cli) transactionalCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use: "transactional NAME", Short: "Have a script's writes take effect together, or not at all", Args: cobra.ExactArgs(1),
 		Long: `What a run of a transactional script writes and sends takes effect at its end, all of it in one transaction, if the run
-succeeds and nothing that it has read was changed meanwhile; otherwise nothing does. A run whose reads were overtaken is tried again; a
-caller that waits has a 409.`,
+succeeds and nothing that it has read was changed meanwhile; otherwise nothing does. A run whose reads were overtaken is tried again
+soon, which hardly ever counts as an attempt; a caller that waits has a 409.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			on := !off
 			s, err := call[api.Script](cmd.Context(), c, http.MethodPatch, c.scripts(args[0]), api.ScriptChange{Transactional: &on})
