@@ -51,7 +51,7 @@ SELECT $1, $2, $3, jsonb_build_object(
         'created_at', created_at) ORDER BY name), '[]')
         FROM triggers WHERE app = $1)),
     nullif($4::uuid, '00000000-0000-0000-0000-000000000000'),
-    $3 NOT IN ('deploy', 'version.activate', 'release.activate')`
+    $3 NOT IN ('deploy', 'version.activate', 'release.activate') OR NOT EXISTS (SELECT 1 FROM triggers WHERE app = $1 AND kind = 'app')`
 
 const sqlChangeAudit = `
 INSERT INTO audit_log (actor, app, action, object, detail)

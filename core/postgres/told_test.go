@@ -17,8 +17,6 @@ import (
 func TestReleaseTold(t *testing.T) {
 	t.Parallel()
 	w := newWorkshop(t)
-	w.deploy(w.deployment("one", tenant.KindEndpoint))
-	w.deploy(w.deployment("two", tenant.KindEndpoint))
 	untold := func(want int) []lifecycle.Release {
 		t.Helper()
 		list, err := w.releases.Untold(t.Context(), 10)
@@ -27,8 +25,15 @@ func TestReleaseTold(t *testing.T) {
 		}
 		return list
 	}
+	w.deploy(w.deployment("early", tenant.KindEndpoint))
+	untold(0) // nobody asks for it, and who comes later does not learn of it
+	if _, err := w.pool.Exec(t.Context(), `INSERT INTO triggers (id, app, name, kind, script) SELECT gen_random_uuid(), app, 'tell', 'app', id FROM scripts`); err != nil {
+		t.Fatal(err)
+	}
+	w.deploy(w.deployment("one", tenant.KindEndpoint))
+	w.deploy(w.deployment("two", tenant.KindEndpoint))
 	list := untold(2)
-	if s := list[1].Scripts; len(s) != 1 || s[0] != (lifecycle.Version{Script: "two", Version: 1}) || list[1].Action != "deploy" || list[1].Number != 2 {
+	if s := list[1].Scripts; len(s) != 1 || s[0] != (lifecycle.Version{Script: "two", Version: 1}) || list[1].Action != "deploy" || list[1].Number != 3 {
 		t.Errorf("%+v", list[1])
 	}
 	entry := func() *outbox.Entry {
