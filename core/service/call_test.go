@@ -85,6 +85,8 @@ func TestInvokeCall(t *testing.T) {
 	b.refused(t, "invoke.call", `{"script":"other"}`, fault.Limit, "10485761 bytes")
 	b.refused(t, "invoke.call", `{"script":"secret"}`, fault.NotFound, `no script "secret"`)
 	b.refused(t, "invoke.call", `{"script":"library"}`, fault.Invalid, "module")
+	b.refused(t, "invoke.call", `{"script":"other","headers":{"x-b":"2\r\nx-c: 3"}}`, fault.Invalid, `"X-B" cannot be sent`)
+	b.refused(t, "invoke.call", `{"script":"other","headers":{"x b":"2"}}`, fault.Invalid, `"x b" cannot be sent`)
 	b.refused(t, "invoke.call", `{"script":"other","timeout_ms":-1}`, fault.Invalid, "timeout_ms")
 	b.refused(t, "invoke.call", `{"script":"other","body":"`+strings.Repeat("x", 1<<20+1)+`"}`, fault.Invalid, "1048577 bytes")
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"golang.org/x/net/http/httpguts"
 
 	"github.com/picloud/picloud/core/outbox"
 	"github.com/picloud/picloud/core/tenant"
@@ -144,6 +145,9 @@ func (c *call) callee(
 	request := &event.HTTP{Method: http.MethodPost, Path: "/"}
 	for _, name := range slices.Sorted(maps.Keys(headers)) {
 		for _, v := range headers[name] {
+			if !httpguts.ValidHeaderFieldName(name) || !httpguts.ValidHeaderFieldValue(v) {
+				return nil, invalid("headers: %.100q cannot be sent as a header", name)
+			}
 			request.Headers = append(request.Headers, event.Header{Name: name, Value: v})
 		}
 	}

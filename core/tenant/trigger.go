@@ -154,7 +154,7 @@ func (f *TriggerFilter) Validate(kind string) error {
 		return f.checkSignature()
 	case kind == TriggerSource:
 		return f.checkSource()
-	case kind == TriggerEmail && (len(f.To) > MaxTopic || strings.Count(f.To, "*") > 1):
+	case kind == TriggerEmail && (len(f.To) > MaxTopic || strings.Count(f.To, "*") > 1 || f.To != "" && !strings.ContainsAny(f.To, "@*")):
 		return &Invalid{Field: "to", Message: fmt.Sprintf(`%.100q is not a pattern: an address of up to %d bytes with one star at most, as in "*@example.com"`, f.To, MaxTopic)}
 	case kind == TriggerEmail && f.Signature+f.Secret+f.Header+f.Algorithm != "":
 		return f.checkSignature()

@@ -179,6 +179,11 @@ func parseURL(text string) (*url.URL, error) {
 	case to.Hostname() == "" || to.Opaque != "" || strings.ContainsAny(to.Hostname(), "%\x00") || strings.HasSuffix(to.Host, ":"):
 		return nil, invalid("url: it names no host")
 	}
+	if port := to.Port(); port != "" {
+		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+			return nil, invalid("url: there is no port %.20s", port)
+		}
+	}
 	to.Fragment = ""
 	return to, nil
 }

@@ -124,7 +124,7 @@ func suite() sinktest.Suite {
 			`{"url": "http://example.com", "headers": {"host": "x"}}`, `{"url": "http://example.com", "keys": ["whsec_!"]}`,
 			`{"url": "http://example.com", "keys": "whsec_` + base64.StdEncoding.EncodeToString(make([]byte, 23)) + `"}`,
 			`{"url": "http://example.com", "keys": "whsec_` + base64.StdEncoding.EncodeToString(make([]byte, 65)) + `"}`,
-			`{"url": "http://example.com/` + strings.Repeat("x", 8<<10) + `"}`, `{"url": "http://example.com:"}`,
+			`{"url": "http://example.com/` + strings.Repeat("x", 8<<10) + `"}`, `{"url": "http://example.com:"}`, `{"url": "http://example.com:99999"}`, `{"url": "http://example.com:0"}`,
 		},
 	}
 }
