@@ -245,8 +245,9 @@ func (c *cli) replayAll(ctx context.Context, in api.NewReplays) error {
 	}
 	ticker := time.NewTicker(time.Second)
 	defer ticker.Stop()
+	shows := c.output != "json" && terminal(c.errs)
 	for r.State == "running" {
-		if c.output != "json" {
+		if shows {
 			if _, err := fmt.Fprintf(c.errs, "\r%d of %d put back, %d failed again ", r.Replayed, r.Total, r.Failed); err != nil {
 				return err
 			}
@@ -260,7 +261,7 @@ func (c *cli) replayAll(ctx context.Context, in api.NewReplays) error {
 			return err
 		}
 	}
-	if c.output != "json" && !in.Preview {
+	if shows && !in.Preview {
 		if _, err := fmt.Fprintln(c.errs); err != nil {
 			return err
 		}
