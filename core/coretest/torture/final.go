@@ -41,19 +41,25 @@ func (w *World) heal(ctx context.Context) error {
 			return err
 		}
 	}
-	conn, err := w.connect(ctx)
-	if err != nil {
-		return err
-	}
-	defer closeConn(conn)
+	var conn *pgx.Conn
+	defer func() { closeConn(conn) }()
 	ticker := time.NewTicker(100 * time.Millisecond)
 	defer ticker.Stop()
 	for {
-		left, err := w.unquiet(ctx, conn)
-		if err != nil {
-			return err
+		left := ""
+		var err error
+		if conn == nil {
+			conn, err = w.connect(ctx)
 		}
-		if left == "" {
+		if err == nil {
+			left, err = w.unquiet(ctx, conn)
+		}
+		switch {
+		case err != nil:
+			closeConn(conn)
+			conn = nil
+			left = err.Error() // the server may still hold connections of clients that are gone
+		case left == "":
 			w.figures.add(figureHeal, time.Since(began))
 			return nil
 		}
