@@ -121,3 +121,11 @@ func TestIsolationOfServers(t *testing.T) {
 		}
 	}
 }
+
+func TestDoctorCountsConnections(t *testing.T) {
+	t.Setenv("PICLOUD_DATABASE_URL", coretest.URL(t))
+	_, _, checks := diagnose(t, "--data", t.TempDir())
+	if f := checks["database"]; !f.OK || !strings.Contains(f.Found, "with connections for ") {
+		t.Errorf("%+v", f)
+	}
+}

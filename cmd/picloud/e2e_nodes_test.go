@@ -2,11 +2,13 @@ package main
 
 import (
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"testing"
 
 	"github.com/picloud/picloud/core/coretest"
 	"github.com/picloud/picloud/core/outbox"
+	"github.com/picloud/picloud/core/postgres"
 )
 
 // Two nodes on one database are one platform: both serve what either was given, and one finishes what the other cannot.
@@ -53,5 +55,20 @@ func TestTwoNodes(t *testing.T) {
 	seen.checkOnce(t)
 	if n := count(t, db, `SELECT count(*) FROM executions WHERE attempt > 1`); n == 0 {
 		t.Error("nothing was taken over")
+	}
+}
+
+// A server that joins too many others for the database to serve them all says so.
+func TestTooManyNodes(t *testing.T) {
+	t.Parallel()
+	database := coretest.URL(t)
+	db := connect(t, database)
+	others := count(t, db, `SELECT current_setting('max_connections')::int`)/postgres.NodeConns + 1
+	if _, err := db.Exec(t.Context(), `INSERT INTO nodes (name) SELECT 'other' || n FROM generate_series(1, $1) n`, others); err != nil {
+		t.Fatal(err)
+	}
+	node := start(t, setup{command: "serve", data: coretest.DataDir(t), database: database, recorder: newRecorder(t)})
+	if !strings.Contains(node.output(), "raise max_connections of the server") {
+		t.Errorf("%d others, and it says %s", others, node.output())
 	}
 }

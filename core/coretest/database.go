@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/url"
 	"os"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -101,7 +102,7 @@ func startServer() (_ *server, err error) {
 		return nil, err
 	}
 	log := hclog.New(&hclog.LoggerOptions{Name: "coretest", Level: hclog.Warn})
-	if s.postgres, err = embedded.Start(ctx, embedded.Config{Dir: s.dir, NoSync: true, Log: log}); err != nil {
+	if s.postgres, err = embedded.Start(ctx, embedded.Config{Dir: s.dir, Conns: 100 + 2*postgres.NodeConns*runtime.GOMAXPROCS(0), NoSync: true, Log: log}); err != nil {
 		return nil, err
 	}
 	if s.admin, err = postgres.Open(ctx, postgres.Config{URL: s.postgres.URL()}, log); err != nil {

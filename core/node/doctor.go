@@ -16,6 +16,7 @@ import (
 
 	"github.com/picloud/picloud/core/config"
 	"github.com/picloud/picloud/core/pluginhost"
+	"github.com/picloud/picloud/core/postgres"
 	"github.com/picloud/picloud/core/postgres/embedded"
 )
 
@@ -114,18 +115,22 @@ func examineDatabase(ctx context.Context, cfg config.Config) Finding {
 		return f
 	}
 	defer func() { _ = conn.Close(ctx) }()
-	var number int
+	var number, conns int
 	var version string
-	err = conn.QueryRow(ctx, `SELECT current_setting('server_version_num')::int, current_setting('server_version')`).Scan(&number, &version)
+	err = conn.QueryRow(ctx, `SELECT current_setting('server_version_num')::int, current_setting('server_version'),
+    current_setting('max_connections')::int`).Scan(&number, &version, &conns)
 	if err != nil {
 		f.Found = err.Error()
 		return f
 	}
-	f.Found = fmt.Sprintf("PostgreSQL %s at %s", version, conn.Config().Host)
-	if f.OK = number >= oldestPostgres; f.OK {
-		f.Help = ""
-	} else {
+	f.Found = fmt.Sprintf("PostgreSQL %s at %s, with connections for %d nodes", version, conn.Config().Host, conns/postgres.NodeConns)
+	switch {
+	case number < oldestPostgres:
 		f.Help = "use PostgreSQL 15 or later"
+	case conns < postgres.NodeConns:
+		f.Help = fmt.Sprintf("raise max_connections of the server, %d, to %d for each node", conns, postgres.NodeConns)
+	default:
+		f.OK, f.Help = true, ""
 	}
 	return f
 }

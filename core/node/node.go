@@ -346,6 +346,14 @@ func (n *Node) startDispatcher(ctx context.Context, url string, p *postgres.Pool
 	if err := d.Start(ctx); err != nil {
 		return fmt.Errorf("start dispatcher: %w", err)
 	}
+	joined, conns, err := postgres.Room(ctx, p.General)
+	if err != nil {
+		return err
+	}
+	if need := joined * postgres.NodeConns; need > conns {
+		n.log.Warn("nodes may want for connections to the database: raise max_connections of the server", "nodes", joined,
+			"needed", need, "max_connections", conns)
+	}
 	n.onStop(func(ctx context.Context) error { d.Stop(ctx); return nil })
 	n.cron = cron.New(cron.Config{
 		Store: postgres.NewCronStore(p.General), Outbox: d, Snapshot: n.snapshot.Load, Now: time.Now, Log: n.log,

@@ -2,10 +2,23 @@ package postgres
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
+
+// NodeConns is how many connections a node takes at most: its pools, its heartbeat, and the one that listens.
+const NodeConns = 25
+
+// Room says how many nodes there are, and how many connections the server takes.
+func Room(ctx context.Context, pool *pgxpool.Pool) (nodes, conns int, err error) {
+	err = pool.QueryRow(ctx, `SELECT (SELECT count(*) FROM nodes), current_setting('max_connections')::int`).Scan(&nodes, &conns)
+	if err != nil {
+		return 0, 0, fmt.Errorf("look for room for connections: %w", err)
+	}
+	return nodes, conns, nil
+}
 
 // Pools divide a node's connections by what must not wait for what.
 type Pools struct {

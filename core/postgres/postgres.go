@@ -21,7 +21,7 @@ type Config struct {
 	// URL is a connection string as libpq takes it. Settings in it go before those of Open.
 	URL string
 
-	// MaxConns bounds the connections of the pool. 0: 8. All pools of a node together stay within 25.
+	// MaxConns bounds the connections of the pool. 0: 8. All pools of a node together stay below NodeConns.
 	MaxConns int32
 
 	// Settings are of the server, for every connection of the pool. They go before those of URL and of Open.

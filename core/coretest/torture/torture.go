@@ -74,7 +74,7 @@ func NewWorld(t testing.TB, o Options) *World {
 	t.Cleanup(w.client.CloseIdleConnections)
 	w.url = witness.URL
 	var err error
-	w.server, err = embedded.Start(t.Context(), embedded.Config{Dir: w.dir, NoSync: true})
+	w.server, err = embedded.Start(t.Context(), embedded.Config{Dir: w.dir, Conns: 200, NoSync: true})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package embedded
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -10,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -25,13 +27,15 @@ const (
 	database = "picloud"
 )
 
+// defaultConns has room for three nodes of 25, for what is left of lost ones, and for somebody who looks.
+const defaultConns = 100
+
 // settings are given on the command line, so that an upgrade of ours reaches clusters that exist; what is not here can
 // be set in the cluster's postgresql.conf.
 var settings = []string{
 	"listen_addresses=",
 	"port=5432",
 	"unix_socket_permissions=0700",
-	"max_connections=100", // three nodes of 25, with room for those of lost networks and for somebody who looks
 	"shared_buffers=64MB",
 	"autovacuum_naptime=5s", // an outbox is born and dies in its table: dead rows must not wait a minute
 	"logging_collector=off",
@@ -49,6 +53,7 @@ type cluster struct {
 	account account
 	binDir  string // as configured
 	noSync  bool
+	conns   int // taken at most
 	log     hclog.Logger
 
 	password string // empty until start or adopt has read it
@@ -62,6 +67,7 @@ func openCluster(config Config) (*cluster, error) {
 		data:   filepath.Join(base, "data"),
 		binDir: config.BinDir,
 		noSync: config.NoSync,
+		conns:  cmp.Or(config.Conns, defaultConns),
 		log:    config.Log,
 	}
 	var err error
@@ -224,7 +230,7 @@ func (c *cluster) start(ctx context.Context) (*process, error) {
 	if err := makePrivateDir(c.socket, c.account); err != nil {
 		return nil, fmt.Errorf("make socket folder: %w", err)
 	}
-	args := []string{"-D", c.data, "-k", c.socket}
+	args := []string{"-D", c.data, "-k", c.socket, "-c", "max_connections=" + strconv.Itoa(c.conns)}
 	for _, setting := range settings {
 		args = append(args, "-c", setting)
 	}

@@ -31,6 +31,9 @@ type Config struct {
 	// wrote it.
 	BinDir string
 
+	// Conns is how many connections the server takes at once. 0: 100.
+	Conns int
+
 	// NoSync leaves writing to the disk to the system: what is committed outlives the server, but not the machine. Only
 	// for tests.
 	NoSync bool
