@@ -233,14 +233,23 @@ func (s *Scheduler) Ask(t *Ticket) bool {
 }
 
 // roomFor is how many more entries of the app are worth having in memory: what could start at once, and what its runs will
-// have come to within the horizon.
+// have come to within the horizon. Of what is kept for apps that use nothing, an app takes one.
 func (p *pool) roomFor(f *flow) int {
+	room := p.room(f, f.running > 0, f.held > 0)
+	if room > 1 {
+		room = max(1, p.room(f, true, true))
+	}
+	return room
+}
+
+// room is roomFor of an app that runs something, or holds something.
+func (p *pool) room(f *flow, runs, holds bool) int {
 	free := p.most - p.running
 	limit := p.rooms
-	if f.running > 0 {
+	if runs {
 		free -= p.kept()
 	}
-	if f.held > 0 {
+	if holds {
 		limit -= p.spare
 	}
 	free = max(0, free)
@@ -328,14 +337,14 @@ func (s *Scheduler) start(now int64) []*Ticket {
 		p.settle(f)
 		s.moved = append(s.moved, t)
 	}
-	for t := s.sync.room(); t != nil; t = s.sync.room() {
+	for t := s.sync.let(); t != nil; t = s.sync.let() {
 		s.moved = append(s.moved, t)
 	}
 	return s.moved
 }
 
-// room gives room to the ticket whose turn it is; nil: there is none.
-func (p *pool) room() *Ticket {
+// let gives room to the ticket whose turn it is; nil: there is none.
+func (p *pool) let() *Ticket {
 	var first *flow
 	for _, f := range p.hopers {
 		if (first == nil || f.virtual < first.virtual) && p.roomFor(f) > 0 {
