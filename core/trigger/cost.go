@@ -23,7 +23,7 @@ func (prices) CallCost(function, _ string, args []ref.Val, _ ref.Val) *uint64 {
 		}
 		price += weight(args[0], maxCost)
 	case operators.In:
-		price += weight(args[0], maxCost) + weight(args[1], maxCost)
+		price += search(args[0], args[1])
 	case "getFullYear", "getMonth", "getDayOfYear", "getDayOfMonth", "getDate", "getDayOfWeek", "getHours", "getMinutes", "getSeconds", "getMilliseconds":
 		if len(args) > 1 {
 			price = zonePrice
@@ -46,6 +46,22 @@ const (
 	textPrice = 10    // bytes that are looked at in one step
 	zonePrice = 1_000 // a time zone is read from its file each time
 )
+
+// search is how many steps it takes to find a value in a list, or among the names of an object.
+func search(x, in ref.Val) int {
+	list, is := in.(traits.Lister)
+	if !is {
+		return weight(x, maxCost)
+	}
+	size, _ := list.Size().Value().(int64)
+	switch v := x.(type) {
+	case types.String: // those of another length are told apart at once
+		return int(size) * (1 + len(v)/(10*textPrice))
+	case traits.Sizer:
+		return weight(in, maxCost)
+	}
+	return int(size)
+}
 
 // alike reports whether two values have to be looked into to be compared.
 func alike(a, b ref.Val) bool {

@@ -103,7 +103,15 @@ func TestWhenPaysForWhatItLooksAt(t *testing.T) {
 	for i := range inner {
 		inner[i] = make([]int, 50)
 	}
-	data, err := json.Marshal(map[string]any{"text": strings.Repeat("é", 100_000), "list": make([]int, 3000), "deep": inner, "few": make([]int, 100)})
+	words, names := make([]string, 900), map[string]any{}
+	for i := range words {
+		words[i] = fmt.Sprintf("%020d", i)
+		names[words[i]] = inner
+		if i >= 20 {
+			names[words[i]] = i
+		}
+	}
+	data, err := json.Marshal(map[string]any{"text": strings.Repeat("é", 100_000), "list": make([]int, 3000), "deep": inner, "few": make([]int, 100), "words": words, "names": names})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -119,6 +127,9 @@ func TestWhenPaysForWhatItLooksAt(t *testing.T) {
 		"data.list.all(x, !(data.text in {'a': 1}))":                                               false,
 		"data.list.all(x, timestamp('2026-01-01T00:00:00Z').getHours('Europe/Berlin') < 25)":       false,
 		"data.few.all(x, timestamp('2026-01-01T00:00:00Z').getHours('Europe/Berlin') < 25)":        false,
+		"data.words.all(x, !(data.text in data.words))":                                            false,
+		"data.few.all(x, data.words[0] in data.words && data.words[0] in data.names)":              true,
+		"data.words.all(x, x in data.names)":                                                       true,
 		"data.list.all(x, data.deep != [] && data.text != '')":                                     true,
 		"data == data && size(data.text) > 0 && data.few.all(x, x == 0.0 && data.few == data.few)": true,
 		"timestamp('2026-01-01T00:00:00Z').getHours('Europe/Berlin') == 1":                         true,
