@@ -191,14 +191,25 @@ func (s *Scheduler) Room() int {
 	return max(0, s.async.most-s.async.running) + s.async.rooms - s.async.held
 }
 
-// Free is how many async runs of an app would start now, of those that are not in memory yet: zero, or at least one.
+// Free is how many async runs of an app would start now, of those that are not in memory yet: zero, or at least one. Who waits goes
+// before it, but what is kept for apps that run nothing is not for those that do.
 func (s *Scheduler) Free(app uuid.UUID) int {
 	p := &s.async
 	most := min(p.most-p.running, s.slots-s.sync.running-p.running)
-	if f := p.flows[app]; f != nil && f.running > 0 {
-		most -= p.kept()
+	f := p.flows[app]
+	if f != nil && f.running > 0 {
+		return max(0, most-p.kept()-p.held)
 	}
-	return max(0, most-p.held)
+	kept := min(most, p.kept())
+	if f != nil {
+		kept -= f.held
+	}
+	for _, other := range p.awaiting {
+		if other != f && other.running == 0 {
+			kept--
+		}
+	}
+	return max(0, most-p.held, kept)
 }
 
 // Forgo returns room that was made by Expect or Claim and is not used.

@@ -305,6 +305,9 @@ func TestQuietBesideBacklog(t *testing.T) {
 		for range s.Claim(slow, 1000) {
 			s.Enter(&Ticket{App: slow, Class: Fresh}, 0)
 		}
+		if s.Free(slow) != 0 || s.Free(quiet) == 0 {
+			t.Errorf("of %d slots %d are free for the app that has all, and %d for the other", slots, s.Free(slow), s.Free(quiet))
+		}
 		if s.Room() == 0 || !s.Claimable(quiet) || s.Expect(quiet, 1) == 0 {
 			t.Errorf("of %d slots and the places before them none is left", slots)
 			continue
@@ -312,6 +315,9 @@ func TestQuietBesideBacklog(t *testing.T) {
 		x := &Ticket{App: quiet, Class: Fresh}
 		if s.Enter(x, 0); !x.Started() {
 			t.Errorf("of %d slots none is left", slots)
+		}
+		if s.Free(quiet) != 0 {
+			t.Errorf("of %d slots more than one is free for an app", slots)
 		}
 	}
 }
