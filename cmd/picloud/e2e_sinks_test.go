@@ -477,6 +477,17 @@ export default async function handle(ctx: Context) {
 			t.Errorf("%+v", e)
 		}
 	}
+
+	n.command("deploy", script(t, "later", `return ctx.SendEmail(&picloud.Email{To: []string{"ada@example.com"}, Subject: "later", Text: "x"},
+		&picloud.Delivery{Delay: time.Hour})`, "time"), "--route", "POST /later")
+	var id string
+	if err := json.Unmarshal(n.must(http.MethodPost, "/later", nil).body, &id); err != nil {
+		t.Fatal(err)
+	}
+	var why struct{ Reasons []struct{ Code string } }
+	if err := json.Unmarshal([]byte(n.command("entries", "explain", id)), &why); err != nil || len(why.Reasons) != 1 || why.Reasons[0].Code != "delayed" {
+		t.Errorf("the last waits since %+v, %v", why, err)
+	}
 }
 
 // Without a mail server a script is told what to set.

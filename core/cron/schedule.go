@@ -91,7 +91,7 @@ func (s *Schedule) Next(t time.Time) time.Time {
 		switch {
 		case end.IsZero() || next.Before(end):
 			return next
-		case next.Sub(end) > 4*day: // nothing until then, whatever the offset
+		case next.Sub(end) > 4*day && !(s.hourly && s.back(end)): // nothing until then, whatever the offset
 			in = next.Add(-2 * day)
 			t = in
 		default:
@@ -101,6 +101,13 @@ func (s *Schedule) Next(t time.Time) time.Time {
 }
 
 const day = 24 * time.Hour
+
+// back reports whether clocks are set back at a time, and so show again what they did before.
+func (s *Schedule) back(at time.Time) bool {
+	_, before := at.Add(-time.Nanosecond).In(s.zone).Zone()
+	_, after := at.In(s.zone).Zone()
+	return after < before
+}
 
 // at returns the first time after t at which a clock that never changes its offset, in seconds, shows what is asked for.
 func (s *Schedule) at(t time.Time, offset int) time.Time {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"mime"
 	"net/http"
 	"time"
@@ -90,6 +91,9 @@ func (r *Runner) runTogether(ctx context.Context, entries []*outbox.Entry) []Res
 		return share(res, entries, nil)
 	}
 	failures, err := answer.failures()
+	if err == nil {
+		err = belong(failures, entries)
+	}
 	if err != nil {
 		res.Fault = veil.Fault(fault.New(fault.InvalidResponse, fault.Script, "%v", err))
 		res.Response = veil.Bytes(answer.data[:min(len(answer.data), collected)], answer.over || len(answer.data) > collected)
@@ -238,6 +242,18 @@ func (a *batchAnswer) failures() (map[string]*fault.Fault, error) {
 		failures[x.ID] = f
 	}
 	return failures, nil
+}
+
+// belong says of which failure it cannot be told whose it is: any of the entries that the answer does not name may have failed.
+func belong(failures map[string]*fault.Fault, entries []*outbox.Entry) error {
+	strays := maps.Clone(failures)
+	for _, e := range entries {
+		delete(strays, e.ID.String())
+	}
+	for id, f := range strays {
+		return fmt.Errorf("the result of the batch has a failure of %.50q, which is no message of it: name the id of the message (%s)", id, f.Message)
+	}
+	return nil
 }
 
 // retryAfter is a wait that a script asks for, within what a number can hold.

@@ -56,7 +56,7 @@ func TestBatch(t *testing.T) {
 		}
 		asked = r
 		r.Log([]engine.Log{{Level: "info", Message: "hello"}})
-		return tell(out, fmt.Sprintf(`{"failures":[{"id":%q,"error":"bad","retry_after_ms":1500},{"id":%q,"fatal":true},{"id":"foreign","error":"x"}]}`,
+		return tell(out, fmt.Sprintf(`{"failures":[{"id":%q,"error":"bad","retry_after_ms":1500},{"id":%q,"fatal":true}]}`,
 			entries[1].ID, entries[3].ID))
 	})
 	entries[2].Payload = []byte{255, 0}
@@ -102,6 +102,24 @@ func TestBatch(t *testing.T) {
 		}
 		if !strings.Contains(string(res.Logs), word) {
 			t.Errorf("log %d: %s", i, res.Logs)
+		}
+	}
+}
+
+// Of a failure that is none of the batch's it is not known whose it is: any that is not named may have failed.
+func TestBatchOfStrangers(t *testing.T) {
+	t.Parallel()
+	var entries []*outbox.Entry
+	r, entries := batchOf(t, 3, func(_ context.Context, _ bool, _ *engine.Request, out engine.Reply) error {
+		return tell(out, fmt.Sprintf(`{"failures":[{"id":"foreign","error":"no stock"},{"id":%q,"error":"bad","fatal":true}]}`, entries[1].ID))
+	})
+	for i, res := range r.RunBatch(t.Context(), entries) {
+		want, words := fault.InvalidResponse, `"foreign"`
+		if i == 1 {
+			want, words = fault.ScriptError, "bad"
+		}
+		if res.Fault == nil || res.Fault.Kind != want || !strings.Contains(res.Fault.Message, words) || res.Fault.Fatal != (i == 1) {
+			t.Errorf("%d: %+v", i, res.Fault)
 		}
 	}
 }

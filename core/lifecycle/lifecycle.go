@@ -39,8 +39,8 @@ type Version struct {
 
 // Store keeps releases. See core/postgres.ReleaseStore.
 type Store interface {
-	// Untold returns releases that nobody was told of, the oldest first.
-	Untold(ctx context.Context, limit int) ([]Release, error)
+	// Untold returns releases that nobody was told of, the oldest first, without those of some apps.
+	Untold(ctx context.Context, without []uuid.UUID, limit int) ([]Release, error)
 	// Tell writes entries and notes that the release was told of, in one transaction, under the owner's epoch. Another node may have
 	// been faster: then nothing is written, and told is false.
 	Tell(ctx context.Context, owner int64, r *Release, entries []*outbox.Entry) (told bool, err error)
@@ -111,13 +111,13 @@ func (t *Teller) Run(ctx context.Context) {
 func (t *Teller) step(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
+	failed := map[uuid.UUID]error{} // by app: its later releases wait, those of others do not
 	for {
-		releases, err := t.Store.Untold(ctx, batch)
+		releases, err := t.Store.Untold(ctx, slices.Collect(maps.Keys(failed)), batch)
 		if err != nil {
 			return err
 		}
 		snapshot := t.Snapshot()
-		failed := map[uuid.UUID]error{} // by app: its later releases wait, those of others do not
 		for i := range releases {
 			r := &releases[i]
 			if r.Version > snapshot.Version {
@@ -129,11 +129,8 @@ func (t *Teller) step(ctx context.Context) error {
 				}
 			}
 		}
-		if len(failed) > 0 {
-			return errors.Join(slices.Collect(maps.Values(failed))...)
-		}
 		if len(releases) < batch || releases[batch-1].Version > snapshot.Version {
-			return nil
+			return errors.Join(slices.Collect(maps.Values(failed))...)
 		}
 	}
 }

@@ -24,10 +24,11 @@ type world struct {
 	quiet    chan struct{} // gets one when there was nothing left to do
 }
 
-func (w *world) Untold(context.Context, int) ([]lifecycle.Release, error) {
+func (w *world) Untold(_ context.Context, without []uuid.UUID, limit int) ([]lifecycle.Release, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return slices.Clone(w.releases), nil
+	list := slices.DeleteFunc(slices.Clone(w.releases), func(r lifecycle.Release) bool { return slices.Contains(without, r.App) })
+	return list[:min(len(list), limit)], nil
 }
 
 func (w *world) Tell(_ context.Context, _ int64, r *lifecycle.Release, entries []*outbox.Entry) (bool, error) {
@@ -35,7 +36,7 @@ func (w *world) Tell(_ context.Context, _ int64, r *lifecycle.Release, entries [
 	defer w.mu.Unlock()
 	w.told = append(w.told, entries...)
 	w.releases = slices.DeleteFunc(w.releases, func(o lifecycle.Release) bool { return o.App == r.App && o.Number == r.Number })
-	if len(w.releases) <= 1 {
+	if !slices.ContainsFunc(w.releases, func(o lifecycle.Release) bool { return o.App != w.full }) {
 		w.quiet <- struct{}{}
 	}
 	return true, nil
@@ -78,17 +79,19 @@ func TestReleasesOfOthersAreTold(t *testing.T) {
 	t.Parallel()
 	full, other := newApp(), newApp()
 	w := &world{full: full.ID, quiet: make(chan struct{}, 2)}
-	for _, app := range []*tenant.App{full, other} {
-		w.releases = append(w.releases, lifecycle.Release{App: app.ID, Number: 1, Version: 1, Action: "deploy"})
+	const many = 250 // more than are read at once
+	for n := range int64(many) {
+		w.releases = append(w.releases, lifecycle.Release{App: full.ID, Number: n + 1, Version: 1, Action: "deploy"})
 	}
+	w.releases = append(w.releases, lifecycle.Release{App: other.ID, Number: 1, Version: 1, Action: "deploy"})
 	ctx, stop := context.WithCancel(t.Context())
 	var run sync.WaitGroup
 	run.Go(func() { newTeller(w, full, other).Run(ctx) })
 	<-w.quiet
 	stop()
 	run.Wait()
-	if len(w.told) != 1 || w.told[0].App != other.ID || len(w.releases) != 1 || w.releases[0].App != full.ID {
-		t.Errorf("told %+v, left %+v", w.told, w.releases)
+	if len(w.told) != 1 || w.told[0].App != other.ID || len(w.releases) != many {
+		t.Errorf("told %+v, %d left", w.told, len(w.releases))
 	}
 }
 

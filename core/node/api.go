@@ -175,8 +175,12 @@ type lanes struct{ node *Node }
 
 func (l lanes) Facts(lane, target uuid.UUID) explain.Facts {
 	snapshot, state := l.node.snapshot.Load(), l.node.dispatcher.Lane(lane)
+	of, sink := snapshot.Lane(lane), snapshot.Sink(target)
+	if of != nil && target == tenant.EmailSink { // which is of no app, but has a lane in each
+		sink = of.Sink
+	}
 	return explain.Facts{
-		Lane: snapshot.Lane(lane), Target: snapshot.Script(target), Sink: snapshot.Sink(target), Running: state.Running, Limit: state.Limit,
+		Lane: of, Target: snapshot.Script(target), Sink: sink, Running: state.Running, Limit: state.Limit,
 		NextStart: state.NextStart, FreeSlots: state.FreeSlots,
 	}
 }

@@ -388,12 +388,16 @@ func (w *keyedWrite) debounce(ctx context.Context) error {
 	return nil
 }
 
-// replaced reports whether a later entry of this batch has the same debounce key.
+// replaced reports whether a later entry of this batch has the same debounce key. One that is refused, such as since it comes again,
+// takes nobody's place.
 func (w *keyedWrite) replaced(i int) bool {
 	e := w.entries[i]
-	return slices.ContainsFunc(w.entries[i+1:], func(x *outbox.Entry) bool {
-		return x.App == e.App && x.Lane == e.Lane && x.Debounce == e.Debounce
-	})
+	for j := i + 1; j < len(w.entries); j++ {
+		if x := w.entries[j]; w.refused[j] == nil && x.App == e.App && x.Lane == e.Lane && x.Debounce == e.Debounce {
+			return true
+		}
+	}
+	return false
 }
 
 const (

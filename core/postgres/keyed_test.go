@@ -3,6 +3,7 @@ package postgres_test
 import (
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -58,4 +59,47 @@ func TestBudgetAndIdempotency(t *testing.T) {
 	if got := insert(event("b")); got[0] != nil {
 		t.Errorf("the key of an event that was refused is not free: %v", got[0])
 	}
+}
+
+// An event that comes again, or that its first cause may not lead to, does not take the place of one that is new.
+func TestRefusedReplaceNothing(t *testing.T) {
+	t.Parallel()
+	r := newRaces(t)
+	app, script, root := uuid.New(), uuid.New(), uuid.Must(uuid.NewV7())
+	event := func(key string) *outbox.Entry {
+		e := r.entry(outbox.Scheduled)
+		e.App, e.Lane, e.Target = app, script, script
+		e.Debounce, e.DebounceFor, e.DebounceMax, e.Delay = "d", time.Minute, time.Hour, time.Minute
+		if key != "" {
+			e.Idempotency = &outbox.Idempotency{Scope: script, Key: key, Hash: []byte("h")}
+		}
+		return e
+	}
+	insert := func(entries ...*outbox.Entry) []error {
+		t.Helper()
+		refused, err := r.keyed.Insert(t.Context(), here, entries, false)
+		r.must(err)
+		return refused
+	}
+	waits := func(want *outbox.Entry) {
+		t.Helper()
+		if got := one[uuid.UUID](r, `SELECT id FROM outbox WHERE app = $1`, app); got != want.ID {
+			t.Errorf("%s waits, not %s", got, want.ID)
+		}
+	}
+
+	insert(event("a"))
+	fresh, repeat := event(""), event("a")
+	if got := insert(fresh, repeat); got[0] != nil || !errors.As(got[1], new(*outbox.Duplicate)) {
+		t.Fatal(got)
+	}
+	waits(fresh)
+
+	r.exec(`INSERT INTO roots (id, app, events) VALUES ($1, $2, $3)`, root, app, outbox.MaxRootEvents)
+	fresh, beyond := event(""), event("")
+	beyond.RootID, beyond.Depth = root, 1
+	if got := insert(fresh, beyond); got[0] != nil || !errors.Is(got[1], outbox.ErrBudget) {
+		t.Fatal(got)
+	}
+	waits(fresh)
 }

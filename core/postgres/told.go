@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/picloud/picloud/core/lifecycle"
@@ -15,11 +16,15 @@ import (
 const sqlReleaseUntold = `
 SELECT r.app, r.number, a.config_version, r.action, coalesce(r.created_by, '00000000-0000-0000-0000-000000000000'), r.created_at,
     r.manifest->'scripts', (SELECT p.manifest->'scripts' FROM releases p WHERE p.app = r.app AND p.number = r.number - 1)
-FROM releases r JOIN apps a ON a.id = r.app WHERE NOT r.told AND a.deleted_at IS NULL ORDER BY r.created_at, r.app, r.number LIMIT $1`
+FROM releases r JOIN apps a ON a.id = r.app WHERE NOT r.told AND a.deleted_at IS NULL AND r.app <> ALL ($1::uuid[])
+ORDER BY r.created_at, r.app, r.number LIMIT $2`
 
-// Untold returns releases that nobody was told of.
-func (s *ReleaseStore) Untold(ctx context.Context, limit int) ([]lifecycle.Release, error) {
-	rows, _ := s.pool.Query(ctx, sqlReleaseUntold, limit)
+// Untold returns releases that nobody was told of, without those of some apps.
+func (s *ReleaseStore) Untold(ctx context.Context, without []uuid.UUID, limit int) ([]lifecycle.Release, error) {
+	if without == nil {
+		without = []uuid.UUID{} // an array in the database, never null
+	}
+	rows, _ := s.pool.Query(ctx, sqlReleaseUntold, without, limit)
 	releases, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (r lifecycle.Release, err error) {
 		var now, before []byte
 		if err := row.Scan(&r.App, &r.Number, &r.Version, &r.Action, &r.By, &r.CreatedAt, &now, &before); err != nil {

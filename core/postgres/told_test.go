@@ -19,7 +19,7 @@ func TestReleaseTold(t *testing.T) {
 	w := newWorkshop(t)
 	untold := func(want int) []lifecycle.Release {
 		t.Helper()
-		list, err := w.releases.Untold(t.Context(), 10)
+		list, err := w.releases.Untold(t.Context(), nil, 10)
 		if err != nil || len(list) != want {
 			t.Fatalf("%+v, %v", list, err)
 		}
@@ -33,6 +33,9 @@ func TestReleaseTold(t *testing.T) {
 	w.deploy(w.deployment("one", tenant.KindEndpoint))
 	w.deploy(w.deployment("two", tenant.KindEndpoint))
 	list := untold(2)
+	if others, err := w.releases.Untold(t.Context(), []uuid.UUID{uuid.New(), w.app}, 10); err != nil || len(others) != 0 {
+		t.Errorf("%+v, %v", others, err)
+	}
 	if s := list[1].Scripts; len(s) != 1 || s[0] != (lifecycle.Version{Script: "two", Version: 1}) || list[1].Action != "deploy" || list[1].Number != 3 {
 		t.Errorf("%+v", list[1])
 	}

@@ -191,14 +191,25 @@ func (s *Scheduler) Room() int {
 	return max(0, s.async.most-s.async.running) + s.async.rooms - s.async.held
 }
 
-// Free is how many async runs of an app would start now, of those that are not in memory yet: zero, or at least one.
+// Free is how many async runs of an app would start now, of those that are not in memory yet: zero, or at least one. Who waits goes
+// before it, but what is kept for apps that run nothing is not for those that do.
 func (s *Scheduler) Free(app uuid.UUID) int {
 	p := &s.async
 	most := min(p.most-p.running, s.slots-s.sync.running-p.running)
-	if f := p.flows[app]; f != nil && f.running > 0 {
-		most -= p.kept()
+	f := p.flows[app]
+	if f != nil && f.running > 0 {
+		return max(0, most-p.kept()-p.held)
 	}
-	return max(0, most-p.held)
+	kept := min(most, p.kept())
+	if f != nil {
+		kept -= f.held
+	}
+	for _, other := range p.awaiting {
+		if other != f && other.running == 0 {
+			kept--
+		}
+	}
+	return max(0, most-p.held, kept)
 }
 
 // Forgo returns room that was made by Expect or Claim and is not used.
@@ -233,14 +244,23 @@ func (s *Scheduler) Ask(t *Ticket) bool {
 }
 
 // roomFor is how many more entries of the app are worth having in memory: what could start at once, and what its runs will
-// have come to within the horizon.
+// have come to within the horizon. Of what is kept for apps that use nothing, an app takes one.
 func (p *pool) roomFor(f *flow) int {
+	room := p.room(f, f.running > 0, f.held > 0)
+	if room > 1 {
+		room = max(1, p.room(f, true, true))
+	}
+	return room
+}
+
+// room is roomFor of an app that runs something, or holds something.
+func (p *pool) room(f *flow, runs, holds bool) int {
 	free := p.most - p.running
 	limit := p.rooms
-	if f.running > 0 {
+	if runs {
 		free -= p.kept()
 	}
-	if f.held > 0 {
+	if holds {
 		limit -= p.spare
 	}
 	free = max(0, free)
@@ -328,14 +348,14 @@ func (s *Scheduler) start(now int64) []*Ticket {
 		p.settle(f)
 		s.moved = append(s.moved, t)
 	}
-	for t := s.sync.room(); t != nil; t = s.sync.room() {
+	for t := s.sync.let(); t != nil; t = s.sync.let() {
 		s.moved = append(s.moved, t)
 	}
 	return s.moved
 }
 
-// room gives room to the ticket whose turn it is; nil: there is none.
-func (p *pool) room() *Ticket {
+// let gives room to the ticket whose turn it is; nil: there is none.
+func (p *pool) let() *Ticket {
 	var first *flow
 	for _, f := range p.hopers {
 		if (first == nil || f.virtual < first.virtual) && p.roomFor(f) > 0 {

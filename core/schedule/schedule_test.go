@@ -296,6 +296,32 @@ func TestQuietBesideSlow(t *testing.T) {
 	}
 }
 
+// An app that has used nothing so far, such as when a node starts, takes in all that waits for it at one time. Another one starts at once.
+func TestQuietBesideBacklog(t *testing.T) {
+	t.Parallel()
+	for _, slots := range []int{8, 32, 64} {
+		s := New(slots, 10)
+		slow, quiet := uuid.New(), uuid.New()
+		for range s.Claim(slow, 1000) {
+			s.Enter(&Ticket{App: slow, Class: Fresh}, 0)
+		}
+		if s.Free(slow) != 0 || s.Free(quiet) == 0 {
+			t.Errorf("of %d slots %d are free for the app that has all, and %d for the other", slots, s.Free(slow), s.Free(quiet))
+		}
+		if s.Room() == 0 || !s.Claimable(quiet) || s.Expect(quiet, 1) == 0 {
+			t.Errorf("of %d slots and the places before them none is left", slots)
+			continue
+		}
+		x := &Ticket{App: quiet, Class: Fresh}
+		if s.Enter(x, 0); !x.Started() {
+			t.Errorf("of %d slots none is left", slots)
+		}
+		if s.Free(quiet) != 0 {
+			t.Errorf("of %d slots more than one is free for an app", slots)
+		}
+	}
+}
+
 // No app waits for longer than the others' turns and one run.
 func TestWaitIsBounded(t *testing.T) {
 	t.Parallel()

@@ -53,9 +53,9 @@ func (c *call) pubsubPublish(ctx context.Context, args []byte) (any, error) {
 	}
 	if len(entries) > 0 {
 		if key := in.IdempotencyKey; key != "" {
-			// All are written with the first, or none is.
+			// All are written with the first, or none is. A topic holds no space, so that no two pairs of topic and key are one.
 			entries[0].Idempotency = &outbox.Idempotency{
-				Scope: c.run.Entry.App, Key: in.Topic + "/" + key, Hash: digest("application/json", in.Message),
+				Scope: c.run.Entry.App, Key: in.Topic + " " + key, Hash: digest("application/json", in.Message),
 			}
 		}
 		if err := c.sendAll(ctx, entries); err != nil {

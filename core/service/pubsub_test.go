@@ -73,11 +73,25 @@ func TestPublish(t *testing.T) {
 			t.Errorf("%+v", e)
 		}
 	}
-	if k := b.entries[0].Idempotency; k.Scope != b.app.ID || k.Key != "user.created/once" {
+	if k := b.entries[0].Idempotency; k.Scope != b.app.ID || k.Key != "user.created once" {
 		t.Errorf("%+v", k)
 	}
 	if b.entries[2].MaxAttempts != 9 || b.entries[0].MaxAttempts != 5 {
 		t.Error("the policies of the triggers do not hold")
+	}
+}
+
+// A key belongs to its topic, whatever that is called.
+func TestPublishKeys(t *testing.T) {
+	t.Parallel()
+	b := subscribed(t, topic("all", "*"))
+	for _, args := range []string{`{"topic":"a","message":1,"idempotency_key":"b/c d"}`, `{"topic":"a/b","message":1,"idempotency_key":"c d"}`} {
+		if _, err := b.ask(t, "pubsub.publish", args); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if one, other := b.entries[0].Idempotency.Key, b.entries[1].Idempotency.Key; one == other {
+		t.Errorf("two topics have one key: %s", one)
 	}
 }
 

@@ -1,24 +1,23 @@
 package trigger
 
 import (
-	"encoding/json"
+	"bytes"
 	"fmt"
 	"net/url"
 	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/go-json-experiment/json/jsontext"
+
 	"github.com/picloud/picloud/core/tenant"
 	"github.com/picloud/picloud/sdk/event"
 )
 
-// Input is what the templates of keys are filled from. It decodes the body at most once. Not safe for concurrent use.
+// Input is what the templates of keys are filled from. It never changes.
 type Input struct {
 	HTTP *event.HTTP // nil: not a request
 	Body []byte
-
-	decoded any
-	read    bool
 }
 
 // CheckTemplate says what is wrong with a template: it may name {body.customer.id} and, if it is over requests,
@@ -106,38 +105,52 @@ func (in *Input) value(place, name string) string {
 	return ""
 }
 
-// field returns a string, number or boolean of the JSON body by its dotted path.
+// field returns a string, number or boolean of the JSON body by its dotted path. It makes no values of what is on the way: six megabytes of
+// empty objects would take half a gigabyte.
 func (in *Input) field(path string) string {
-	if !in.read {
-		in.read = true
-		decoder := json.NewDecoder(strings.NewReader(string(in.Body)))
-		decoder.UseNumber()
-		if decoder.Decode(&in.decoded) != nil {
-			in.decoded = nil
-		}
+	d := jsontext.NewDecoder(bytes.NewReader(in.Body), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
+	value, err := find(d, strings.Split(path, "."))
+	if err != nil {
+		return "" // it is no JSON
 	}
-	v := in.decoded
-	for name := range strings.SplitSeq(path, ".") {
-		switch at := v.(type) {
-		case map[string]any:
-			v = at[name]
-		case []any:
-			i, err := strconv.Atoi(name)
-			if err != nil || i < 0 || i >= len(at) {
-				return ""
+	return value
+}
+
+// find reads one value, and returns what is in it under a path. Of two members of one name the last one counts.
+func find(d *jsontext.Decoder, path []string) (found string, err error) {
+	kind := d.PeekKind()
+	switch {
+	case len(path) == 0 && (kind == '"' || kind == '0' || kind == 't' || kind == 'f'):
+		token, err := d.ReadToken()
+		return token.String(), err
+	case len(path) == 0 || kind != '{' && kind != '[':
+		return "", d.SkipValue()
+	}
+	wanted, err := strconv.Atoi(path[0])
+	if err != nil {
+		wanted = -1
+	}
+	if _, err := d.ReadToken(); err != nil {
+		return "", err
+	}
+	for i := 0; d.PeekKind() != '}' && d.PeekKind() != ']'; i++ {
+		is := i == wanted
+		if kind == '{' {
+			name, err := d.ReadToken()
+			if err != nil {
+				return "", err
 			}
-			v = at[i]
-		default:
-			return ""
+			is = name.String() == path[0]
+		}
+		if !is {
+			err = d.SkipValue()
+		} else {
+			found, err = find(d, path[1:])
+		}
+		if err != nil {
+			return "", err
 		}
 	}
-	switch v := v.(type) {
-	case string:
-		return v
-	case json.Number:
-		return v.String()
-	case bool:
-		return strconv.FormatBool(v)
-	}
-	return ""
+	_, err = d.ReadToken()
+	return found, err
 }

@@ -2,6 +2,7 @@ package trigger
 
 import (
 	"errors"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -61,6 +62,31 @@ func TestExpand(t *testing.T) {
 	long := &Input{Body: []byte(`{"k": "` + strings.Repeat("x", tenant.MaxKey+1) + `"}`)}
 	if _, err := long.Expand("{body.k}"); err == nil {
 		t.Error("a key that is too long passes")
+	}
+}
+
+// What a body holds beside the value of a key takes no memory, and what is no JSON has no key.
+func TestExpandReadsNoMore(t *testing.T) {
+	large := `{"x": [` + strings.Repeat("{},", 200_000) + `{}], "k": 1, "k": {"a": ["b", {"c": "d"}]}}`
+	in := &Input{Body: []byte(large)}
+	for template, want := range map[string]string{"{body.k.a.1.c}": "d", "{body.k.a.0}": "b", "{body.k.a.2}": "", "{body.k.a.x}": "", "{body.k}": "", "{body.x.9}": ""} {
+		if got, err := in.Expand(template); err != nil || got != want {
+			t.Errorf("%s is %q, %v; want %q", template, got, err, want)
+		}
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	if got, _ := (&Input{Body: in.Body}).Expand("{body.k.a.1.c}"); got != "d" {
+		t.Error(got)
+	}
+	runtime.ReadMemStats(&after)
+	if n := after.TotalAlloc - before.TotalAlloc; n > uint64(len(large)) {
+		t.Errorf("%d bytes of memory for a body of %d", n, len(large))
+	}
+	for _, junk := range []string{"", "{", `{"a": 1`, `{"a": 1, }`, "nul", `[{"a":1}`} {
+		if got, err := (&Input{Body: []byte(junk)}).Expand("{body.a}"); err != nil || got != "" {
+			t.Errorf("%s: %q, %v", junk, got, err)
+		}
 	}
 }
 

@@ -96,7 +96,7 @@ func compile(source string) (cel.Program, error) {
 	if t := ast.OutputType(); t != cel.BoolType && t != cel.DynType {
 		return nil, &tenant.Invalid{Field: "when", Message: fmt.Sprintf("is of type %s, not bool: compare it with something", t)}
 	}
-	p, err := env.Program(ast, cel.CostLimit(maxCost), cel.EvalOptions(cel.OptOptimize))
+	p, err := env.Program(ast, cel.CostLimit(maxCost), cel.CostTracking(prices{}), cel.EvalOptions(cel.OptOptimize))
 	if err != nil { // such as a regular expression that cannot be
 		return nil, &tenant.Invalid{Field: "when", Message: err.Error()}
 	}

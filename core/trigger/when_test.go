@@ -96,6 +96,51 @@ func TestWhenIsBounded(t *testing.T) {
 	}
 }
 
+// Of a text all is paid for that is looked at, and of lists and objects what is within them: each of these would take seconds.
+func TestWhenPaysForWhatItLooksAt(t *testing.T) {
+	t.Parallel()
+	inner := make([]any, 20)
+	for i := range inner {
+		inner[i] = make([]int, 50)
+	}
+	words, names := make([]string, 900), map[string]any{}
+	for i := range words {
+		words[i] = fmt.Sprintf("%020d", i)
+		names[words[i]] = inner
+		if i >= 20 {
+			names[words[i]] = i
+		}
+	}
+	data, err := json.Marshal(map[string]any{"text": strings.Repeat("é", 100_000), "list": make([]int, 3000), "deep": inner, "few": make([]int, 100), "words": words, "names": names})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for source, ends := range map[string]bool{
+		"data.list.all(x, data.deep == data.deep)":                                                 false,
+		"data.list.all(x, data == data)":                                                           false,
+		"data.list.all(x, {'a': data.deep} == {'a': data.deep})":                                   false,
+		"data.list.all(x, [data.deep] != [data.text])":                                             false,
+		"data.list.all(x, !(data.deep in data.deep))":                                              false,
+		"data.list.all(x, size(data.text) > 0)":                                                    false,
+		"data.list.all(x, size(data.text + data.text) > 0)":                                        false,
+		"data.list.all(x, bytes(data.text) != b'')":                                                false,
+		"data.list.all(x, !(data.text in {'a': 1}))":                                               false,
+		"data.list.all(x, timestamp('2026-01-01T00:00:00Z').getHours('Europe/Berlin') < 25)":       false,
+		"data.few.all(x, timestamp('2026-01-01T00:00:00Z').getHours('Europe/Berlin') < 25)":        false,
+		"data.words.all(x, !(data.text in data.words))":                                            false,
+		"data.few.all(x, data.words[0] in data.words && data.words[0] in data.names)":              true,
+		"data.words.all(x, x in data.names)":                                                       true,
+		"data.list.all(x, data.deep != [] && data.text != '')":                                     true,
+		"data == data && size(data.text) > 0 && data.few.all(x, x == 0.0 && data.few == data.few)": true,
+		"timestamp('2026-01-01T00:00:00Z').getHours('Europe/Berlin') == 1":                         true,
+	} {
+		is, err := (&Change{Kind: outbox.KindPubSub, Topic: "t", Data: data}).meets(source)
+		if is != ends || (err == nil) != ends || err != nil && !strings.Contains(err.Error(), "cost limit") {
+			t.Errorf("%s: %t, %v", source, is, err)
+		}
+	}
+}
+
 // Patterns that are short to write and take megabytes are refused, where they are written and where they come with the data.
 func TestWhenPatterns(t *testing.T) {
 	t.Parallel()

@@ -10,7 +10,8 @@ import (
 
 // A run may handle several events at once. It is one invocation all the same: its envelope has the type BatchType, and
 // its body is a Batch as JSON. A script that knows of batches answers with a BatchResult as JSON, under a Content-Type
-// of BatchContentType; any other answer says that all went well. A run that fails has failed for all.
+// of BatchContentType; any other answer says that all went well. A run that fails has failed for all, and so has one that names a failure
+// of something else, but for the events that it names.
 const (
 	BatchType        = "picloud.batch"
 	BatchContentType = "application/vnd.picloud.batch+json"
@@ -48,7 +49,7 @@ type BatchResult struct {
 
 // BatchFailure is how one event failed.
 type BatchFailure struct {
-	ID           string `json:"id"` // of the item; one that is not in the batch is ignored
+	ID           string `json:"id"` // of the item
 	Error        string `json:"error"`
 	RetryAfterMS int64  `json:"retry_after_ms,omitempty"` // zero: no wish
 	Fatal        bool   `json:"fatal,omitempty"`          // trying again cannot help

@@ -42,9 +42,11 @@ const (
 	mostBytes      = 5 << 20 // what is made of it has to be a batch
 	maxRecipients  = 100
 	maxConnections = 200
-	maxReading     = 8 // messages that are in memory at one time, of an instance
+	maxReading     = 8        // messages that are made sense of at one time, of an instance
+	maxHeld        = 64 << 20 // bytes of messages that are in memory at one time, of an instance
 	readLimit      = time.Minute
-	takeLimit      = 4 * time.Minute // senders wait for five, as RFC 5321 asks of them: section 4.5.3.2.6
+	messageLimit   = 10 * time.Minute // for all of a message, each part of which has readLimit
+	takeLimit      = 4 * time.Minute  // senders wait for five, as RFC 5321 asks of them: section 4.5.3.2.6
 )
 
 func (server) Info() source.Info {
@@ -139,6 +141,7 @@ type backend struct {
 	config  config
 	out     source.Emitter
 	reading chan struct{}
+	held    atomic.Int64 // bytes
 }
 
 func (b *backend) NewSession(c *smtp.Conn) (smtp.Session, error) {
@@ -162,10 +165,23 @@ func (w watching) Accept() (net.Conn, error) {
 
 type watched struct {
 	net.Conn
-	gone atomic.Bool // nothing more can be read
+	gone  atomic.Bool  // nothing more can be read
+	until atomic.Int64 // when the message that is read has to be there, in nanoseconds; zero: none is
 }
 
+// Read waits for readLimit while a message is read: the library gives all of it no longer than that. What comes after a time that was
+// too long is no command, as the library would have it, but more of the message.
 func (w *watched) Read(p []byte) (int, error) {
+	if w.gone.Load() {
+		return 0, io.EOF
+	}
+	if until := w.until.Load(); until != 0 {
+		next := time.Now().Add(readLimit)
+		if last := time.Unix(0, until); last.Before(next) {
+			next = last
+		}
+		_ = w.SetReadDeadline(next) // a connection that is closed says so below
+	}
 	n, err := w.Conn.Read(p)
 	if err != nil {
 		w.gone.Store(true)
@@ -216,18 +232,24 @@ func (c *config) takes(address string) bool {
 // Data answers once the message is safe. Where that is not known it is not answered with 250: the sender sends it again, and it is known
 // by its id.
 func (s *session) Data(r io.Reader) error {
+	in := &counted{Reader: r, all: &s.held}
+	defer in.free()
+	s.conn.until.Store(time.Now().Add(messageLimit).UnixNano())
+	raw, err := io.ReadAll(in)
+	s.conn.until.Store(0)
+	switch {
+	case s.conn.gone.Load(): // the library takes the rest of a chunk (BDAT) that never came for the end of it
+		return again("the message is not complete")
+	case err != nil:
+		return err // too large, or too much at one time
+	}
+	ctx, cancel := context.WithTimeout(s.ctx, takeLimit)
+	defer cancel()
 	select {
 	case s.reading <- struct{}{}:
 		defer func() { <-s.reading }()
-	case <-s.ctx.Done():
-		return again("the server is stopping")
-	}
-	raw, err := io.ReadAll(r)
-	if err != nil {
-		return err // too large, or the sender is gone
-	}
-	if s.conn.gone.Load() { // the library takes the rest of a chunk (BDAT) that never came for the end of it
-		return again("the message is not complete")
+	case <-ctx.Done():
+		return again("the server is stopping, or busy")
 	}
 	e, err := read(s.from, s.to, raw, time.Now())
 	if err != nil {
@@ -237,8 +259,6 @@ func (s *session) Data(r io.Reader) error {
 	if batch.Validate() != nil {
 		return &smtp.SMTPError{Code: 552, EnhancedCode: smtp.EnhancedCode{5, 3, 4}, Message: "the message is too large"}
 	}
-	ctx, cancel := context.WithTimeout(s.ctx, takeLimit)
-	defer cancel()
 	refused := (*source.Refused)(nil)
 	switch err := s.out.Offer(ctx, batch); {
 	case err == nil:
@@ -249,6 +269,25 @@ func (s *session) Data(r io.Reader) error {
 		return again("it is not known whether the message is safe")
 	}
 }
+
+// counted reads what is counted among all that is held, until it is freed.
+type counted struct {
+	io.Reader
+
+	all  *atomic.Int64
+	mine int64
+}
+
+func (c *counted) Read(p []byte) (int, error) {
+	n, err := c.Reader.Read(p)
+	c.mine += int64(n)
+	if c.all.Add(int64(n)) > maxHeld {
+		return n, again("too much mail comes in at one time")
+	}
+	return n, err
+}
+
+func (c *counted) free() { c.all.Add(-c.mine) }
 
 func again(why string) error {
 	return &smtp.SMTPError{Code: 451, EnhancedCode: smtp.EnhancedCode{4, 3, 0}, Message: "try again later: " + why}

@@ -1,6 +1,7 @@
 package smtp
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -247,6 +249,69 @@ func TestChunks(t *testing.T) {
 	defer h.mu.Unlock()
 	if len(h.events) != 1 || h.events[0].Subject != "a" {
 		t.Errorf("%+v", h.events)
+	}
+}
+
+// A message that does not come to its end is no reason for its sender to give it up.
+func TestIncomplete(t *testing.T) {
+	t.Parallel()
+	c, err := net.Dial("tcp", serve(t, &host{}, ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Write([]byte("EHLO x\r\nMAIL FROM:<a@b.c>\r\nRCPT TO:<b@example.com>\r\nDATA\r\nSubject: x\r\n")); err != nil {
+		t.Fatal(err)
+	}
+	_ = c.(*net.TCPConn).CloseWrite()
+	answers, err := io.ReadAll(c)
+	if _ = c.Close(); err != nil || !strings.Contains(string(answers), "\r\n451 ") || strings.Contains(string(answers), "\r\n554 ") {
+		t.Errorf("%s, %v", answers, err)
+	}
+}
+
+// Who sends slowly keeps nobody else from sending.
+func TestSlowSenders(t *testing.T) {
+	t.Parallel()
+	h := &host{}
+	address := serve(t, h, "")
+	for range maxReading + 1 {
+		c, err := net.Dial("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = c.Close() }()
+		if _, err := c.Write([]byte("EHLO x\r\nMAIL FROM:<a@b.c>\r\nRCPT TO:<b@example.com>\r\nDATA\r\n")); err != nil {
+			t.Fatal(err)
+		}
+		for lines := bufio.NewReader(c); ; { // until the message is waited for
+			line, err := lines.ReadString('\n')
+			if err != nil {
+				t.Fatal(err)
+			}
+			if strings.HasPrefix(line, "354 ") {
+				break
+			}
+		}
+	}
+	if err := smtp.SendMail(address, nil, "a@sender.example", []string{"b@example.com"}, []byte("Subject: x\r\n\r\nx\r\n")); err != nil {
+		t.Error(err)
+	}
+}
+
+// Messages that are read hold so much memory together, and no more.
+func TestHeld(t *testing.T) {
+	t.Parallel()
+	var all atomic.Int64
+	all.Store(maxHeld - 10)
+	fits := &counted{Reader: strings.NewReader("0123456789"), all: &all}
+	if _, err := io.ReadAll(fits); err != nil {
+		t.Error(err)
+	}
+	if _, err := io.ReadAll(&counted{Reader: strings.NewReader("0"), all: &all}); err == nil {
+		t.Error("one more byte is held")
+	}
+	if fits.free(); all.Load() != maxHeld-9 {
+		t.Errorf("%d bytes are held", all.Load())
 	}
 }
 
