@@ -268,3 +268,38 @@ func TestLargeBatches(t *testing.T) {
 		}
 	}
 }
+
+// A source that has given up a batch with a cursor, and offers another, breaks no contract: the next one waits for the answer to the first.
+func TestCursorsFollowOneAnother(t *testing.T) {
+	t.Parallel()
+	over, giveUp := context.WithCancel(t.Context())
+	told := make(chan error, 3)
+	i := started(t, func(ctx context.Context, out Emitter) error {
+		for at, ctx := range []context.Context{over, over, ctx} {
+			told <- out.Offer(ctx, Batch{Events: []Event{{ID: "i", Type: "t"}}, Cursor: string(rune('a' + at))})
+		}
+		return nil
+	})
+	first, err := i.Next(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	giveUp()
+	for range 2 {
+		if err := <-told; !errors.Is(err, context.Canceled) {
+			t.Errorf("who gave up is told %v", err)
+		}
+	}
+	first.Ack()
+	next, err := i.Next(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if next.Cursor != "c" {
+		t.Errorf("the next has the cursor %q", next.Cursor)
+	}
+	next.Ack()
+	if err := <-told; err != nil {
+		t.Error(err)
+	}
+}
