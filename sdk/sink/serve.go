@@ -267,7 +267,7 @@ func (h *session) take(id uint64, m *sinkv1.Item) {
 		s.running.Add(1)
 	}
 	s.mu.Unlock()
-	item.send = func(_ *Item, a answer) {
+	item.send = func(a answer) {
 		cancel()
 		h.mu.Lock()
 		delete(h.items, id)

@@ -52,9 +52,6 @@ func (a *adapter) GRPCClient(ctx context.Context, _ *goplugin.GRPCBroker, conn *
 	return Dial(ctx, conn)
 }
 
-// Register adds a source to a gRPC server, for a host in the same process.
-func Register(s grpc.ServiceRegistrar, x Source) { sourcev1.RegisterSourceServer(s, newServer(x)) }
-
 type server struct {
 	sourcev1.UnimplementedSourceServer
 	source Source
