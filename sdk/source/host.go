@@ -139,7 +139,7 @@ func (c *Client) Start(s Setting, log func(level, message string)) (*Instance, e
 	c.instances[i.number] = i
 	c.mu.Unlock()
 	i.send(&sourcev1.Message{Body: &sourcev1.Message_Start{Start: startToWire(s)}})
-	i.Grant(Credit)
+	i.grant(Credit)
 	return i, nil
 }
 
@@ -150,8 +150,8 @@ func (i *Instance) send(m *sourcev1.Message) {
 	}
 }
 
-// Grant allows n batches more, of which no more than Credit may be open. Start and every answer do it.
-func (i *Instance) Grant(n int64) {
+// grant allows n batches more. There is room for Credit of them: more would block the session.
+func (i *Instance) grant(n int64) {
 	i.mu.Lock()
 	i.credit += n
 	i.mu.Unlock()
@@ -207,7 +207,7 @@ func (b *Incoming) answer(m *sourcev1.Message) {
 	i.mu.Unlock()
 	if open {
 		i.send(m)
-		i.Grant(1)
+		i.grant(1)
 	}
 }
 
