@@ -46,7 +46,7 @@ type Instance interface {
 	// Deliver answers each of the items, of which there are between one and Batch: what was queued when it could be called. It
 	// returns when all are answered; those that are not count as failed by the sink. Up to Parallel calls overlap.
 	Deliver(items []*Item)
-	// Bounds says how many items Deliver takes at one time, and how many calls of it there may be. Both are at least 1.
+	// Bounds says how many items Deliver takes at one time, and how many calls of it there may be. Less than 1 counts as 1.
 	Bounds() (batch, parallel int)
 	// Close ends what is kept between deliveries. There is none under way, and none follows.
 	Close()
