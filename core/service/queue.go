@@ -131,7 +131,7 @@ func sequences(entries []*outbox.Entry) (out [][]int) {
 // sendSequence writes entries one after the other, and none after one that was not accepted.
 func (c *call) sendSequence(ctx context.Context, sequence []int, entries []*outbox.Entry, out []sent) {
 	for n, i := range sequence {
-		id, err := c.send(ctx, entries[i])
+		id, err := c.sendBeside(ctx, entries[i])
 		if err == nil {
 			out[i].ID = id
 			continue
@@ -143,6 +143,12 @@ func (c *call) sendSequence(ctx context.Context, sequence []int, entries []*outb
 		}
 		return
 	}
+}
+
+// sendBeside is send in a goroutine of its own.
+func (c *call) sendBeside(ctx context.Context, e *outbox.Entry) (_ uuid.UUID, err error) {
+	defer c.contain(&c.run, "queue.send", &err)
+	return c.send(ctx, e)
 }
 
 // Queues are what waits for scripts.

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"runtime/debug"
 	"strings"
 
 	jsonv2 "github.com/go-json-experiment/json"
@@ -147,9 +148,10 @@ type call struct {
 
 // Call answers a call of a script with JSON. Its errors are faults, or those of ctx. It waits while the node is in doubt
 // whether it still owns the run: if it does not, the run begins anew elsewhere, and this one must change nothing any more.
-func (h *Host) Call(ctx context.Context, run Run, service, method string, args []byte) ([]byte, error) {
+func (h *Host) Call(ctx context.Context, run Run, service, method string, args []byte) (_ []byte, err error) {
 	failpoint.Hit(failpoint.HostCallBefore)
 	defer failpoint.Hit(failpoint.HostCallAfter)
+	defer h.contain(&run, service+"."+method, &err)
 	do := methods[service+"."+method]
 	if do == nil {
 		return nil, fault.New(fault.NotFound, fault.Script, "there is no service %s.%s", service, method)
@@ -187,6 +189,15 @@ func (h *Host) Call(ctx context.Context, run Run, service, method string, args [
 		return nil, fmt.Errorf("%s.%s: %w", service, method, err)
 	}
 	return b, nil
+}
+
+// contain makes a panic an error: a defect of ours that one script has found, with which the runs of all others go on. To be deferred where
+// a goroutine begins to do what a script asks for.
+func (h *Host) contain(run *Run, what string, err *error) {
+	if p := recover(); p != nil {
+		h.log.Error("a service panicked", "service", what, "app", run.Entry.App, "run", run.Entry.ID, "panic", p, "stack", string(debug.Stack()))
+		*err = fault.New(fault.Internal, fault.Platform, "%s failed by a defect of the platform, which its log tells of", what)
+	}
 }
 
 // granted says why a run may not use a service: it acts for nobody, and its script, as it is now, has no grant for it. A script that is

@@ -434,3 +434,31 @@ func TestRunThatEnds(t *testing.T) {
 		}
 	}
 }
+
+// A defect that one call finds is told to its script, and ends nothing else: also where messages are sent beside one another.
+func TestPanic(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.append = func(n int, _ *outbox.Entry) error {
+		if n <= 2 {
+			panic("a defect")
+		}
+		return nil
+	}
+	if _, err := b.ask(t, "invoke.send", `{"script":"other"}`); err == nil || fault.From(err).Kind != fault.Internal || fault.From(err).Origin != fault.Platform {
+		t.Error(err)
+	}
+	answer, err := b.ask(t, "queue.send", `{"queue":"mail","messages":[{"data":"a"},{"data":"b"}]}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lost := 0
+	for _, m := range answer["messages"].([]any) {
+		if m.(map[string]any)["code"] == string(fault.Internal) {
+			lost++
+		}
+	}
+	if lost != 1 || len(b.entries) != 1 {
+		t.Errorf("%v, %d entries", answer, len(b.entries))
+	}
+}

@@ -16,6 +16,7 @@ import (
 // What would end the process of a Go program, or take all of a machine, ends the run that does it, with a name: the next
 // call works, and another script goes on meanwhile.
 func TestContained(t *testing.T) {
+	defer collect()
 	e := yaegi.New()
 	load(t, e, "neighbour", script(nil, `n := 0; for i := 0; i < 1000; i++ { n += i }; return n, nil`))
 	for name, c := range map[string]struct {
@@ -70,14 +71,18 @@ func tree() { go tree(); go tree(); <-make(chan int) }
 	}
 }
 
+// collect waits until what stopped runs held is gone, as they end beside: the tests share a process, in which others shall not be blamed
+// for it.
+func collect() {
+	used := []metrics.Sample{{Name: "/memory/classes/heap/stacks:bytes"}, {Name: "/gc/heap/live:bytes"}}
+	for metrics.Read(used); used[0].Value.Uint64() > 16<<20 || used[1].Value.Uint64() > 64<<20; metrics.Read(used) {
+		runtime.GC()
+	}
+}
+
 // Initialisers are contained like runs.
 func TestContainedInitialisers(t *testing.T) {
-	defer func() { // what was stopped ends beside, and has when its stack and what it held are gone
-		used := []metrics.Sample{{Name: "/memory/classes/heap/stacks:bytes"}, {Name: "/gc/heap/live:bytes"}}
-		for metrics.Read(used); used[0].Value.Uint64() > 16<<20 || used[1].Value.Uint64() > 64<<20; metrics.Read(used) {
-			runtime.GC()
-		}
-	}()
+	defer collect()
 	for name, c := range map[string]string{
 		"recursion": "var x = down(1)\nfunc down(n int) int { return down(n+1) + 1 }\n",
 		"append":    "var x = fill()\nfunc fill() int { var a [][]byte; for { a = append(a, make([]byte, 1<<20)) } }\n",

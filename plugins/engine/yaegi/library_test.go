@@ -7,7 +7,6 @@ import (
 	"hash/crc32"
 	"image"
 	"image/png"
-	"runtime"
 	"testing"
 	"time"
 
@@ -106,7 +105,7 @@ func TestLibraryIsContained(t *testing.T) {
 			if _, err := invoke(t.Context(), e, "next", ""); err != nil {
 				t.Errorf("the next call: %v", err)
 			}
-			runtime.GC() // the tests share a process, in which others shall not be blamed for it
+			collect()
 		})
 	}
 }

@@ -299,6 +299,7 @@ func TestModuleAlone(t *testing.T) {
 
 // What a module does is the script's doing: its panics are told with their place, and its loops and goroutines end with the run.
 func TestModulesAreContained(t *testing.T) { // alone: what it takes of memory would be another test's fault
+	defer collect()
 	e := yaegi.New()
 	loadWith(t, e, script([]string{"app/a"}, "\treturn a.Do(string(ctx.Request.Body)), nil"), module("a", "x.go", `package a
 
