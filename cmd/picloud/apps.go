@@ -137,7 +137,7 @@ func (c *cli) domainsCommand() *cobra.Command {
 			},
 		},
 		&cobra.Command{
-			Use: "rm HOST", Aliases: []string{"delete"}, Short: "Give a host up", Args: cobra.ExactArgs(1),
+			Use: "delete HOST", Aliases: []string{"rm"}, Short: "Give a host up", Args: cobra.ExactArgs(1),
 			RunE: func(cmd *cobra.Command, args []string) error {
 				err := c.remove(cmd.Context(), client.Path("apps", c.app, "domains", args[0]))
 				return absent(err, fmt.Sprintf("host %q of app %q", args[0], c.app), "domains ls --app "+c.app)

@@ -88,7 +88,7 @@ func (c *cli) queuesCommand() *cobra.Command {
 		c.pauseCommand("NAME", "pause", "Have the queue start nothing", c.queues),
 		c.pauseCommand("NAME", "resume", "End a pause of the queue", c.queues),
 		&cobra.Command{
-			Use: "rm NAME", Aliases: []string{"delete"}, Short: "Delete a queue that is empty", Args: cobra.ExactArgs(1),
+			Use: "delete NAME", Aliases: []string{"rm"}, Short: "Delete a queue that is empty", Args: cobra.ExactArgs(1),
 			RunE: func(cmd *cobra.Command, args []string) error {
 				return c.absentQueue(c.remove(cmd.Context(), c.queues(args[0])), args[0])
 			},

@@ -67,8 +67,8 @@ func (c *cli) routesCommand() *cobra.Command {
 		},
 		add, check, match,
 		&cobra.Command{
-			Use: "rm ID|'METHOD /path'", Aliases: []string{"delete"}, Short: "Delete a route", Args: cobra.ExactArgs(1),
-			Example: "  picloud routes rm 'GET /users/{id}'",
+			Use: "delete ID|'METHOD /path'", Aliases: []string{"rm"}, Short: "Delete a route", Args: cobra.ExactArgs(1),
+			Example: "  picloud routes delete 'GET /users/{id}'",
 			RunE:    func(cmd *cobra.Command, args []string) error { return c.removeRoute(cmd.Context(), args[0]) },
 		},
 	))

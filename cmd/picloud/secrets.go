@@ -55,7 +55,7 @@ argument: every user of the machine can read those, and shells keep them.`,
 		},
 		set,
 		&cobra.Command{
-			Use: "rm NAME", Aliases: []string{"delete"}, Short: "Delete a secret", Args: cobra.ExactArgs(1),
+			Use: "delete NAME", Aliases: []string{"rm"}, Short: "Delete a secret", Args: cobra.ExactArgs(1),
 			RunE: func(cmd *cobra.Command, args []string) error {
 				err := c.remove(cmd.Context(), c.secrets(args[0]))
 				return absent(err, fmt.Sprintf("secret %q in app %q", args[0], c.app), "secrets ls --app "+c.app)

@@ -145,7 +145,7 @@ configuration; nothing is sent yet, see the command test.`,
 		c.pauseCommand("NAME", "pause", "Have the sink be sent nothing", c.sinks),
 		c.pauseCommand("NAME", "resume", "End a pause of the sink", c.sinks),
 		&cobra.Command{
-			Use: "rm NAME", Aliases: []string{"delete"}, Short: "Delete a sink that no trigger leads to", Args: cobra.ExactArgs(1),
+			Use: "delete NAME", Aliases: []string{"rm"}, Short: "Delete a sink that no trigger leads to", Args: cobra.ExactArgs(1),
 			RunE: func(cmd *cobra.Command, args []string) error {
 				return c.absentSink(c.remove(cmd.Context(), c.sinks(args[0])), args[0])
 			},

@@ -96,7 +96,7 @@ fails the dead letter stays open.`,
 		c.pauseCommand("NAME", "pause", "Have the trigger start nothing", c.triggers),
 		c.pauseCommand("NAME", "resume", "End a pause of the trigger", c.triggers),
 		&cobra.Command{
-			Use: "rm NAME", Aliases: []string{"delete"}, Short: "Delete a trigger", Args: cobra.ExactArgs(1),
+			Use: "delete NAME", Aliases: []string{"rm"}, Short: "Delete a trigger", Args: cobra.ExactArgs(1),
 			RunE: func(cmd *cobra.Command, args []string) error {
 				return c.absentTrigger(c.remove(cmd.Context(), c.triggers(args[0])), args[0])
 			},

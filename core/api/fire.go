@@ -91,6 +91,15 @@ func (a *api) fireTrigger(ctx context.Context, in *struct {
 	return answer(Accepted{sent.String(), outbox.AcceptedAt(sent).UTC(), duplicate != nil}), err
 }
 
+// firedWith says what an event may have of TriggerEvent, by the kind of its trigger.
+var firedWith = map[string]string{
+	tenant.TriggerKV: ofChange, tenant.TriggerDocs: ofChange, tenant.TriggerFiles: ofChange,
+	tenant.TriggerPubSub: "topic and data", tenant.TriggerWebhook: "topic and data", tenant.TriggerSource: "topic and data",
+	tenant.TriggerEmail: "data", tenant.TriggerApp: "data", tenant.TriggerCron: "nothing: its script is given the time",
+}
+
+const ofChange = "collection, key, op, data and previous"
+
 // change is the event that a trigger is fired with. What is absent is made up so that its patterns take it.
 func (e *TriggerEvent) change(t *tenant.Trigger) (*trigger.Change, error) {
 	c := &trigger.Change{Data: e.Data, Previous: e.Previous}
@@ -161,7 +170,7 @@ func (e *TriggerEvent) change(t *tenant.Trigger) (*trigger.Change, error) {
 	}
 	switch {
 	case misplaced:
-		return nil, wrong("body", "this is not what a trigger of kind "+t.Kind+" takes: data and previous, and collection, key and op or topic")
+		return nil, wrong("body", "a trigger of kind "+t.Kind+" is fired with "+firedWith[t.Kind])
 	case len(c.Data)+len(c.Previous) > maxMessage:
 		return nil, kindNamed("too_large").problem("data and previous are larger than 1 MiB")
 	}

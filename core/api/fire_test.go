@@ -168,6 +168,12 @@ func TestFire(t *testing.T) {
 		p := s.problem(t, 422, "POST", "/api/v1/apps/a/triggers/"+c.name+"/fire", c.body)
 		if len(p.Errors) != 1 || p.Errors[0].Location != c.at {
 			t.Errorf("%s %v is wrong at %+v, want %s", c.name, c.body, p.Errors, c.at)
+			continue
+		}
+		if what := p.Errors[0].Message; c.at == "body" && !strings.HasSuffix(what, map[string]string{
+			"kv": "kv is fired with collection, key, op, data and previous", "topic": "pubsub is fired with topic and data", "night": "cron is fired with nothing: its script is given the time",
+		}[c.name]) {
+			t.Errorf("%s %v: %s", c.name, c.body, what)
 		}
 	}
 	s.problem(t, 409, "POST", "/api/v1/apps/a/triggers/dead/fire", object{})

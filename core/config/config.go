@@ -17,6 +17,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/picloud/picloud/core/secret"
+	"github.com/picloud/picloud/core/tenant"
 	"github.com/picloud/picloud/sdk/guard"
 	"github.com/picloud/picloud/sdk/mail"
 )
@@ -185,6 +186,7 @@ func Default() Config {
 	if err != nil || name == "" {
 		name = "picloud"
 	}
+	most := tenant.MaxLimits()
 	return Config{
 		Listen:      ":8080",
 		AdminListen: "127.0.0.1:8081",
@@ -198,13 +200,13 @@ func Default() Config {
 		KeepExecutions:      7 * 24 * time.Hour,
 		MaxHistoryBytes:     1 << 30,
 		MaxBody:             MaxBodyLimit,
-		MaxScriptMemory:     448 << 20,
-		MaxScriptCPU:        5 * time.Minute,
-		MaxScriptGoroutines: 10_000,
-		MaxScriptAnswer:     64 << 20,
-		MaxScriptLogLines:   10_000,
-		MaxScriptLogBytes:   1 << 20,
-		MaxScriptCalls:      100_000,
+		MaxScriptMemory:     most.MemoryBytes,
+		MaxScriptCPU:        time.Duration(most.CPU),
+		MaxScriptGoroutines: most.Goroutines,
+		MaxScriptAnswer:     most.AnswerBytes,
+		MaxScriptLogLines:   most.LogLines,
+		MaxScriptLogBytes:   most.LogBytes,
+		MaxScriptCalls:      most.Calls,
 		SMTPTLS:             "starttls",
 		EngineSpares:        1,
 		EngineIdle:          5 * time.Minute,
@@ -225,6 +227,7 @@ func (e *invalid) Error() string { return e.message }
 
 // validate returns *invalid for the first setting whose value makes no sense.
 func (c *Config) validate() error {
+	most := tenant.MaxLimits()
 	checks := []struct {
 		key string
 		err error
@@ -241,13 +244,13 @@ func (c *Config) validate() error {
 		{"keep_executions", checkDuration(c.KeepExecutions, 24*time.Hour, 366*24*time.Hour)},
 		{"max_history_bytes", checkRange(c.MaxHistoryBytes, 1<<20, 1<<50)},
 		{"max_body", checkRange(c.MaxBody, 1, MaxBodyLimit)},
-		{"max_script_memory", checkRange(c.MaxScriptMemory, 1<<20, 448<<20)},
-		{"max_script_cpu", checkDuration(c.MaxScriptCPU, time.Millisecond, 5*time.Minute)},
-		{"max_script_goroutines", checkRange(int64(c.MaxScriptGoroutines), 1, 10_000)},
-		{"max_script_answer", checkRange(c.MaxScriptAnswer, 1, 64<<20)},
-		{"max_script_log_lines", checkRange(int64(c.MaxScriptLogLines), 1, 10_000)},
-		{"max_script_log_bytes", checkRange(int64(c.MaxScriptLogBytes), 1, 1<<20)},
-		{"max_script_calls", checkRange(int64(c.MaxScriptCalls), 1, 100_000)},
+		{"max_script_memory", checkRange(c.MaxScriptMemory, 1<<20, most.MemoryBytes)},
+		{"max_script_cpu", checkDuration(c.MaxScriptCPU, time.Millisecond, time.Duration(most.CPU))},
+		{"max_script_goroutines", checkRange(int64(c.MaxScriptGoroutines), 1, int64(most.Goroutines))},
+		{"max_script_answer", checkRange(c.MaxScriptAnswer, 1, most.AnswerBytes)},
+		{"max_script_log_lines", checkRange(int64(c.MaxScriptLogLines), 1, int64(most.LogLines))},
+		{"max_script_log_bytes", checkRange(int64(c.MaxScriptLogBytes), 1, int64(most.LogBytes))},
+		{"max_script_calls", checkRange(int64(c.MaxScriptCalls), 1, int64(most.Calls))},
 		{"http_allow", checkAllowed(c.HTTPAllow)},
 		{"smtp_port", checkRange(int64(c.SMTPPort), 0, 65535)},
 		{"smtp_tls", checkOneOf(c.SMTPTLS, "starttls", "tls", "none")},

@@ -29,18 +29,12 @@ type Option func(*options)
 
 type options struct {
 	children map[string]func() error
-	leaks    []goleak.Option
 }
 
 // Child makes the test binary run a function, and no test, when PICLOUD_TEST_CHILD in its environment is name: as
 // Command sets it, or a test that starts it in its own way. An error is printed, and the exit status is 1.
 func Child(name string, run func() error) Option {
 	return func(o *options) { o.children[name] = run }
-}
-
-// Ignore names goroutines that may be left at the end.
-func Ignore(leaks ...goleak.Option) Option {
-	return func(o *options) { o.leaks = append(o.leaks, leaks...) }
 }
 
 // Main runs the tests of a package, stops the test server if one was started, and fails when goroutines are left. It
@@ -59,7 +53,7 @@ func Main(m *testing.M, with ...Option) {
 		code = max(code, 1)
 	}
 	if code == 0 {
-		if err := goleak.Find(o.leaks...); err != nil {
+		if err := goleak.Find(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			code = 1
 		}

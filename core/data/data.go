@@ -1,4 +1,4 @@
-// Package data is what the data services keep for apps: values by key, and files. It names what core/service asks for and
+// Package data is what the data services keep for apps: values by key, documents and files. It names what core/service asks for and
 // core/postgres does.
 package data
 

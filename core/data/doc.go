@@ -44,11 +44,3 @@ func (u *Unserved) Error() string {
 	return fmt.Sprintf("the find has looked at %d documents without an end: it needs docs.index(%q, %q, %q)",
 		u.Scanned, u.Collection, u.Path, u.Type)
 }
-
-// DocIndex is an index of a collection.
-type DocIndex struct {
-	Collection string
-	Path       string
-	Type       string // "text", "number", "bool" or "time"
-	Ready      bool   // every document of the collection is in it
-}

@@ -98,3 +98,25 @@ func (l *lease) tell() {
 		l.next = nil
 	}
 }
+
+// Epoch is the node's life, zero while it has none.
+func (d *Dispatcher) Epoch() int64 { return d.lease.Epoch() }
+
+// Hold returns once this node may act for its epoch: at once while the lease is good, later while the node is fenced, and
+// with an error once the epoch is lost or ctx ends. Whatever a run does to the outside passes it first.
+func (d *Dispatcher) Hold(ctx context.Context, epoch int64) error {
+	for {
+		changed := d.lease.changed()
+		switch {
+		case d.lease.Epoch() != epoch:
+			return errLost
+		case d.lease.Valid():
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}

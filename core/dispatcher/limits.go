@@ -108,7 +108,7 @@ func (l *limits) add(lane *tenant.Lane, n int) {
 	}
 }
 
-// end says that a run of a lane, which reserve or start began, is over.
+// end says that a run of a lane, which reserve let in, is over.
 func (l *limits) end(lane, script uuid.UUID) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

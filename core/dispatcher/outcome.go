@@ -14,8 +14,9 @@ import (
 	"github.com/picloud/picloud/sdk/fault"
 )
 
-// Bounds on losses, which have counters of their own: a script must not pay for a node, nor the platform for a script.
-const loneLosses = 3 // of an engine process that ran nothing else: the entry is poison
+// loneLosses is how many losses of an engine process that ran nothing else make an entry poison. Losses have counters of their own: a
+// script must not pay for a node, nor the platform for a script.
+const loneLosses = 3
 
 // unavailablePause is how long an entry waits whose target could not be started.
 const unavailablePause = time.Second

@@ -168,28 +168,6 @@ func (d *Dispatcher) stopRuns(ids []uuid.UUID) {
 	}
 }
 
-// Epoch is the node's life, zero while it has none.
-func (d *Dispatcher) Epoch() int64 { return d.lease.Epoch() }
-
-// Hold returns once this node may act for its epoch: at once while the lease is good, later while the node is fenced, and
-// with an error once the epoch is lost or ctx ends. Whatever a run does to the outside passes it first.
-func (d *Dispatcher) Hold(ctx context.Context, epoch int64) error {
-	for {
-		changed := d.lease.changed()
-		switch {
-		case d.lease.Epoch() != epoch:
-			return errLost
-		case d.lease.Valid():
-			return nil
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
-}
-
 // Detach makes a running sync entry one that nobody waits for and whose answer is kept, durably. False: it has ended
 // already, and its answer is in the inbox or was lost with its epoch.
 func (d *Dispatcher) Detach(ctx context.Context, e *outbox.Entry) (bool, error) {
@@ -198,23 +176,4 @@ func (d *Dispatcher) Detach(ctx context.Context, e *outbox.Entry) (bool, error) 
 		failpoint.Hit(failpoint.DetachCommitted)
 	}
 	return done, err
-}
-
-// LaneState is how a lane stands on this node.
-type LaneState struct {
-	Running   int           // runs here
-	Limit     int           // of runs here; zero: none
-	NextStart time.Duration // until its rate lets the next start
-	FreeSlots int           // for async runs of any lane
-}
-
-// Lane says how a lane stands on this node.
-func (d *Dispatcher) Lane(id uuid.UUID) LaneState {
-	var s LaneState
-	if lane := d.cfg.Lane(id); lane != nil {
-		s.FreeSlots = d.slots.free(lane.App)
-		s.Running, s.Limit = d.limits.runs(lane)
-		_, s.NextStart = d.limits.room(lane)
-	}
-	return s
 }

@@ -4,6 +4,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/picloud/picloud/core/outbox"
 	"github.com/picloud/picloud/core/schedule"
 )
@@ -53,4 +55,23 @@ func (c *counters) accept(err error) {
 		return
 	}
 	c.accepted.Add(1)
+}
+
+// LaneState is how a lane stands on this node.
+type LaneState struct {
+	Running   int           // runs here
+	Limit     int           // of runs here; zero: none
+	NextStart time.Duration // until its rate lets the next start
+	FreeSlots int           // for async runs of any lane
+}
+
+// Lane says how a lane stands on this node.
+func (d *Dispatcher) Lane(id uuid.UUID) LaneState {
+	var s LaneState
+	if lane := d.cfg.Lane(id); lane != nil {
+		s.FreeSlots = d.slots.free(lane.App)
+		s.Running, s.Limit = d.limits.runs(lane)
+		_, s.NextStart = d.limits.room(lane)
+	}
+	return s
 }

@@ -212,7 +212,7 @@ func headers(h http.Header) []event.Header {
 // pausedRetry is when a caller should look again whether somebody has resumed what is paused.
 const pausedRetry = 10 * time.Second
 
-// refused explains why an entry was not accepted.
+// refused explains why an entry was not accepted. A request is a first cause, so its chain is never too long.
 func (in *Ingress) refused(err error, e *outbox.Entry) problem {
 	p := problem{Execution: e.ID}
 	var rejected *outbox.Rejected
@@ -230,10 +230,6 @@ func (in *Ingress) refused(err error, e *outbox.Entry) problem {
 		p.Detail = err.Error() + ": another path, query, body, content type or caller needs another key"
 	case errors.As(err, &rejected):
 		p.Status, p.Kind, p.Detail = http.StatusBadRequest, "bad_request", "the request cannot be stored"
-	case errors.Is(err, outbox.ErrTooDeep):
-		p.Status, p.Kind, p.Detail = http.StatusConflict, "loop_depth", err.Error()
-	case errors.Is(err, outbox.ErrBudget):
-		p.Status, p.Kind, p.Detail = http.StatusConflict, "loop_budget", err.Error()
 	case errors.Is(err, outbox.ErrUnknown):
 		in.log.Warn("entry perhaps accepted", "entry_id", e.ID, "error", err)
 		p.Status, p.Kind, p.RetryAfter = http.StatusServiceUnavailable, "unknown_outcome", time.Second

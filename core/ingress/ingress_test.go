@@ -213,8 +213,6 @@ func TestProblems(t *testing.T) {
 		"fenced":           {nil, outbox.ErrFenced, "POST", "/async", "", 503, "unavailable", "try again"},
 		"paused":           {nil, dispatcher.ErrPaused, "GET", "/sync/1/x", "", 503, "paused", "paused"},
 		"overloaded":       {nil, &outbox.Overloaded{Message: "too much waits"}, "POST", "/async", "", 429, "overloaded", "too much"},
-		"loop":             {nil, outbox.ErrTooDeep, "POST", "/async", "", 409, "loop_depth", "deep"},
-		"budget":           {nil, outbox.ErrBudget, "POST", "/async", "", 409, "loop_budget", "too many"},
 		"key reused":       {nil, outbox.ErrKeyReused, "POST", "/async", "", 422, "idempotency_key_reused", "another request"},
 		"long key":         {nil, nil, "POST", "/orders/" + strings.Repeat("x", 300), "", 422, "invalid_key", "255"},
 		"rejected":         {nil, &outbox.Rejected{Err: errors.New("22021")}, "POST", "/async", "", 400, "bad_request", "stored"},

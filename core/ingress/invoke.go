@@ -77,7 +77,7 @@ func Accepted(err error) error {
 		return fault.New(fault.Invalid, fault.Caller, "the call cannot be stored: %v", err)
 	case errors.Is(err, dispatcher.ErrPaused):
 		f := fault.New(fault.Unavailable, fault.Caller, "the script, or its app, is paused")
-		f.RetryAfter = 10 * time.Second
+		f.RetryAfter = pausedRetry
 		return f
 	case errors.Is(err, dispatcher.ErrBusy):
 		f := fault.New(fault.Unavailable, fault.Platform, "every slot is taken")

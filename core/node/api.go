@@ -131,7 +131,7 @@ func (s sender) Send(ctx context.Context, q tenant.Queue, m api.Message) (uuid.U
 	if lane == nil || !lane.Active() {
 		return uuid.Nil, &tenant.Conflict{Message: "the script of the queue has no active version"}
 	}
-	e, err := trigger.NewEntry(lane, outbox.KindQueue, trigger.Message(q.Name, m.ContentType), m.Data, m.Options)
+	e, err := trigger.NewEntry(lane, outbox.KindQueue, trigger.Message(q.Name, m.ContentType), m.Data, m.Options, nil)
 	if err != nil {
 		return uuid.Nil, err
 	}
@@ -162,7 +162,7 @@ func (s sender) TestSink(
 		kind = trigger.SinkMessage
 	}
 	env := event.Envelope{Type: kind, Subject: k.Name, ContentType: "application/json"}
-	e, err := trigger.NewEntry(lane, outbox.KindSink, env, data, &trigger.Options{MaxAttempts: 1})
+	e, err := trigger.NewEntry(lane, outbox.KindSink, env, data, &trigger.Options{MaxAttempts: 1}, nil)
 	if err != nil {
 		return uuid.Nil, err
 	}

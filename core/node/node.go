@@ -309,14 +309,6 @@ func (n *Node) startDispatcher(ctx context.Context, url string, p *postgres.Pool
 	}
 	web := outbound.New(guard.Config{Allow: allow, Own: []string{n.PublicAddr(), n.AdminAddr()}})
 	n.onStop(func(context.Context) error { web.Close(); return nil })
-	runner := execution.New(n.engines, current{n}, service.New(service.Config{
-		Outbox: late{n}, Callees: callees{n, in}, Snapshot: n.snapshot.Load, Entries: postgres.NewKeyedStore(p.Data),
-		KV: postgres.NewKVStore(p.Data), Files: postgres.NewFileStore(p.Data), Contents: n.contents, Docs: postgres.NewDocStore(p.Data),
-		Queues: postgres.NewQueueStore(p.Data), Web: web, Secrets: n.vault, Email: n.cfg.SMTPFrom, Unfit: n.notices.Unfit, Log: n.log,
-	}), in, auth.NewActing(postgres.NewUserStore(p.General)), func(ctx context.Context, e *outbox.Entry, res *execution.Result, unit *service.Unit) *fault.Fault {
-		return n.dispatcher.Commit(ctx, e, res, unit)
-	})
-	runner.DeliverTo(n.sinks, func(app, id uuid.UUID) *tenant.Sink { return n.snapshot.Load().SinkOf(app, id) })
 	d := dispatcher.New(dispatcher.Config{
 		Node:      dispatcher.Node{Name: n.cfg.NodeName, Address: n.PublicAddr(), Version: Version, Kinds: kinds},
 		Nodes:     nodes,
@@ -326,7 +318,7 @@ func (n *Node) startDispatcher(ctx context.Context, url string, p *postgres.Pool
 		Keyed:     postgres.NewKeyedStore(p.Durable),
 		FastKeyed: postgres.NewKeyedStore(p.Fast),
 		Units:     postgres.NewUnitStore(p.Data),
-		Runner:    runner,
+		Runner:    n.runner(p, in, web),
 		Inbox:     in,
 		Lane:      func(id uuid.UUID) *tenant.Lane { return n.snapshot.Load().Lane(id) },
 		Alone:     func() bool { return n.snapshot.Load().Alone() },
@@ -361,6 +353,21 @@ func (n *Node) startDispatcher(ctx context.Context, url string, p *postgres.Pool
 	n.background(n.cron.Run)
 	n.background(n.teller.Run)
 	return nil
+}
+
+// runner makes what runs entries, with what their scripts call. It is made before the dispatcher that it serves.
+func (n *Node) runner(p *postgres.Pools, in *inbox.Inbox, web *outbound.Client) *execution.Runner {
+	services := service.New(service.Config{
+		Outbox: late{n}, Callees: callees{n, in}, Snapshot: n.snapshot.Load, Entries: postgres.NewKeyedStore(p.Data),
+		KV: postgres.NewKVStore(p.Data), Files: postgres.NewFileStore(p.Data), Contents: n.contents, Docs: postgres.NewDocStore(p.Data),
+		Queues: postgres.NewQueueStore(p.Data), Web: web, Secrets: n.vault, Email: n.cfg.SMTPFrom, Unfit: n.notices.Unfit, Log: n.log,
+	})
+	commit := func(ctx context.Context, e *outbox.Entry, res *execution.Result, unit *service.Unit) *fault.Fault {
+		return n.dispatcher.Commit(ctx, e, res, unit)
+	}
+	runner := execution.New(n.engines, current{n}, services, in, auth.NewActing(postgres.NewUserStore(p.General)), commit)
+	runner.DeliverTo(n.sinks, func(app, id uuid.UUID) *tenant.Sink { return n.snapshot.Load().SinkOf(app, id) })
+	return runner
 }
 
 // current finds scripts in the configuration as it is now.

@@ -19,6 +19,15 @@ func (p *Process) Socket() string {
 	return found[0]
 }
 
+// Layers are the names of all layers of isolation.
+func Layers() []string {
+	var names []string
+	for _, l := range layers {
+		names = append(names, l.Name)
+	}
+	return names
+}
+
 // A kind of plugins whose work is on the network, and that are engines all the same: so they can be told what to attack.
 func init() {
 	kinds["net"] = kind{network: true, versions: map[int]goplugin.PluginSet{1: {"net": &NetPlugin{}}}}

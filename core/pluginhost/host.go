@@ -30,7 +30,7 @@ type Config struct {
 	Command []string
 	// Installed are the plugins beside those.
 	Installed []Installed
-	// Layers are the layers of isolation that processes are to have, as Layers names them. nil: all that the machine has.
+	// Layers are the layers of isolation that processes are to have, by the names that Isolation gives them. nil: all that the machine has.
 	Layers []string
 	// RequireIsolation has a start fail where one of the layers does not hold.
 	RequireIsolation bool

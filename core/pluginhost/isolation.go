@@ -61,15 +61,6 @@ var layers = []Layer{
 	{Name: plugin.LayerSession, Stops: "opening any file or socket at all, before the first line of a script runs", Needs: needsSeccomp},
 }
 
-// Layers are the names of all layers of isolation.
-func Layers() []string {
-	var names []string
-	for _, l := range layers {
-		names = append(names, l.Name)
-	}
-	return names
-}
-
 // asked says whether processes are to have a layer.
 func (c *Config) asked(layer string) bool { return c.Layers == nil || slices.Contains(c.Layers, layer) }
 

@@ -137,7 +137,7 @@ func (a *announcement) hand(ctx context.Context, ids []uuid.UUID) error {
 		return nil
 	}
 	// They count in the budget of their first cause, as all that it leads to.
-	w := &keyedWrite{tx: a.tx, entries: made, refused: make([]error, len(made)), seqs: make([]*int64, len(made))}
+	w := newKeyedWrite(a.tx, made)
 	if err := w.run(ctx, a.owner, false); err != nil {
 		return err
 	}

@@ -28,7 +28,7 @@ func insertCaused(ctx context.Context, tx pgx.Tx, owner int64, entries []*outbox
 	if len(near) == 0 {
 		return nil, nil
 	}
-	w := &keyedWrite{tx: tx, entries: near, refused: make([]error, len(near)), seqs: make([]*int64, len(near))}
+	w := newKeyedWrite(tx, near)
 	if err := w.run(ctx, owner, false); err != nil {
 		return nil, rejected(err)
 	}

@@ -26,7 +26,7 @@ func NewKeyedStore(pool *pgxpool.Pool) *KeyedStore { return &KeyedStore{pool} }
 func (s *KeyedStore) Insert(ctx context.Context, owner int64, entries []*outbox.Entry, again bool) ([]error, error) {
 	var w *keyedWrite
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		w = &keyedWrite{tx: tx, entries: entries, refused: make([]error, len(entries)), seqs: make([]*int64, len(entries))}
+		w = newKeyedWrite(tx, entries)
 		return w.run(ctx, owner, again)
 	})
 	if err != nil {
@@ -45,8 +45,12 @@ type keyedWrite struct {
 	gates   []gateKey
 }
 
+func newKeyedWrite(tx pgx.Tx, entries []*outbox.Entry) *keyedWrite {
+	n := len(entries)
+	return &keyedWrite{tx: tx, entries: entries, refused: make([]error, n), seqs: make([]*int64, n), written: make([]bool, n)}
+}
+
 func (w *keyedWrite) run(ctx context.Context, owner int64, again bool) error {
-	w.written = make([]bool, len(w.entries))
 	if err := w.reserve(ctx); err != nil {
 		return err
 	}

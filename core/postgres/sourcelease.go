@@ -95,7 +95,7 @@ func (s *SourceStore) Take(ctx context.Context, l source.Lease, t source.Taken, 
 	}
 	failpoint.Hit(failpoint.DataChanged)
 	if len(entries) > 0 {
-		w := &keyedWrite{tx: tx, entries: entries, refused: make([]error, len(entries)), seqs: make([]*int64, len(entries))}
+		w := newKeyedWrite(tx, entries)
 		if err := w.run(ctx, l.Owner, false); err != nil {
 			return nil, rejected(err)
 		}

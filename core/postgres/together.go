@@ -30,7 +30,7 @@ func (s *KeyedStore) InsertAll(ctx context.Context, owner int64, entries []*outb
 // insertTogether writes entries in the caller's transaction. One that is refused refuses all: its error is returned, and the
 // transaction must end.
 func insertTogether(ctx context.Context, tx pgx.Tx, owner int64, entries []*outbox.Entry) error {
-	w := &keyedWrite{tx: tx, entries: entries, refused: make([]error, len(entries)), seqs: make([]*int64, len(entries))}
+	w := newKeyedWrite(tx, entries)
 	if err := w.run(ctx, owner, false); err != nil {
 		return rejected(err)
 	}

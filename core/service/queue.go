@@ -68,10 +68,10 @@ func (c *call) queueSend(ctx context.Context, args []byte) (any, error) {
 			return nil, err
 		}
 	}
-	out := make([]sent, len(entries))
 	if c.run.Unit != nil {
 		return c.stageMessages(ctx, entries)
 	}
+	out := make([]sent, len(entries))
 	var all sync.WaitGroup
 	for _, sequence := range sequences(entries) {
 		all.Go(func() { c.sendSequence(ctx, sequence, entries, out) })

@@ -107,32 +107,18 @@ func (c *call) entryOf(
 	if err != nil {
 		return nil, err
 	}
-	env.ContentType, env.TraceParent = contentType, c.trace()
-	e, err := trigger.NewEntry(lane, kind, env, data, options)
+	env.ContentType = contentType
+	e, err := trigger.NewEntry(lane, kind, env, data, options, c.run.Entry)
 	if wrong := (*tenant.Invalid)(nil); errors.As(err, &wrong) {
 		return nil, invalid("%v", err)
 	}
 	if err != nil {
 		return nil, err
 	}
-	cause := c.run.Entry
-	e.RootID, e.Depth, e.Principal = cause.RootID, cause.Depth+1, cause.Principal
-	if e.RootID == uuid.Nil {
-		e.RootID = cause.ID
-	}
 	if key := as.IdempotencyKey; key != "" {
 		e.Idempotency = &outbox.Idempotency{Scope: lane.ID, Key: key, Hash: digest(contentType, data)}
 	}
 	return e, nil
-}
-
-// trace is the trace that the run belongs to.
-func (c *call) trace() string {
-	env, err := event.Unmarshal(c.run.Entry.Envelope)
-	if err != nil {
-		return "" // the engine could not read it either
-	}
-	return env.TraceParent
 }
 
 // digest tells contents apart. How a message is delivered is no part of it: a second try may name another time.

@@ -277,6 +277,8 @@ func notInUnit(service, method string) error {
 	switch service + "." + method {
 	case "kv.list", "docs.find", "docs.find_one", "docs.list":
 		why = "what it finds could change before the run ends, without being noticed; read by key"
+	case "files.get", "files.head", "files.list", "files.read":
+		why = "files are no part of the transaction, so what it reads could be of another time than the rest"
 	case "invoke.call":
 		why = "the other script's effects would not be undone; send it an event"
 	}

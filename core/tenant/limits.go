@@ -28,7 +28,7 @@ func DefaultLimits() Limits {
 	}
 }
 
-// MaxLimits are beyond what an engine process bears, or the platform.
+// MaxLimits are the most that the settings of a node may allow: what an engine process bears, and the platform.
 func MaxLimits() Limits {
 	return Limits{
 		MemoryBytes: 448 << 20, CPU: retry.Duration(5 * time.Minute), Goroutines: 10_000, AnswerBytes: 64 << 20, LogLines: 10_000,

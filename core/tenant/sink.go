@@ -25,8 +25,6 @@ type Sink struct {
 const (
 	MaxSinkConfig       = 64 << 10 // bytes
 	MaxSinksPerApp      = 1000
-	DefaultSinkTimeout  = 30 * time.Second
-	MaxSinkTimeout      = 5 * time.Minute
 	DefaultSinkAttempts = 8
 )
 

@@ -3,10 +3,6 @@ package trigger
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
-	"fmt"
-
-	"github.com/google/uuid"
 
 	"github.com/picloud/picloud/core/outbox"
 	"github.com/picloud/picloud/core/tenant"
@@ -34,21 +30,4 @@ func Mail(data json.RawMessage) (*Change, error) {
 		to = append(m.To, m.CC...)
 	}
 	return &Change{Kind: outbox.KindEmail, Topic: MailType, About: m.Subject, To: to, Data: data, ContentType: "application/json"}, nil
-}
-
-// Entries makes the entries that bring an event from outside to all triggers of app that take it. unfit says of triggers why their policy
-// cannot be applied to it, each as a *tenant.Invalid; they get nothing.
-func Entries(s *tenant.Snapshot, app uuid.UUID, c *Change, failing UnfitFunc) (entries []*outbox.Entry, unfit []error, err error) {
-	for _, t := range Match(s, app, c, failing) {
-		e, err := Caused(t, c, nil)
-		if invalid := (*tenant.Invalid)(nil); errors.As(err, &invalid) {
-			unfit = append(unfit, fmt.Errorf("the trigger %q: %w", t.Name, err))
-			continue
-		}
-		if err != nil {
-			return nil, nil, err
-		}
-		entries = append(entries, e)
-	}
-	return entries, unfit, nil
 }

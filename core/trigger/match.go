@@ -2,6 +2,7 @@ package trigger
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"github.com/google/uuid"
@@ -149,7 +150,7 @@ func (c *Change) fits(f *tenant.TriggerFilter) bool {
 	return true // of cron and webhook: it comes for one trigger
 }
 
-// Caused makes the entry that brings a change to the script of a trigger of a snapshot, ready to be written. cause is the entry of the run that
+// Caused makes the entry that brings a change to the script or sink of a trigger of a snapshot, ready to be written. cause is the entry of the run that
 // has made the change, whose chain it lengthens; nil: the change is a first cause. Errors are outbox.ErrTooDeep, where the
 // chain may not be longer, and *tenant.Invalid, where the trigger's policy cannot be applied to this change.
 func Caused(t *tenant.Trigger, c *Change, cause *outbox.Entry) (*outbox.Entry, error) {
@@ -169,35 +170,33 @@ func Caused(t *tenant.Trigger, c *Change, cause *outbox.Entry) (*outbox.Entry, e
 	case outbox.KindSource:
 		env.HTTP, env.ContentType = c.HTTP, c.ContentType
 	}
-	if cause != nil {
-		env.TraceParent = trace(cause)
-	}
-	e, err := NewEntry(t.Lane, c.Kind, env, data, c.Options)
+	e, err := NewEntry(t.Lane, c.Kind, env, data, c.Options, cause)
 	if err != nil {
 		return nil, err
 	}
-	e.Trigger, e.Principal, e.State = t.ID, t.RegisteredBy, outbox.Ready
+	e.Trigger, e.State = t.ID, outbox.Ready
+	if t.RegisteredBy != uuid.Nil {
+		e.Principal = t.RegisteredBy
+	}
 	if e.Delay > 0 || !e.RunAt.IsZero() {
 		e.State = outbox.Scheduled
-	}
-	if cause == nil {
-		return e, nil
-	}
-	e.RootID, e.Depth = cause.RootID, cause.Depth+1
-	if e.RootID == uuid.Nil {
-		e.RootID = cause.ID
-	}
-	if e.Principal == uuid.Nil {
-		e.Principal = cause.Principal
 	}
 	return e, nil
 }
 
-// trace is the trace that an entry belongs to, or nothing.
-func trace(e *outbox.Entry) string {
-	env, err := event.Unmarshal(e.Envelope)
-	if err != nil {
-		return "" // the engine could not read it either
+// Entries makes the entries that bring an event from outside to all triggers of app that take it. unfit says of triggers why their policy
+// cannot be applied to it, each as a *tenant.Invalid; they get nothing.
+func Entries(s *tenant.Snapshot, app uuid.UUID, c *Change, failing UnfitFunc) (entries []*outbox.Entry, unfit []error, err error) {
+	for _, t := range Match(s, app, c, failing) {
+		e, err := Caused(t, c, nil)
+		if invalid := (*tenant.Invalid)(nil); errors.As(err, &invalid) {
+			unfit = append(unfit, fmt.Errorf("the trigger %q: %w", t.Name, err))
+			continue
+		}
+		if err != nil {
+			return nil, nil, err
+		}
+		entries = append(entries, e)
 	}
-	return env.TraceParent
+	return entries, unfit, nil
 }

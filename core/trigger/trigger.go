@@ -1,5 +1,6 @@
-// Package trigger says how an event is delivered: it turns a lane's policy, what the caller asked for, and the event
-// itself into the fields of an entry. It stands between those who accept events and core/outbox. Pure functions, no I/O.
+// Package trigger says which triggers take an event, by their filters and expressions, and how it is delivered: it turns a lane's policy,
+// what the sender asked for, and the event itself into the fields of an entry. It stands between those who accept events and core/outbox.
+// No I/O.
 package trigger
 
 import (

@@ -113,7 +113,8 @@ type Invocation struct {
 	// Call asks a service of the host and waits for its answer. Errors are faults.
 	Call func(ctx context.Context, service, method string, args []byte) ([]byte, error)
 	// Lend is for an engine to set, before the script runs, where a run keeps others out, such as by its place in a pool. It is
-	// called when the script begins to wait for another one, and back when it no longer does.
+	// called when the script begins to wait for another one, and back when it no longer does. Neither may block: the messages of all
+	// runs wait behind them.
 	Lend func() (back func())
 }
 

@@ -21,7 +21,7 @@ const (
 // Kind is a stable word for a condition that somebody acts on.
 type Kind string
 
-// The kinds. Each belongs to one HTTP status on the sync path: see core/ingress.
+// The kinds. Each belongs to one HTTP status on the sync path: see core/execution.
 const (
 	ScriptError     Kind = "script_error"     // the script returned an error
 	ScriptPanic     Kind = "script_panic"     // the script panicked

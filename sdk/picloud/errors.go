@@ -15,11 +15,11 @@ const (
 	LoopDepth = "loop_depth"
 	// LoopBudget: what began this has led to too many events already.
 	LoopBudget = "loop_budget"
-	// NotFound: there is no such script or queue in this app.
+	// NotFound: there is no such thing in this app: script, queue, sink, document and so on.
 	NotFound = "not_found"
 	// InvalidArgument: the call is wrong; making it again will not help.
 	InvalidArgument = "invalid_argument"
-	// Conflict: the value has another version than the one that it had to have. Read it again, then write.
+	// Conflict: the value or document has another version than the one that it had to have, or is there already. Read it again, then write.
 	Conflict = "conflict"
 	// Overloaded: the app has more waiting than it may. Error.RetryAfter says when to try again.
 	Overloaded = "overloaded"

@@ -95,8 +95,8 @@ func (f *Files) Delete(id string) (deleted bool, err error) {
 	return answer.Deleted, err
 }
 
-// List returns files, the oldest first, and the cursor of the next page, empty where there is none. They have no order by a Prefix: one is
-// refused.
+// List returns files, the oldest first, and the cursor of the next page, empty where there is none. A Prefix is refused: they are not
+// listed by name.
 func (f *Files) List(opts ...*ListOptions) (files []File, next string, err error) {
 	o, err := one(opts)
 	if err != nil {

@@ -40,7 +40,8 @@ import (
 
 // Version of what scripts see, in whatever language. 1.1 brought Context.Invoke, Context.Queue, Context.Batch, Error, RetryAfter and
 // Fatal; 1.2 modules of the app, and limits that a script has for itself; 1.3 Context.KV, Context.Docs, Context.Files, Context.Publish,
-// Context.HTTP and Context.Secrets.
+// Context.PublishEphemeral, Context.HTTP, Context.Secrets, Context.Call, Context.Retry, Context.Sink, Context.SendEmail, Queue.Depth and
+// Queue.Purge.
 const Version = "1.3"
 
 // Context is one call of a script. It is valid until Handle returns.

@@ -104,7 +104,8 @@ func (q *Queue) Depth() (QueueDepth, error) {
 	return QueueDepth{answer.Waiting, answer.Running, time.Duration(answer.OldestAgeMS) * time.Millisecond}, err
 }
 
-// Purge ends messages of the queue that wait, up to 10,000, and returns how many; more says that others may be left. Those that run are.
+// Purge ends messages of the queue that wait, up to 10,000, and returns how many; more says that others may
+// wait still. Those that run are left alone.
 func (q *Queue) Purge() (purged int, more bool, err error) {
 	var answer struct {
 		Purged int

@@ -209,7 +209,7 @@ func serviceMembers(s *service.Service) []Member {
 }
 
 var tsTypes = map[service.Kind]string{
-	service.Text: "string", service.Number: "number", service.Bool: "boolean", service.Value: "unknown", service.Duration: "number",
+	service.Text: "string", service.Number: "number", service.Value: "unknown", service.Duration: "number",
 	service.Texts: "string[]", service.Time: "string | Date", service.Data: "string | Uint8Array",
 }
 

@@ -12,7 +12,6 @@ type Kind int
 const (
 	Text     Kind = iota
 	Number        // a whole number
-	Bool          //
 	Value         // whatever JSON has a form for
 	Duration      // the field ends in _ms; a script's argument is named without it where its language has seconds
 	Texts         // a list of texts

@@ -63,7 +63,6 @@ type Client struct {
 	sender *plugin.Sender[*sinkv1.Message]
 	window chan struct{} // one token for each item that the sink takes at one time
 	cancel context.CancelFunc
-	stuck  chan struct{} // never closed: a sink that is slow with one item is not for others
 
 	mu       sync.Mutex
 	waiting  map[uint64]chan *sinkv1.Answer
@@ -76,7 +75,7 @@ type Client struct {
 // Dial opens the session with a sink that serves on conn. Close ends it.
 func Dial(ctx context.Context, conn grpc.ClientConnInterface) (*Client, error) {
 	c := &Client{
-		rpc: sinkv1.NewSinkClient(conn), waiting: map[uint64]chan *sinkv1.Answer{}, lost: make(chan struct{}), stuck: make(chan struct{}),
+		rpc: sinkv1.NewSinkClient(conn), waiting: map[uint64]chan *sinkv1.Answer{}, lost: make(chan struct{}),
 	}
 	soon, stop := context.WithTimeout(ctx, describeLimit)
 	defer stop()
@@ -117,8 +116,8 @@ func (c *Client) Layers() []plugin.Layer { return c.layers }
 // Lost is closed when the session has ended: the process is gone, or of no use any more.
 func (c *Client) Lost() <-chan struct{} { return c.lost }
 
-// Stuck is never closed.
-func (c *Client) Stuck() <-chan struct{} { return c.stuck }
+// Stuck is never closed: one that is slow with an item is not for others.
+func (c *Client) Stuck() <-chan struct{} { return nil }
 
 // Err is why the session ended; nil while it lasts. It wraps plugin.ErrProtocol where the sink broke the contract.
 func (c *Client) Err() error {

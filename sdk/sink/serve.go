@@ -102,18 +102,15 @@ func (s *server) Check(_ context.Context, m *sinkv1.ConfigureRequest) (*sinkv1.C
 func (s *server) Configure(_ context.Context, m *sinkv1.ConfigureRequest) (*sinkv1.ConfigureResponse, error) {
 	x, err := s.open(m)
 	if err == nil {
-		made := &instance{Instance: x}
-		made.batch, made.parallel = x.Bounds()
-		made.batch = min(made.batch, MaxBatch)
 		s.mu.Lock()
-		s.instances[m.GetInstance()] = made
+		s.instances[m.GetInstance()] = x
 		s.mu.Unlock()
 	}
 	return &sinkv1.ConfigureResponse{Fault: plugin.FaultToWire(err)}, nil
 }
 
 // open has the sink make an instance. Where it panics, that is its own fault and ends nobody else's deliveries.
-func (s *server) open(m *sinkv1.ConfigureRequest) (x Instance, err error) {
+func (s *server) open(m *sinkv1.ConfigureRequest) (x *instance, err error) {
 	c := configFromWire(m)
 	allow, err := guard.ParseAllowed(c.Reach.Allow)
 	if err != nil {
@@ -130,7 +127,12 @@ func (s *server) open(m *sinkv1.ConfigureRequest) (x Instance, err error) {
 			x, err = nil, panicked(p)
 		}
 	}()
-	return s.sink.Open(setting)
+	opened, err := s.sink.Open(setting)
+	if err != nil {
+		return nil, err
+	}
+	batch, parallel := opened.Bounds()
+	return &instance{Instance: opened, batch: max(1, min(batch, MaxBatch)), parallel: max(1, parallel)}, nil
 }
 
 func panicked(p any) *fault.Fault {
@@ -267,7 +269,7 @@ func (h *session) take(id uint64, m *sinkv1.Item) {
 		s.running.Add(1)
 	}
 	s.mu.Unlock()
-	item.send = func(_ *Item, a answer) {
+	item.send = func(a answer) {
 		cancel()
 		h.mu.Lock()
 		delete(h.items, id)

@@ -46,7 +46,7 @@ type Instance interface {
 	// Deliver answers each of the items, of which there are between one and Batch: what was queued when it could be called. It
 	// returns when all are answered; those that are not count as failed by the sink. Up to Parallel calls overlap.
 	Deliver(items []*Item)
-	// Bounds says how many items Deliver takes at one time, and how many calls of it there may be. Both are at least 1.
+	// Bounds says how many items Deliver takes at one time, and how many calls of it there may be. Less than 1 counts as 1.
 	Bounds() (batch, parallel int)
 	// Close ends what is kept between deliveries. There is none under way, and none follows.
 	Close()
@@ -66,7 +66,7 @@ type Item struct {
 	Data        []byte
 
 	ctx    context.Context
-	send   func(*Item, answer)
+	send   func(answer)
 	mu     sync.Mutex
 	logs   []Log
 	answer bool
@@ -120,7 +120,7 @@ func (i *Item) Answer(status int, err error) {
 	if i.ctx.Err() == context.DeadlineExceeded {
 		f = late(f)
 	}
-	i.send(i, answer{status, f, i.logs})
+	i.send(answer{status, f, i.logs})
 }
 
 // charged makes an error one of an attempt that was made. Unavailable says that none was, and Cancelled that the host has given it up: a
@@ -139,5 +139,5 @@ func (i *Item) refuse(format string, args ...any) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.answer = true
-	i.send(i, answer{fault: fault.New(fault.Unavailable, fault.Platform, format, args...)})
+	i.send(answer{fault: fault.New(fault.Unavailable, fault.Platform, format, args...)})
 }

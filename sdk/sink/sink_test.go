@@ -228,8 +228,8 @@ func (b *tray) Deliver(items []*Item) {
 // A batch is what is queued, at most as many as an instance takes, and nothing waits for more.
 func TestBatches(t *testing.T) {
 	t.Parallel()
-	for _, most := range []int{1, 2, MaxBatch, 1000} {
-		b := &tray{batch: most, parallel: 1, held: make(chan struct{})}
+	for _, most := range []int{0, 1, 2, MaxBatch, 1000} {
+		b := &tray{batch: most, parallel: min(most, 1), held: make(chan struct{})}
 		c := dial(t, func(s *grpc.Server) { Register(s, b) })
 		instance, err := c.Configure(t.Context(), Config{JSON: []byte("{}")})
 		if err != nil {
@@ -254,7 +254,7 @@ func TestBatches(t *testing.T) {
 		b.mu.Lock()
 		seen := map[string]bool{}
 		for _, ids := range b.batches {
-			if len(ids) == 0 || len(ids) > min(most, MaxBatch) {
+			if len(ids) == 0 || len(ids) > max(1, min(most, MaxBatch)) {
 				t.Errorf("a batch of %d, of at most %d", len(ids), most)
 			}
 			for _, id := range ids {

@@ -3,6 +3,8 @@ package source
 import (
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/picloud/picloud/sdk/event"
 	"github.com/picloud/picloud/sdk/plugin"
 	sourcev1 "github.com/picloud/picloud/sdk/proto/source/v1"
@@ -75,20 +77,6 @@ func batchFromWire(m *sourcev1.Batch) Batch {
 	return b
 }
 
-func messageSize(m *sourcev1.Message) int {
-	switch b := m.GetBody().(type) {
-	case *sourcev1.Message_Start:
-		return len(b.Start.GetConfig()) + len(b.Start.GetCursor()) + 64
-	case *sourcev1.Message_Batch:
-		n := 64 + len(b.Batch.GetCursor())
-		for _, e := range b.Batch.GetEvents() {
-			n += len(e.GetData()) + 128
-		}
-		return n
-	case *sourcev1.Message_Ended:
-		return 64 + len(b.Ended.GetFault().GetMessage()) + len(b.Ended.GetFault().GetDetail())
-	case *sourcev1.Message_Log:
-		return 64 + len(b.Log.GetMessage())
-	}
-	return 32
-}
+// messageSize is what a message takes in a frame. What an estimate left out, such as a hundred attributes, could make a frame too large for
+// gRPC, which ends the session and every instance in it.
+func messageSize(m *sourcev1.Message) int { return proto.Size(m) }

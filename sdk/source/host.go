@@ -24,7 +24,6 @@ type Client struct {
 	layers []plugin.Layer
 	sender *plugin.Sender[*sourcev1.Message]
 	cancel context.CancelFunc
-	stuck  chan struct{} // never closed: what ignores its stop is left alone
 
 	mu        sync.Mutex
 	instances map[uint64]*Instance
@@ -36,7 +35,7 @@ type Client struct {
 // Dial opens the session with a source that serves on conn. Close ends it.
 func Dial(ctx context.Context, conn grpc.ClientConnInterface) (*Client, error) {
 	c := &Client{
-		rpc: sourcev1.NewSourceClient(conn), instances: map[uint64]*Instance{}, lost: make(chan struct{}), stuck: make(chan struct{}),
+		rpc: sourcev1.NewSourceClient(conn), instances: map[uint64]*Instance{}, lost: make(chan struct{}),
 	}
 	soon, stop := context.WithTimeout(ctx, callLimit)
 	defer stop()
@@ -73,8 +72,8 @@ func (c *Client) Layers() []plugin.Layer { return c.layers }
 // Lost is closed when the session has ended: the process is gone, or of no use any more.
 func (c *Client) Lost() <-chan struct{} { return c.lost }
 
-// Stuck is never closed.
-func (c *Client) Stuck() <-chan struct{} { return c.stuck }
+// Stuck is never closed: what ignores its stop is left alone.
+func (c *Client) Stuck() <-chan struct{} { return nil }
 
 // Err is why the session ended; nil while it lasts. It wraps plugin.ErrProtocol where the source broke the contract.
 func (c *Client) Err() error {
@@ -140,7 +139,7 @@ func (c *Client) Start(s Setting, log func(level, message string)) (*Instance, e
 	c.instances[i.number] = i
 	c.mu.Unlock()
 	i.send(&sourcev1.Message{Body: &sourcev1.Message_Start{Start: startToWire(s)}})
-	i.Grant(Credit)
+	i.grant(Credit)
 	return i, nil
 }
 
@@ -151,8 +150,8 @@ func (i *Instance) send(m *sourcev1.Message) {
 	}
 }
 
-// Grant allows n batches more, of which no more than Credit may be open. Start and every answer do it.
-func (i *Instance) Grant(n int64) {
+// grant allows n batches more. There is room for Credit of them: more would block the session.
+func (i *Instance) grant(n int64) {
 	i.mu.Lock()
 	i.credit += n
 	i.mu.Unlock()
@@ -208,7 +207,7 @@ func (b *Incoming) answer(m *sourcev1.Message) {
 	i.mu.Unlock()
 	if open {
 		i.send(m)
-		i.Grant(1)
+		i.grant(1)
 	}
 }
 

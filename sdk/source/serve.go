@@ -52,9 +52,6 @@ func (a *adapter) GRPCClient(ctx context.Context, _ *goplugin.GRPCBroker, conn *
 	return Dial(ctx, conn)
 }
 
-// Register adds a source to a gRPC server, for a host in the same process.
-func Register(s grpc.ServiceRegistrar, x Source) { sourcev1.RegisterSourceServer(s, newServer(x)) }
-
 type server struct {
 	sourcev1.UnimplementedSourceServer
 	source Source
@@ -191,9 +188,10 @@ type instance struct {
 
 	mu      sync.Mutex
 	credit  int64
-	more    chan struct{} // closed when credit comes; nil while nobody waits
+	more    chan struct{} // closed when there may be room for a batch; nil while nobody waits
 	last    uint64
-	waiting map[uint64]chan error // batches without an answer
+	waiting map[uint64]chan error // batches without an answer, also where nobody waits for it any more
+	cursor  bool                  // the only one of them has a cursor
 }
 
 // run runs the source. Where it panics, that is its own fault and ends nobody else's instances.
@@ -215,16 +213,28 @@ func (i *instance) grant(n int64) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.credit += n
+	i.wake()
+}
+
+// wake has those look again who wait for room. It is called with mu held.
+func (i *instance) wake() {
 	if i.more != nil {
 		close(i.more)
 		i.more = nil
 	}
 }
 
+// room reports whether a batch may be sent now: one with a cursor is alone. It is called with mu held.
+func (i *instance) room(b *Batch) bool {
+	return i.credit > 0 && !i.cursor && (b.Cursor == "" || len(i.waiting) == 0)
+}
+
 func (i *instance) answer(batch uint64, err *Refused) {
 	i.mu.Lock()
 	answered := i.waiting[batch]
 	delete(i.waiting, batch)
+	i.cursor = i.cursor && len(i.waiting) > 0
+	i.wake()
 	i.mu.Unlock()
 	switch {
 	case answered == nil:
@@ -242,7 +252,7 @@ func (i *instance) Offer(ctx context.Context, b Batch) error {
 	if err := b.Validate(); err != nil {
 		return err
 	}
-	id, answered, err := i.begin(ctx, &b)
+	answered, err := i.begin(ctx, &b)
 	if err != nil {
 		return err
 	}
@@ -252,30 +262,29 @@ func (i *instance) Offer(ctx context.Context, b Batch) error {
 	case <-ctx.Done():
 	case <-i.ctx.Done():
 	}
-	i.mu.Lock()
-	delete(i.waiting, id)
-	i.mu.Unlock()
 	select {
 	case err := <-answered: // it came meanwhile
 		return err
 	default:
+	}
+	if i.ctx.Err() != nil {
 		return errEnded
 	}
+	return fmt.Errorf("it is not known whether the batch was taken in: %w", context.Cause(ctx))
 }
 
-// begin sends a batch once there is credit.
-func (i *instance) begin(ctx context.Context, b *Batch) (id uint64, answered chan error, err error) {
+// begin sends a batch once there is room for it.
+func (i *instance) begin(ctx context.Context, b *Batch) (answered chan error, err error) {
 	for {
 		i.mu.Lock()
-		if i.credit > 0 {
+		if i.room(b) {
 			i.credit--
 			i.last++
 			answered = make(chan error, 1)
-			i.waiting[i.last] = answered
-			id = i.last
-			i.send(&sourcev1.Message{Body: &sourcev1.Message_Batch{Batch: batchToWire(id, b)}}) // in the order of their ids
+			i.waiting[i.last], i.cursor = answered, b.Cursor != ""
+			i.send(&sourcev1.Message{Body: &sourcev1.Message_Batch{Batch: batchToWire(i.last, b)}}) // in the order of their ids
 			i.mu.Unlock()
-			return id, answered, nil
+			return answered, nil
 		}
 		if i.more == nil {
 			i.more = make(chan struct{})
@@ -285,9 +294,9 @@ func (i *instance) begin(ctx context.Context, b *Batch) (id uint64, answered cha
 		select {
 		case <-more:
 		case <-ctx.Done():
-			return 0, nil, context.Cause(ctx)
+			return nil, context.Cause(ctx)
 		case <-i.ctx.Done():
-			return 0, nil, errEnded
+			return nil, errEnded
 		}
 	}
 }

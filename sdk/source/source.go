@@ -74,7 +74,8 @@ const (
 	MaxAttributes = 100
 )
 
-// Emitter takes what an instance emits. It is safe for concurrent use, but for batches with a cursor, which follow one another.
+// Emitter takes what an instance emits. It is safe for concurrent use. A batch with a cursor waits until those before it are answered, also
+// where whoever offered one of them has given up.
 type Emitter interface {
 	// Offer has a batch taken in and returns when that is done: nil says that the events are safe. A *Refused says that they were not
 	// taken in. Any other error, which ctx or the end of the instance brings, leaves it open. It blocks while the host has no room.

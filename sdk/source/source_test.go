@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -208,5 +209,97 @@ func TestTheContractIsKept(t *testing.T) {
 		if _, err := c.Start(Setting{}, func(string, string) {}); err == nil {
 			t.Errorf("%s: an instance is started afterwards", what)
 		}
+	}
+}
+
+// emits is a source of which each instance does what emit says.
+type emits struct {
+	emit func(ctx context.Context, out Emitter) error
+}
+
+func (emits) Info() Info             { return Info{Name: "emits"} }
+func (emits) Check([]byte) []Problem { return nil }
+
+func (e emits) Run(ctx context.Context, _ Setting, out Emitter) error {
+	if err := e.emit(ctx, out); err != nil {
+		return err
+	}
+	<-ctx.Done()
+	return nil
+}
+
+// started is an instance of a source that does what emit says.
+func started(t *testing.T, emit func(ctx context.Context, out Emitter) error) *Instance {
+	t.Helper()
+	c := dial(t, func(s *grpc.Server) { sourcev1.RegisterSourceServer(s, newServer(emits{emit})) })
+	i, err := c.Start(Setting{Config: []byte("{}")}, func(string, string) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return i
+}
+
+// Batches that are as large as they may be are no message too large, whatever they are large by.
+func TestLargeBatches(t *testing.T) {
+	t.Parallel()
+	for what, fill := range map[string]func(e *Event, bytes int){
+		"data":       func(e *Event, bytes int) { e.Data = make([]byte, bytes) },
+		"attributes": func(e *Event, bytes int) { e.Attributes = []event.Header{{Value: strings.Repeat("x", bytes)}} },
+	} {
+		i := started(t, func(ctx context.Context, out Emitter) error {
+			var all sync.WaitGroup
+			b := Batch{Events: []Event{{ID: "i", Type: "t"}}}
+			fill(&b.Events[0], MaxBytes-b.Size())
+			if n := messageSize(&sourcev1.Message{Body: &sourcev1.Message_Batch{Batch: batchToWire(1, &b)}}); n < MaxBytes {
+				t.Errorf("%s: a batch of %d bytes counts %d", what, MaxBytes, n)
+			}
+			for range Credit {
+				all.Go(func() { _ = out.Offer(ctx, b) })
+			}
+			all.Wait()
+			return nil
+		})
+		for range Credit {
+			b, err := i.Next(t.Context())
+			if err != nil {
+				t.Fatalf("%s: %v", what, err)
+			}
+			b.Ack()
+		}
+	}
+}
+
+// A source that has given up a batch with a cursor, and offers another, breaks no contract: the next one waits for the answer to the first.
+func TestCursorsFollowOneAnother(t *testing.T) {
+	t.Parallel()
+	over, giveUp := context.WithCancel(t.Context())
+	told := make(chan error, 3)
+	i := started(t, func(ctx context.Context, out Emitter) error {
+		for at, ctx := range []context.Context{over, over, ctx} {
+			told <- out.Offer(ctx, Batch{Events: []Event{{ID: "i", Type: "t"}}, Cursor: string(rune('a' + at))})
+		}
+		return nil
+	})
+	first, err := i.Next(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	giveUp()
+	for range 2 {
+		if err := <-told; !errors.Is(err, context.Canceled) {
+			t.Errorf("who gave up is told %v", err)
+		}
+	}
+	first.Ack()
+	next, err := i.Next(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if next.Cursor != "c" {
+		t.Errorf("the next has the cursor %q", next.Cursor)
+	}
+	next.Ack()
+	if err := <-told; err != nil {
+		t.Error(err)
 	}
 }

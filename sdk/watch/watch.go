@@ -20,8 +20,6 @@ const (
 	// DefaultMemory is what a run may have where its limits do not say, in bytes of what was found to live: close to the
 	// collector's limit it would do little but collect.
 	DefaultMemory = 112 << 20
-	// MaxMemory is the most that a run may be allowed. The process' own limit is beyond what that takes with what is dead.
-	MaxMemory = 448 << 20
 
 	stackLimit = 64 << 20 // bytes of stacks
 )

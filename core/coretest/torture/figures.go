@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// The figures that the catalogue names in section 5.
+// The figures: how long it takes until all is well after a fault.
 const (
 	figureKilled   = "node killed: its runs are started elsewhere"
 	figureFrozen   = "node frozen or split: its runs are started elsewhere"

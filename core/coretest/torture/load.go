@@ -51,7 +51,7 @@ const (
 	// longestRun bounds any run: the longest time of a script, the kill of its process, and a busy machine.
 	longestRun = 5*time.Second + 3*time.Second
 	// answerLimit is when the caller of a script must have a definite answer: its time, the wait for a place and for a
-	// slot, and what section 5 of the catalogue allows.
+	// slot, and as much again for a busy machine.
 	answerLimit = syncTimeout + 4*time.Second
 	// clientLimit is when a caller gives up: what became of its request is unknown.
 	clientLimit = 12 * time.Second

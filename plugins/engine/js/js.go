@@ -27,6 +27,8 @@
 //	ctx.invoke(script, data, delivery) and ctx.queue(name).send(data, delivery), sendAll(list, delivery), where delivery is of
 //	                    delayMs, expiresInMs, runAt (a Date or RFC 3339), priority, maxAttempts, orderingKey, concurrencyKey,
 //	                    rateKey, debounceKey, idempotencyKey
+//	ctx.retry(f, {attempts, backoffMs})
+//	ctx.kv, docs, files, http, call and so on, as sdk/service lists them
 //
 // Beside the language there are setTimeout, clearTimeout, queueMicrotask, TextEncoder and TextDecoder for UTF-8, atob, btoa, URL, URLSearchParams,
 // crypto.randomUUID, crypto.getRandomValues and structuredClone; there is no Intl, and no way to the machine. Files import

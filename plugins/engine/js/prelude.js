@@ -226,8 +226,8 @@ const call = async (mine, service, name, items, delivery) => {
 // The services of sdk/service, made once for an interpreter.
 
 const invalid = (text) => new PicloudError("invalid_argument", text);
-const types = { text: "string", time: "string", number: "number", bool: "boolean", duration: "number" };
-const named = { text: "a text", time: "a Date, or a time such as 2026-01-02T15:04:05Z", number: "a number", bool: "true or false", duration: "a number of milliseconds" };
+const types = { text: "string", time: "string", number: "number", duration: "number" };
+const named = { text: "a text", time: "a Date, or a time such as 2026-01-02T15:04:05Z", number: "a number", duration: "a number of milliseconds" };
 
 const checked = (p, v) => {
   if (p.kind === "value") {

@@ -31,7 +31,7 @@ type (
 )
 
 var kinds = map[service.Kind]string{
-	service.Text: "text", service.Number: "number", service.Bool: "bool", service.Value: "value", service.Duration: "duration",
+	service.Text: "text", service.Number: "number", service.Value: "value", service.Duration: "duration",
 	service.Texts: "texts", service.Data: "data", service.Time: "time",
 }
 

@@ -153,8 +153,6 @@ func argument(p *service.Param, v starlark.Value) (starlark.Value, error) {
 		_, ok = v.(starlark.String)
 	case service.Number:
 		_, ok = v.(starlark.Int)
-	case service.Bool:
-		_, ok = v.(starlark.Bool)
 	case service.Texts:
 		_, ok = v.(starlark.Iterable)
 	case service.Data:

@@ -27,9 +27,11 @@
 //
 //	ctx.retry(f, attempts=3, backoff=0.1)
 //	                    calls f until it does not fail, and returns what it returns
+//	ctx.kv, docs, files, http, call and so on, as sdk/service lists them
 //
-// The modules json, math and time are there, struct, and those of sdk/stdlib: base64, hex, url, hash, random, csv and regex. There is no recursion; loops may be without end and end with the run. What a
-// script's file computes when it is loaded is frozen, so that calls run side by side and share nothing that changes.
+// The modules json, math and time are there, struct, and those of sdk/stdlib: base64, hex, url, hash, random, csv and regex. There is no
+// recursion; loops may be without end and end with the run. What a script's file computes when it is loaded is frozen, so that calls run
+// side by side and share nothing that changes.
 //
 // load("app/name", "f") takes f from the module name of the app, from the first of its files; load("./other.star", "f") from
 // another file of the same script or module. Each file is computed once.
