@@ -1,6 +1,7 @@
 package postgres_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -288,7 +289,7 @@ func TestAnnounceLarge(t *testing.T) {
 	g := newGraveyard(t)
 	asks(g.app, tenant.TriggerFilter{})
 	for range 3 {
-		g.bury(letter{reason: "fatal", payload: make([]byte, 9<<20)})
+		g.bury(letter{reason: "fatal", payload: bytes.Repeat([]byte("x"), 9<<20)})
 	}
 	h := g.handlers(g.app)
 	if letters, entries, err := g.store.Announce(t.Context(), g.epoch, h); err != nil || letters != 1 || entries != 1 {
