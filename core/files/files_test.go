@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -83,8 +84,10 @@ func TestContents(t *testing.T) {
 		if sum := sha256.Sum256(whole); c.Size != int64(len(whole)) || !bytes.Equal(c.SHA256, sum[:]) || !bytes.Equal(b.get(&c), whole) {
 			t.Errorf("%s: %d bytes of %d", name, c.Size, len(whole))
 		}
-		if _, err := b.Read(b.app, &c, int((c.Size+Block-1)/Block)); !errors.Is(err, ErrGone) {
-			t.Errorf("%s: behind the end: %v", name, err)
+		for _, n := range []int{int((c.Size + Block - 1) / Block), 1 << 44, 1 << 58, 1 << 59, math.MaxInt, math.MinInt} { // what overflows, too
+			if _, err := b.Read(b.app, &c, n); !errors.Is(err, ErrGone) {
+				t.Errorf("%s: behind the end, %d: %v", name, n, err)
+			}
 		}
 		if _, err := b.Read(b.app, &c, -1); !errors.Is(err, ErrGone) {
 			t.Errorf("%s: before the beginning: %v", name, err)

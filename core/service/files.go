@@ -322,7 +322,7 @@ func (c *call) filesRead(ctx context.Context, args []byte) (any, error) {
 		Data    []byte    `json:"data_base64"`
 		More    bool      `json:"more"`
 		Content uuid.UUID `json:"content"` // changes with the content
-	}{Content: f.Blob, More: int64(in.Block+1)*files.Block < f.Size}
+	}{Content: f.Blob, More: int64(in.Block) < (f.Size-1)/files.Block}
 	if f.Size == 0 && in.Block == 0 {
 		return out, nil
 	}
