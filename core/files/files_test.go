@@ -163,6 +163,43 @@ func TestUploads(t *testing.T) {
 	}
 }
 
+// What an app writes at one time is bounded, and what is finished or given up is no part of that.
+func TestRoom(t *testing.T) {
+	t.Parallel()
+	b := newBox(t)
+	b.room = 100
+	begin := func() string {
+		id, err := b.Begin(b.app, b.run)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return id
+	}
+	add := func(id string, offset, n int, want error) {
+		t.Helper()
+		if _, err := b.Append(b.app, b.run, id, int64(offset), make([]byte, n)); !errors.Is(err, want) {
+			t.Errorf("%d bytes behind %d: %v", n, offset, err)
+		}
+	}
+	first, second := begin(), begin()
+	add(first, 0, 60, nil)
+	add(second, 0, 41, ErrRoom)
+	add(second, 0, 39, nil)
+	add(first, 60, 2, ErrRoom)
+	add(first, 60, 1, nil)
+	if err := b.Abandon(b.app, b.run, second); err != nil {
+		t.Fatal(err)
+	}
+	add(first, 61, 39, nil)
+	if _, err := b.Finish(t.Context(), b.app, b.run, first); err != nil {
+		t.Fatal(err)
+	}
+	b.put(make([]byte, 100))
+	if len(b.open) > 0 {
+		t.Errorf("there is no upload, but %v", b.open)
+	}
+}
+
 // A link in the folder leads nowhere.
 func TestLinks(t *testing.T) {
 	t.Parallel()

@@ -65,8 +65,8 @@ func (c *call) filePlace(in filePlace) (uuid.UUID, error) {
 	return id, nil
 }
 
-// filesBegin begins to write a file. Its parts follow, then its name.
-func (c *call) filesBegin(_ context.Context, args []byte) (any, error) {
+// filesBegin begins to write a file. Its parts follow, then its name. What is not finished when the run ends is gone.
+func (c *call) filesBegin(ctx context.Context, args []byte) (any, error) {
 	var in struct {
 		Collection string `json:"collection"`
 	}
@@ -76,10 +76,12 @@ func (c *call) filesBegin(_ context.Context, args []byte) (any, error) {
 	if err := data.CheckName(in.Collection); err != nil {
 		return nil, invalid("collection: %v", err)
 	}
-	id, err := c.contents.Begin(c.run.Entry.App, c.run.Entry.ID)
+	app, run := c.run.Entry.App, c.run.Entry.ID
+	id, err := c.contents.Begin(app, run)
 	if err != nil {
 		return nil, c.fileRefusal(err)
 	}
+	context.AfterFunc(ctx, func() { _ = c.contents.Abandon(app, run, id) }) // where it is still there; the sweep removes it, too
 	return struct {
 		Upload string `json:"upload"`
 	}{id}, nil
@@ -155,17 +157,14 @@ func (c *call) filesCreate(ctx context.Context, args []byte) (any, error) {
 	}
 	app, run := c.run.Entry.App, c.run.Entry.ID
 	upload, err := c.contents.Begin(app, run)
-	if err == nil {
-		_, err = c.contents.Append(app, run, upload, 0, in.Data)
-	}
 	if err != nil {
 		return nil, c.fileRefusal(err)
 	}
-	made, err := c.finish(ctx, in.newFile, upload)
-	if err != nil {
-		_ = c.contents.Abandon(app, run, upload) // where it is still there; the sweep removes it, too
+	defer func() { _ = c.contents.Abandon(app, run, upload) }() // where it is still there; the sweep removes it, too
+	if _, err := c.contents.Append(app, run, upload, 0, in.Data); err != nil {
+		return nil, c.fileRefusal(err)
 	}
-	return made, err
+	return c.finish(ctx, in.newFile, upload)
 }
 
 // filesGet returns the content of a file that is small.
@@ -395,6 +394,8 @@ func (c *call) fileRefusal(err error) error {
 	switch {
 	case errors.Is(err, files.ErrGone):
 		return fault.New(fault.NotFound, fault.Script, "there is no such part of a file, or it has changed meanwhile")
+	case errors.Is(err, files.ErrRoom):
+		return fault.New(fault.Limit, fault.Script, "the app is writing files of more than %d bytes at one time: finish some first", int64(files.MaxOpen))
 	case errors.Is(err, files.ErrOffset):
 		return invalid("offset: %v", err)
 	case errors.Is(err, files.ErrCorrupt):

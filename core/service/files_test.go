@@ -2,7 +2,9 @@ package service_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -272,6 +274,31 @@ func TestFilesQuota(t *testing.T) {
 func (c *cabinet) putFenced(t *testing.T, f *data.File) error {
 	_, _, err := c.store.Put(t.Context(), 8, f, false, 1000, nil)
 	return err
+}
+
+// What a run has written and not finished is gone when it ends.
+func TestFilesNotFinished(t *testing.T) {
+	t.Parallel()
+	c := setupFiles(t)
+	ctx, end := context.WithCancel(t.Context())
+	for range 3 {
+		answer, err := c.host.Call(ctx, c.run, "files", "begin", []byte(`{"collection":"c"}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var begun struct{ Upload string }
+		if err := json.Unmarshal(answer, &begun); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.ask(t, "files.write", fmt.Sprintf(`{"collection":"c","upload":"%s","offset":0,"data":"x"}`, begun.Upload)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := c.contentsLeft(t); n != 3 {
+		t.Errorf("%d uploads", n)
+	}
+	end()
+	coretest.Eventually(t, "nothing is left", func() bool { return c.contentsLeft(t) == 0 })
 }
 
 // Triggers get what is known of a file, before and after.
