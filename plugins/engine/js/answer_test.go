@@ -2,6 +2,7 @@ package js_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"strings"
 	"testing"
@@ -194,5 +195,31 @@ func TestLogs(t *testing.T) {
 		if l.Level != w.Level || l.Message != w.Message || !bytes.Equal(l.Data, w.Data) || l.Time.IsZero() || len(l.Data) > 0 && !json.Valid(l.Data) {
 			t.Errorf("%+v %s", l, l.Data)
 		}
+	}
+}
+
+// What JSON has no number for is no option: it would be null there, which says nothing, so that a value would be set whatever its version
+// and stay for ever.
+func TestNoNumbers(t *testing.T) {
+	t.Parallel()
+	e := js.New()
+	load(t, e, handler("numbers", `
+	const refused = [];
+	for (const f of [
+		() => ctx.kv("c").set("k", 1, { ifVersion: NaN }), () => ctx.kv("c").set("k", 1, { ttlMs: Infinity }),
+		() => ctx.kv("c").increment("k", { by: NaN }), () => ctx.kv("c").delete("k", { ifVersion: -Infinity }),
+		() => ctx.invoke("s", 1, { delayMs: Infinity }), () => ctx.queue("q").send(1, { maxAttempts: NaN }),
+		() => ctx.queue("q").sendAll([1], { runAt: new Date(NaN) }), () => ctx.pubsub.publish("t", 1, { runAt: new Date(NaN) }),
+	]) {
+		try { await f(); refused.push("taken"); } catch (e) { refused.push(e.code); }
+	}
+	return refused.join();`))
+	host := func(_ context.Context, service, method string, args []byte) ([]byte, error) {
+		t.Errorf("%s.%s is called with %s", service, method, args)
+		return []byte(`{}`), nil
+	}
+	a, err := call(t.Context(), e, "numbers", "", host)
+	if err != nil || a.body.String() != `"`+strings.Repeat("invalid_argument,", 7)+`invalid_argument"` {
+		t.Errorf("%s, %v", a.body.String(), err)
 	}
 }

@@ -219,6 +219,9 @@ const asked = async (mine, kind, ...parts) => {
 };
 
 const call = async (mine, service, name, items, delivery) => {
+  for (const [option, v] of Object.entries(delivery ?? {})) {
+    if (typeof v === "number" && !Number.isFinite(v) || v instanceof Date && Number.isNaN(v.getTime())) throw invalid(`${option} must not be ${v}`);
+  }
   const d = delivery === undefined || delivery === null ? "" : json(delivery);
   return asked(mine, op.call, service, String(name), stringify(items), d);
 };
@@ -234,10 +237,15 @@ const checked = (p, v) => {
     if (v === undefined) throw invalid(`${p.name}: undefined has no form in JSON`);
     return v;
   }
-  if (p.kind === "time" && v instanceof Date) return v.toISOString();
+  if (p.kind === "time" && v instanceof Date) {
+    if (Number.isNaN(v.getTime())) throw invalid(`${p.name} must be ${named.time}, not ${v}`);
+    return v.toISOString();
+  }
   if (p.kind === "texts" ? !Array.isArray(v) || v.some((x) => typeof x !== "string") : typeof v !== types[p.kind]) {
     throw invalid(`${p.name} must be ${named[p.kind] ?? "a list of texts"}`);
   }
+  // JSON would make null of it, which is as if nothing had been said: no version, no time to live.
+  if (typeof v === "number" && !Number.isFinite(v)) throw invalid(`${p.name} must be ${named[p.kind]}, not ${v}`);
   return p.kind === "duration" ? Math.ceil(v) : v;
 };
 
