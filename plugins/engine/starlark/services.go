@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"go.starlark.net/starlark"
 
@@ -150,7 +152,12 @@ func argument(p *service.Param, v starlark.Value) (starlark.Value, error) {
 	ok := true
 	switch p.Kind {
 	case service.Text, service.Time:
-		_, ok = v.(starlark.String)
+		var text starlark.String
+		text, ok = v.(starlark.String)
+		// JSON writes what is no Unicode as U+FFFD: two keys would be one.
+		if known := strings.HasSuffix(p.Field, "key") || p.Field == "prefix"; known && !utf8.ValidString(string(text)) {
+			return nil, errors.New("it is not UTF-8: write bytes as text, such as in hexadecimal")
+		}
 	case service.Number:
 		_, ok = v.(starlark.Int)
 	case service.Bool:
