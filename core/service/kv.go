@@ -116,12 +116,35 @@ func (c *call) kvWrite(args []byte) (w data.Write, err error) {
 		return w, invalid("the value takes %d bytes as JSON, more than %d: divide it, or keep it as a file", n, data.MaxValue)
 	case !utf8.Valid(in.Value):
 		return w, invalid("value: holds text that is not UTF-8")
+	case nested(in.Value):
+		return w, invalid("the value is nested deeper than %d levels", data.MaxDepth)
 	}
 	ttl, err := timeToLive(in.TTLMS)
 	if err != nil {
 		return w, err
 	}
 	return data.Write{Place: p, Value: in.Value, TTL: ttl, If: in.IfVersion}, nil
+}
+
+// nested reports whether JSON is nested deeper than data.MaxDepth.
+func nested(value []byte) bool {
+	depth, quoted := 0, false
+	for i := 0; i < len(value); i++ {
+		switch c := value[i]; {
+		case c == '"':
+			quoted = !quoted
+		case quoted && c == '\\':
+			i++
+		case quoted:
+		case c == '[' || c == '{':
+			if depth++; depth > data.MaxDepth {
+				return true
+			}
+		case c == ']' || c == '}':
+			depth--
+		}
+	}
+	return false
 }
 
 func (c *call) kvSet(ctx context.Context, args []byte) (any, error) {

@@ -403,10 +403,11 @@ func (c *call) unitKVIncrement(ctx context.Context, args []byte) (any, error) {
 	if i.Version != 0 {
 		text := strings.TrimPrefix(string(i.Value), "-")
 		n, err := strconv.ParseInt(string(i.Value), 10, 64)
-		if err != nil || len(text) > 16 {
+		sum += n
+		if err != nil || len(text) > 16 || sum > data.MaxSum || sum < -data.MaxSum {
 			return nil, c.dataRefusal(ctx, data.ErrNoNumber)
 		}
-		sum, w.TTL, w.ExpiresAt = sum+n, 0, i.ExpiresAt
+		w.TTL, w.ExpiresAt = 0, i.ExpiresAt
 	}
 	w.Value = strconv.AppendInt(nil, sum, 10)
 	if _, err := u.write(w); err != nil {
