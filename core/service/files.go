@@ -173,26 +173,52 @@ func (c *call) filesGet(ctx context.Context, args []byte) (any, error) {
 	if err := decode(args, &in); err != nil {
 		return nil, err
 	}
-	f, err := c.file(ctx, in)
+	var out struct {
+		Data []byte `json:"data_base64"`
+	}
+	f, err := c.read(ctx, in, func(f *data.File) error {
+		if f.Size > maxFilePart {
+			return invalid("the file has %d bytes, more than %d: read it block by block", f.Size, maxFilePart)
+		}
+		out.Data = make([]byte, 0, f.Size)
+		for n := 0; int64(n)*files.Block < f.Size; n++ {
+			block, err := c.contents.Read(f.App, &f.Content, n)
+			if err != nil {
+				return err
+			}
+			out.Data = append(out.Data, block...)
+		}
+		return nil
+	})
 	switch {
 	case err != nil:
 		return nil, err
 	case f == nil:
 		return struct{}{}, nil
-	case f.Size > maxFilePart:
-		return nil, invalid("the file has %d bytes, more than %d: read it block by block", f.Size, maxFilePart)
-	}
-	out := struct {
-		Data []byte `json:"data_base64"`
-	}{make([]byte, 0, f.Size)}
-	for n := 0; int64(n)*files.Block < f.Size; n++ {
-		block, err := c.contents.Read(f.App, &f.Content, n)
-		if err != nil {
-			return nil, c.unreadable(f, err)
-		}
-		out.Data = append(out.Data, block...)
 	}
 	return out, nil
+}
+
+// read has do read the content of a file, and returns the file, nil where there is none. do is called again where it was given another
+// content before it had read this one.
+func (c *call) read(ctx context.Context, in filePlace, do func(f *data.File) error) (*data.File, error) {
+	for before := uuid.Nil; ; {
+		f, err := c.file(ctx, in)
+		if err != nil || f == nil {
+			return nil, err
+		}
+		err = do(f)
+		var refused *fault.Fault
+		switch {
+		case err == nil:
+			return f, nil
+		case errors.As(err, &refused):
+			return nil, err
+		case !errors.Is(err, files.ErrGone) || f.Blob == before:
+			return nil, c.unreadable(f, err)
+		}
+		before = f.Blob
+	}
 }
 
 // unreadable says why a content cannot be read, to the script and, where it is a disk's fault, to whoever runs it.
@@ -310,23 +336,24 @@ func (c *call) filesRead(ctx context.Context, args []byte) (any, error) {
 	if err := decode(args, &in); err != nil {
 		return nil, err
 	}
-	f, err := c.file(ctx, in.filePlace)
+	var out struct {
+		Data    []byte    `json:"data_base64"`
+		More    bool      `json:"more"`
+		Content uuid.UUID `json:"content"` // changes with the content
+	}
+	f, err := c.read(ctx, in.filePlace, func(f *data.File) (err error) {
+		out.Content, out.More = f.Blob, int64(in.Block) < (f.Size-1)/files.Block
+		if f.Size == 0 && in.Block == 0 {
+			return nil
+		}
+		out.Data, err = c.contents.Read(f.App, &f.Content, in.Block)
+		return err
+	})
 	switch {
 	case err != nil:
 		return nil, err
 	case f == nil:
 		return nil, fault.New(fault.NotFound, fault.Script, "there is no such file in %q", in.Collection)
-	}
-	out := struct {
-		Data    []byte    `json:"data_base64"`
-		More    bool      `json:"more"`
-		Content uuid.UUID `json:"content"` // changes with the content
-	}{Content: f.Blob, More: int64(in.Block) < (f.Size-1)/files.Block}
-	if f.Size == 0 && in.Block == 0 {
-		return out, nil
-	}
-	if out.Data, err = c.contents.Read(f.App, &f.Content, in.Block); err != nil {
-		return nil, c.unreadable(f, err)
 	}
 	return out, nil
 }
