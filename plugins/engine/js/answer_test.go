@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"strings"
+	"sync"
 	"testing"
 	"unicode/utf8"
 
@@ -221,5 +222,40 @@ func TestNoNumbers(t *testing.T) {
 	a, err := call(t.Context(), e, "numbers", "", host)
 	if err != nil || a.body.String() != `"`+strings.Repeat("invalid_argument,", 7)+`invalid_argument"` {
 		t.Errorf("%s, %v", a.body.String(), err)
+	}
+}
+
+// Bytes are the body of a request as they are, and no value: JSON would make an object of them, with a field for each.
+func TestBytes(t *testing.T) {
+	t.Parallel()
+	e := js.New()
+	load(t, e, handler("bytes", `
+	const bytes = new Uint8Array([104, 105]);
+	await ctx.http.post("u", bytes);
+	await ctx.http.request("u", { body: bytes.buffer });
+	await ctx.call("s", bytes);
+	await ctx.http.put("u", [...bytes]);
+	const refused = [];
+	for (const f of [() => ctx.kv("c").set("k", bytes), () => ctx.docs("c").create(bytes), () => ctx.pubsub.publish("t", bytes), () => ctx.secrets.set("s", bytes)]) {
+		try { await f(); refused.push("taken"); } catch (e) { refused.push(e.code); }
+	}
+	return refused.join();`))
+	var mu sync.Mutex
+	var asked []string
+	host := func(_ context.Context, service, method string, args []byte) ([]byte, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		asked = append(asked, service+"."+method+" "+string(args))
+		return []byte(`{}`), nil
+	}
+	a, err := call(t.Context(), e, "bytes", "", host)
+	if err != nil || a.body.String() != `"`+strings.Repeat("invalid_argument,", 3)+`invalid_argument"` {
+		t.Errorf("%s, %v", a.body.String(), err)
+	}
+	if got, want := strings.Join(asked, "\n"), `http.post {"url":"u","body_base64":"aGk="}
+http.request {"url":"u","body_base64":"aGk="}
+invoke.call {"script":"s","body_base64":"aGk="}
+http.put {"url":"u","body":[104,105]}`; got != want {
+		t.Error(got)
 	}
 }

@@ -233,8 +233,9 @@ const types = { text: "string", time: "string", number: "number", bool: "boolean
 const named = { text: "a text", time: "a Date, or a time such as 2026-01-02T15:04:05Z", number: "a number", bool: "true or false", duration: "a number of milliseconds" };
 
 const checked = (p, v) => {
-  if (p.kind === "value") {
+  if (p.kind === "value" || p.kind === "body") {
     if (v === undefined) throw invalid(`${p.name}: undefined has no form in JSON`);
+    if (bytesOf(v) !== undefined) throw invalid(`${p.name}: bytes have no form in JSON, base64.encode makes text of them`);
     return v;
   }
   if (p.kind === "time" && v instanceof Date) {
@@ -273,9 +274,9 @@ const newMethod = (s, m) => {
       throw invalid(`${m.name} takes ${[...needed.map((p) => p.name), ...(options.length > 0 ? ["{options}"] : [])].join(", ")}`);
     }
     const put = (p, v) => {
-      if (p.kind !== "data") return fields[p.field] = checked(p, v);
       const bytes = bytesOf(v);
-      if (bytes !== undefined) return fields[p.field + "_base64"] = base64Of(bytes);
+      if (bytes !== undefined && (p.kind === "data" || p.kind === "body")) return fields[p.field + "_base64"] = base64Of(bytes);
+      if (p.kind !== "data") return fields[p.field] = checked(p, v);
       if (typeof v !== "string") throw invalid(`${p.name} must be a text or bytes`);
       return fields[p.field] = v;
     };

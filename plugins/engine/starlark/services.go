@@ -94,7 +94,7 @@ func (r *run) ask(
 			continue
 		}
 		field := p.Field
-		if _, binary := values[i].(starlark.Bytes); binary && p.Kind == service.Data {
+		if _, binary := values[i].(starlark.Bytes); binary && (p.Kind == service.Data || p.Kind == service.Body) {
 			field += "_base64"
 		}
 		v, err := argument(p, values[i])
@@ -164,11 +164,12 @@ func argument(p *service.Param, v starlark.Value) (starlark.Value, error) {
 		_, ok = v.(starlark.Bool)
 	case service.Texts:
 		_, ok = v.(starlark.Iterable)
-	case service.Data:
+	case service.Data, service.Body:
 		if b, binary := v.(starlark.Bytes); binary {
 			return starlark.String(base64.StdEncoding.EncodeToString([]byte(b))), nil
 		}
 		_, ok = v.(starlark.String)
+		ok = ok || p.Kind == service.Body
 	case service.Duration:
 		var d seconds
 		if err := d.Unpack(v); err != nil {
