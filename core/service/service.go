@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"runtime/debug"
 	"strings"
 
 	jsonv2 "github.com/go-json-experiment/json"
@@ -147,7 +148,13 @@ type call struct {
 
 // Call answers a call of a script with JSON. Its errors are faults, or those of ctx. It waits while the node is in doubt
 // whether it still owns the run: if it does not, the run begins anew elsewhere, and this one must change nothing any more.
-func (h *Host) Call(ctx context.Context, run Run, service, method string, args []byte) ([]byte, error) {
+func (h *Host) Call(ctx context.Context, run Run, service, method string, args []byte) (answer []byte, err error) {
+	defer func() {
+		if p := recover(); p != nil { // a defect, which a script has found: it is not to end the runs of all
+			h.log.Error("a call of a service panicked", "call", service+"."+method, "execution_id", run.Entry.ID, "panic", p, "stack", string(debug.Stack()))
+			answer, err = nil, fault.New(fault.Internal, fault.Platform, "%s.%s has failed for a defect of the platform; its log has more", service, method)
+		}
+	}()
 	failpoint.Hit(failpoint.HostCallBefore)
 	defer failpoint.Hit(failpoint.HostCallAfter)
 	do := methods[service+"."+method]
