@@ -18,6 +18,8 @@ const (
 	MaxName  = 128     // of a collection, in bytes
 	MaxKey   = 512     // of a key, in bytes
 	MaxValue = 1 << 20 // of a value as JSON, in bytes
+	MaxDepth = 64      // of objects and lists in one another, so that every language can read what another has written
+	MaxSum   = 1<<53 - 1
 )
 
 // Conditions that callers act on.
@@ -27,7 +29,7 @@ var (
 	// ErrEffort says that the patterns of a find would look at too much.
 	ErrEffort = errors.New("the $regex would look at too much text: narrow the filter down by other fields that are indexed, or write a shorter pattern")
 	// ErrNoNumber says that a value to be added to is no whole number, or would be too large.
-	ErrNoNumber = errors.New("the value is no whole number that can be added to")
+	ErrNoNumber = errors.New("the value is no whole number that can be added to, or the sum would be beyond 9007199254740991")
 	// ErrQuota says that the files of the app would take more than they may.
 	ErrQuota = errors.New("the files of the app would take more than they may")
 	// ErrNone says that there is no such file.

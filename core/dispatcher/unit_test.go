@@ -248,7 +248,8 @@ func TestUnitAnswersAfterItsCommit(t *testing.T) {
 // What was read and has changed since, or has come or gone, is a conflict, which the caller is told and nobody is to blame for.
 func TestUnitConflicts(t *testing.T) {
 	t.Parallel()
-	for name, c := range map[string]struct{ read, before, meanwhile string }{
+	type change struct{ read, before, meanwhile string }
+	for name, c := range map[string]change{
 		"changed": {
 			"kv.get", `INSERT INTO kv_entries (app, collection, key, value) VALUES ($1, 'c', 'k', '1')`,
 			`UPDATE kv_entries SET value = '2', version = nextval('data_versions') WHERE app = $1`,
@@ -260,8 +261,7 @@ func TestUnitConflicts(t *testing.T) {
 			`UPDATE kv_entries SET expires_at = now() - interval '1 second' WHERE app = $1`,
 		},
 	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
+		conflicts := func(t *testing.T, ends error) { // with what comes of the run after it was overtaken
 			read, goOn := make(chan struct{}), make(chan struct{})
 			b := startBank(t, "", uuid.New(), func(call func(string, any) (map[string]any, error), _ []byte) (any, error) {
 				if _, err := call(c.read, map[string]any{"collection": "c", "key": "k"}); err != nil {
@@ -269,8 +269,10 @@ func TestUnitConflicts(t *testing.T) {
 				}
 				close(read)
 				<-goOn
-				_, err := call("kv.set", map[string]any{"collection": "c", "key": "other", "value": 1})
-				return nil, err
+				if _, err := call("kv.set", map[string]any{"collection": "c", "key": "other", "value": 1}); err != nil {
+					return nil, err
+				}
+				return nil, ends
 			})
 			if _, err := b.pool.Exec(t.Context(), c.before, b.app.ID); err != nil {
 				t.Fatal(err)
@@ -289,7 +291,34 @@ func TestUnitConflicts(t *testing.T) {
 			if n := b.count(t, `SELECT count(*) FROM kv_entries WHERE key = 'other'`); n != 0 {
 				t.Error("something was done all the same")
 			}
+		}
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			conflicts(t, nil)
 		})
+		t.Run(name+", and it fails", func(t *testing.T) {
+			t.Parallel()
+			conflicts(t, fault.New(fault.ScriptError, fault.Script, "the sum is wrong"))
+		})
+	}
+}
+
+// A run that fails although nothing has overtaken it has failed.
+func TestUnitFails(t *testing.T) {
+	t.Parallel()
+	b := startBank(t, "", uuid.New(), func(call func(string, any) (map[string]any, error), _ []byte) (any, error) {
+		for what, args := range map[string]map[string]any{
+			"kv.get": {"collection": "c", "key": "k"}, "docs.create": {"collection": "c", "data": map[string]any{}},
+			"docs.get": {"collection": "c", "id": uuid.NewString()},
+		} {
+			if _, err := call(what, args); err != nil {
+				return nil, err
+			}
+		}
+		return nil, fault.New(fault.ScriptError, fault.Script, "the order is wrong")
+	})
+	if _, f := b.ask(t, `{}`); f == nil || f.Kind != fault.ScriptError || f.Message != "the order is wrong" {
+		t.Errorf("%+v", f)
 	}
 }
 

@@ -42,6 +42,7 @@ func Check(document []byte) error {
 	if len(document) > MaxDocument {
 		return fmt.Errorf("it takes %d bytes as JSON, more than %d: divide it, or keep large parts as files", len(document), MaxDocument)
 	}
+	zeros := 0 // that the database writes for exponents
 	return walk(document, func(d *jsontext.Decoder, token jsontext.Token) error {
 		switch token.Kind() {
 		case '"':
@@ -49,8 +50,12 @@ func Check(document []byte) error {
 				return fmt.Errorf("%s: a text holds U+0000, which cannot be stored", place(d))
 			}
 		case '0':
-			if err := checkNumber(token.String()); err != nil {
+			exponent, err := checkNumber(token.String())
+			if err != nil {
 				return fmt.Errorf("%s: %w", place(d), err)
+			}
+			if zeros += exponent; zeros > MaxDocument {
+				return fmt.Errorf("its numbers with exponents take more than %d bytes when they are written out: keep some as text", MaxDocument)
 			}
 		}
 		return nil
@@ -106,21 +111,22 @@ func readable(err error) error {
 	return fmt.Errorf("it cannot be read as JSON: %w", err)
 }
 
-func checkNumber(s string) error {
+// checkNumber returns the exponent of a number, without its sign.
+func checkNumber(s string) (int, error) {
 	if len(s) > MaxNumber {
-		return fmt.Errorf("a number has %d characters, more than %d: keep it as text", len(s), MaxNumber)
+		return 0, fmt.Errorf("a number has %d characters, more than %d: keep it as text", len(s), MaxNumber)
 	}
 	at := strings.IndexAny(s, "eE")
 	if at < 0 {
-		return nil
+		return 0, nil
 	}
 	exponent, sum := strings.TrimLeft(s[at+1:], "+-0"), 0
 	for _, c := range exponent {
 		if sum = sum*10 + int(c-'0'); sum > MaxExponent {
-			return fmt.Errorf("a number has an exponent beyond %d", MaxExponent)
+			return 0, fmt.Errorf("a number has an exponent beyond %d", MaxExponent)
 		}
 	}
-	return nil
+	return sum, nil
 }
 
 // decode reads JSON that Check has passed. Numbers stay as they are written.

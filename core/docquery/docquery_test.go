@@ -27,6 +27,8 @@ func TestCheck(t *testing.T) {
 		{`[1e308, -1E+308, 1e-308, 1e0000308]`, ""},
 		{`[1e309]`, "exponent"},
 		{`[1e-309]`, "exponent"},
+		{`[` + strings.Repeat(`1e308,`, MaxDocument/308) + `1]`, ""},
+		{`[` + strings.Repeat(`1e-308,`, MaxDocument/308) + `1,1E+308]`, "written out"},
 		{`[1e99999999999999999999]`, "exponent"},
 		{`{"a":"\u0000"}`, "/a: a text holds U+0000"},
 		{`{"a\u0000":1}`, "U+0000"},

@@ -49,7 +49,8 @@ func (r *Runner) RunBatch(ctx context.Context, entries []*outbox.Entry) []Result
 	}
 	for len(entries) > 0 {
 		n, size := 1, len(entries[0].Payload)
-		for n < len(entries) && size+len(entries[n].Payload) <= batchInput {
+		// A run acts for one: what comes from nobody must not have the rights of what comes from somebody, nor the other way round.
+		for n < len(entries) && size+len(entries[n].Payload) <= batchInput && entries[n].Principal == entries[0].Principal {
 			size += len(entries[n].Payload)
 			n++
 		}

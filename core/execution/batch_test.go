@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -210,6 +211,41 @@ func TestBatchIsDivided(t *testing.T) {
 		if (results[i].Fault != nil) != failed {
 			t.Errorf("%d: %+v", i, results[i].Fault)
 		}
+	}
+}
+
+// everybody is there and active.
+type everybody struct{}
+
+func (everybody) Active(context.Context, uuid.UUID) (bool, error) { return true, nil }
+
+// A run acts for one: events of others come in runs of their own.
+func TestBatchIsDividedByPrincipal(t *testing.T) {
+	t.Parallel()
+	r, entries := batchOf(t, 6, func(ctx context.Context, _ bool, r *engine.Request, out engine.Reply) error {
+		if _, err := r.Call(ctx, "kv", "get", nil); err != nil {
+			return err
+		}
+		return tell(out, "{}")
+	})
+	r.users = everybody{}
+	somebody := uuid.New()
+	for i := range entries {
+		entries[i].Depth = i
+		if i == 2 || i == 3 || i == 5 {
+			entries[i].Principal = somebody
+		}
+	}
+	var acted []*outbox.Entry
+	r.services = serviceFunc(func(_ context.Context, run service.Run, _, _ string, _ []byte) ([]byte, error) {
+		acted = append(acted, run.Entry)
+		return []byte("{}"), nil
+	})
+	if results := r.RunBatch(t.Context(), entries); len(results) != 6 {
+		t.Errorf("%d results", len(results))
+	}
+	if !slices.Equal(acted, []*outbox.Entry{entries[1], entries[3], entries[4], entries[5]}) {
+		t.Errorf("%d runs: %+v", len(acted), acted)
 	}
 }
 

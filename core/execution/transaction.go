@@ -2,6 +2,7 @@ package execution
 
 import (
 	"context"
+	"time"
 
 	"github.com/picloud/picloud/core/outbox"
 	"github.com/picloud/picloud/core/service"
@@ -33,6 +34,20 @@ func (t *transaction) work() *service.Unit {
 	return t.unit
 }
 
+// tornTimeout bounds how long it is looked for why a run has failed.
+const tornTimeout = 2 * time.Second
+
+// torn reports whether a run may have failed for what it has read, part of it before and part of it after a change of another. It is tried
+// again then, as one that has ended well would be.
+func torn(ctx context.Context, f *fault.Fault, unit *service.Unit) bool {
+	if f == nil || f.Origin != fault.Script || f.Kind == fault.Deadline || f.Kind == fault.Limit {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, tornTimeout)
+	defer cancel()
+	return unit.Overtaken(ctx)
+}
+
 // conclude commits what a run wants to have done if it has ended well, and hands its answer on after that.
 func (r *Runner) conclude(ctx context.Context, e *outbox.Entry, res *Result, t *transaction) {
 	if res.Fault == nil && t.answer.head != nil {
@@ -41,7 +56,7 @@ func (r *Runner) conclude(ctx context.Context, e *outbox.Entry, res *Result, t *
 		}
 	}
 	switch {
-	case t.unit.Conflict():
+	case t.unit.Conflict() || torn(ctx, res.Fault, t.unit):
 		res.Fault = fault.New(fault.Conflict, fault.Platform, "what the run has read has changed while it ran; nothing was done")
 	case res.Fault != nil || !t.unit.Used():
 	case ctx.Err() != nil:

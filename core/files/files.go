@@ -16,6 +16,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -32,10 +33,21 @@ var (
 	ErrCorrupt = errors.New("the content on the disk is not what was written")
 	// ErrOffset says that a part does not follow what is there.
 	ErrOffset = errors.New("the part does not follow what was written before")
+	// ErrRoom says that an app is writing too much at one time.
+	ErrRoom = errors.New("too much is being written at one time")
 )
 
+// MaxOpen is how many bytes the uploads of an app may have together, on one node: they are part of no file yet, and so of no quota.
+const MaxOpen = 10 << 30
+
 // Store is the folder. Its methods are safe for concurrent use, but for the parts of one upload.
-type Store struct{ root *os.Root }
+type Store struct {
+	root *os.Root
+	room int64 // MaxOpen
+
+	mu   sync.Mutex
+	open map[uuid.UUID]map[string]int64 // sizes of uploads, by app and path
+}
 
 // Open opens the folder, which is made if it is missing.
 func Open(dir string) (*Store, error) {
@@ -46,7 +58,7 @@ func Open(dir string) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the folder of files: %w", err)
 	}
-	return &Store{root}, nil
+	return &Store{root: root, room: MaxOpen, open: map[uuid.UUID]map[string]int64{}}, nil
 }
 
 // Close closes the folder.
@@ -112,8 +124,43 @@ func (s *Store) Append(app, run uuid.UUID, id string, offset int64, part []byte)
 	if info.Size() != offset {
 		return info.Size(), ErrOffset
 	}
+	if !s.grow(app, name, offset+int64(len(part))) {
+		return offset, ErrRoom
+	}
 	n, err := f.Write(part)
+	if _, away := s.root.Stat(name); errors.Is(away, fs.ErrNotExist) { // it was given up meanwhile
+		s.forget(app, name)
+	}
 	return offset + int64(n), err
+}
+
+// grow notes the size that an upload is going to have, if there is room for it.
+func (s *Store) grow(app uuid.UUID, name string, size int64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	sum := size
+	for other, n := range s.open[app] {
+		if other != name {
+			sum += n
+		}
+	}
+	if sum > s.room {
+		return false
+	}
+	if s.open[app] == nil {
+		s.open[app] = map[string]int64{}
+	}
+	s.open[app][name] = size
+	return true
+}
+
+// forget takes the room of an upload back.
+func (s *Store) forget(app uuid.UUID, name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if delete(s.open[app], name); len(s.open[app]) == 0 {
+		delete(s.open, app)
+	}
 }
 
 // Finish makes a blob of an upload: safe on the disk, and in its place, though no row names it yet.
@@ -143,6 +190,7 @@ func (s *Store) Finish(ctx context.Context, app, run uuid.UUID, id string) (c Co
 	if err := s.root.Rename(name, place); err != nil {
 		return c, err
 	}
+	s.forget(app, name)
 	return c, s.syncFolders(path.Dir(place))
 }
 
@@ -188,8 +236,11 @@ func (s *Store) syncFolders(dir string) error {
 // Read returns block n of a blob, counted from 0, checked against c.Blocks. The last one may be short; ErrGone: there is no such
 // blob, or no such block.
 func (s *Store) Read(app uuid.UUID, c *Content, n int) ([]byte, error) {
+	if n < 0 || n >= len(c.Blocks)/sha256.Size { // n is a script's: nothing is reckoned with it before
+		return nil, ErrGone
+	}
 	at := int64(n) * Block
-	if n < 0 || at >= c.Size || len(c.Blocks) < (n+1)*sha256.Size {
+	if at >= c.Size {
 		return nil, ErrGone
 	}
 	f, err := s.root.Open(blob(app, c.Blob))
@@ -227,6 +278,7 @@ func (s *Store) Abandon(app, run uuid.UUID, id string) error {
 	if err := s.root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
+	s.forget(app, name)
 	return nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -83,8 +84,10 @@ func TestContents(t *testing.T) {
 		if sum := sha256.Sum256(whole); c.Size != int64(len(whole)) || !bytes.Equal(c.SHA256, sum[:]) || !bytes.Equal(b.get(&c), whole) {
 			t.Errorf("%s: %d bytes of %d", name, c.Size, len(whole))
 		}
-		if _, err := b.Read(b.app, &c, int((c.Size+Block-1)/Block)); !errors.Is(err, ErrGone) {
-			t.Errorf("%s: behind the end: %v", name, err)
+		for _, n := range []int{int((c.Size + Block - 1) / Block), 1 << 44, 1 << 58, 1 << 59, math.MaxInt, math.MinInt} { // what overflows, too
+			if _, err := b.Read(b.app, &c, n); !errors.Is(err, ErrGone) {
+				t.Errorf("%s: behind the end, %d: %v", name, n, err)
+			}
 		}
 		if _, err := b.Read(b.app, &c, -1); !errors.Is(err, ErrGone) {
 			t.Errorf("%s: before the beginning: %v", name, err)
@@ -157,6 +160,43 @@ func TestUploads(t *testing.T) {
 	}
 	if _, err := b.Append(b.app, b.run, id, 0, nil); !errors.Is(err, ErrGone) {
 		t.Errorf("what was given up: %v", err)
+	}
+}
+
+// What an app writes at one time is bounded, and what is finished or given up is no part of that.
+func TestRoom(t *testing.T) {
+	t.Parallel()
+	b := newBox(t)
+	b.room = 100
+	begin := func() string {
+		id, err := b.Begin(b.app, b.run)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return id
+	}
+	add := func(id string, offset, n int, want error) {
+		t.Helper()
+		if _, err := b.Append(b.app, b.run, id, int64(offset), make([]byte, n)); !errors.Is(err, want) {
+			t.Errorf("%d bytes behind %d: %v", n, offset, err)
+		}
+	}
+	first, second := begin(), begin()
+	add(first, 0, 60, nil)
+	add(second, 0, 41, ErrRoom)
+	add(second, 0, 39, nil)
+	add(first, 60, 2, ErrRoom)
+	add(first, 60, 1, nil)
+	if err := b.Abandon(b.app, b.run, second); err != nil {
+		t.Fatal(err)
+	}
+	add(first, 61, 39, nil)
+	if _, err := b.Finish(t.Context(), b.app, b.run, first); err != nil {
+		t.Fatal(err)
+	}
+	b.put(make([]byte, 100))
+	if len(b.open) > 0 {
+		t.Errorf("there is no upload, but %v", b.open)
 	}
 }
 

@@ -46,7 +46,7 @@ func (in *Request) check() (*http.Request, error) {
 	for name, values := range in.Headers {
 		canonical := http.CanonicalHeaderKey(name)
 		if !httpguts.ValidHeaderFieldName(name) {
-			return nil, invalid("headers: %.100q is no name of a header", name)
+			return nil, invalid("headers: %q is no name of a header", fault.Cut(name, 100))
 		}
 		if ownHeaders[canonical] {
 			return nil, invalid("headers: %s is not a script's to say: it follows from the URL, the body and the connection", canonical)
@@ -81,7 +81,7 @@ func (in *Request) check() (*http.Request, error) {
 func checkMethod(method string) error {
 	switch {
 	case !httpguts.ValidHeaderFieldName(method): // a token, as names are
-		return invalid("method: %.100q is no method of HTTP", method)
+		return invalid("method: %q is no method of HTTP", fault.Cut(method, 100))
 	case strings.EqualFold(method, http.MethodConnect) || strings.EqualFold(method, http.MethodTrace):
 		return invalid("method: %s is not offered", method)
 	}

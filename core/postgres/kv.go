@@ -233,11 +233,11 @@ ON CONFLICT (app, collection, key) DO UPDATE SET
     value = CASE WHEN k.expires_at <= now() THEN excluded.value ELSE (k.value::bigint + $5::bigint)::text END,
     expires_at = CASE WHEN k.expires_at <= now() THEN excluded.expires_at ELSE k.expires_at END,
     version = excluded.version, updated_at = now()
-WHERE k.expires_at <= now() OR k.value ~ '^-?[0-9]{1,16}$'
+WHERE CASE WHEN k.expires_at <= now() THEN true WHEN k.value ~ '^-?[0-9]{1,16}$' THEN abs(k.value::bigint + $5::bigint) <= 9007199254740991 ELSE false END
 RETURNING value::bigint`
 
 // Increment adds to a number and returns the sum. A key without a value counts from 0 and lives for ttl, zero: for ever.
-// data.ErrNoNumber: the value is none.
+// data.ErrNoNumber: the value is none, or the sum would be one that not every language counts exactly (data.MaxSum).
 func (s *KVStore) Increment(
 	ctx context.Context, owner int64, p data.Place, by int64, ttl time.Duration, caused data.Caused,
 ) (sum int64, _ []*outbox.Entry, err error) {

@@ -162,6 +162,17 @@ func TestKVIncrement(t *testing.T) {
 			t.Errorf("%s: %v", value, err)
 		}
 	}
+	for _, sign := range []int64{1, -1} { // beyond this not every language counts exactly
+		if _, err := d.set("x", fmt.Sprint(sign*(data.MaxSum-1)), 0, nil); err != nil {
+			t.Fatal(err)
+		}
+		if sum, _, err := d.Increment(t.Context(), d.owner, d.at("x"), sign, 0, nil); err != nil || sum != sign*data.MaxSum {
+			t.Errorf("%d, %v", sum, err)
+		}
+		if sum, _, err := d.Increment(t.Context(), d.owner, d.at("x"), sign, 0, nil); !errors.Is(err, data.ErrNoNumber) {
+			t.Errorf("%d, %v", sum, err)
+		}
+	}
 }
 
 func TestKVList(t *testing.T) {

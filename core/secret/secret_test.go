@@ -110,6 +110,15 @@ func TestVeil(t *testing.T) {
 	if got := string(v.Bytes([]byte("it ends in adalov"), false)); got != "it ends in adalov" {
 		t.Error(got)
 	}
+	for text, want := range map[string]string{
+		"it ends in adalov…": "it ends in [secret]…", `"adalov…" and "adalov" is none`: `"[secret]…" and "adalov" is none`,
+		fmt.Sprintf("%q", fault.Cut(strings.Repeat("x", 92)+"adalovelace", 100)): `"` + strings.Repeat("x", 92) + `[secret]…"`,
+		"ada…": "ada…", "…": "…",
+	} {
+		if got := v.Text(text); got != want {
+			t.Errorf("%s, not %s", got, want)
+		}
+	}
 	f := fault.New(fault.ScriptError, fault.Script, "no adalovelace")
 	f.Detail, f.Fatal = "at 271828", true
 	if got := v.Fault(f); got.Message != "no [secret]" || got.Detail != "at [secret]" || !got.Fatal || f.Message != "no adalovelace" {

@@ -102,7 +102,7 @@ var names = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.-]*$`)
 func CheckName(name string) error {
 	if len(name) > MaxName || !names.MatchString(name) {
 		return &tenant.Invalid{Field: "name", Message: fmt.Sprintf(
-			"%.100q is not 1 to %d letters, digits, underscores, dots and dashes, with a letter or underscore first", name, MaxName)}
+			"%q is not 1 to %d letters, digits, underscores, dots and dashes, with a letter or underscore first", fault.Cut(name, 100), MaxName)}
 	}
 	return nil
 }

@@ -156,7 +156,10 @@ func (v *Veil) make() {
 	v.cover = strings.NewReplacer(pairs...)
 }
 
-// Text hides what is known in s.
+// cut stands behind what was cut off, as by fault.Cut: before it there may be the beginning of something.
+const cut = "…"
+
+// Text hides what is known in s, and where s says that it was cut also what is left of that.
 func (v *Veil) Text(s string) string {
 	if v == nil {
 		return s
@@ -168,7 +171,11 @@ func (v *Veil) Text(s string) string {
 	if cover == nil {
 		return s
 	}
-	return cover.Replace(s)
+	parts := strings.Split(cover.Replace(s), cut)
+	for i := range parts[:len(parts)-1] {
+		parts[i] = v.end(parts[i])
+	}
+	return strings.Join(parts, cut)
 }
 
 // end hides the beginning of what is known at the end of s, from leastPart bytes on.

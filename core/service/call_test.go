@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/picloud/picloud/core/data"
 	"github.com/picloud/picloud/core/outbox"
 	"github.com/picloud/picloud/core/postgres"
 	"github.com/picloud/picloud/core/service"
@@ -89,4 +90,27 @@ func TestInvokeCall(t *testing.T) {
 	b.refused(t, "invoke.call", `{"script":"other","headers":{"x b":"2"}}`, fault.Invalid, `"x b" cannot be sent`)
 	b.refused(t, "invoke.call", `{"script":"other","timeout_ms":-1}`, fault.Invalid, "timeout_ms")
 	b.refused(t, "invoke.call", `{"script":"other","body":"`+strings.Repeat("x", 1<<20+1)+`"}`, fault.Invalid, "1048577 bytes")
+}
+
+// brokenKV is a store with a defect.
+type brokenKV struct{ service.KV }
+
+func (brokenKV) Get(context.Context, data.Place) (data.Item, error) { panic("a defect") }
+
+// A defect that a script finds fails its call, and nothing else.
+func TestCallsThatPanic(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.kv = brokenKV{}
+	b.reload()
+	for range 3 {
+		b.refused(t, "kv.get", `{"collection":"c","key":"k"}`, fault.Internal, "kv.get failed")
+	}
+	b.run.Unit = service.NewUnit()
+	for range 3 {
+		b.refused(t, "kv.get", `{"collection":"c","key":"k"}`, fault.Internal, "kv.get failed")
+	}
+	if _, err := b.ask(t, "sink.send", `{"sink":"out","message":1}`); err != nil {
+		t.Error(err)
+	}
 }

@@ -65,8 +65,8 @@ func (c *call) filePlace(in filePlace) (uuid.UUID, error) {
 	return id, nil
 }
 
-// filesBegin begins to write a file. Its parts follow, then its name.
-func (c *call) filesBegin(_ context.Context, args []byte) (any, error) {
+// filesBegin begins to write a file. Its parts follow, then its name. What is not finished when the run ends is gone.
+func (c *call) filesBegin(ctx context.Context, args []byte) (any, error) {
 	var in struct {
 		Collection string `json:"collection"`
 	}
@@ -76,10 +76,12 @@ func (c *call) filesBegin(_ context.Context, args []byte) (any, error) {
 	if err := data.CheckName(in.Collection); err != nil {
 		return nil, invalid("collection: %v", err)
 	}
-	id, err := c.contents.Begin(c.run.Entry.App, c.run.Entry.ID)
+	app, run := c.run.Entry.App, c.run.Entry.ID
+	id, err := c.contents.Begin(app, run)
 	if err != nil {
 		return nil, c.fileRefusal(err)
 	}
+	context.AfterFunc(ctx, func() { _ = c.contents.Abandon(app, run, id) }) // where it is still there; the sweep removes it, too
 	return struct {
 		Upload string `json:"upload"`
 	}{id}, nil
@@ -155,17 +157,14 @@ func (c *call) filesCreate(ctx context.Context, args []byte) (any, error) {
 	}
 	app, run := c.run.Entry.App, c.run.Entry.ID
 	upload, err := c.contents.Begin(app, run)
-	if err == nil {
-		_, err = c.contents.Append(app, run, upload, 0, in.Data)
-	}
 	if err != nil {
 		return nil, c.fileRefusal(err)
 	}
-	made, err := c.finish(ctx, in.newFile, upload)
-	if err != nil {
-		_ = c.contents.Abandon(app, run, upload) // where it is still there; the sweep removes it, too
+	defer func() { _ = c.contents.Abandon(app, run, upload) }() // where it is still there; the sweep removes it, too
+	if _, err := c.contents.Append(app, run, upload, 0, in.Data); err != nil {
+		return nil, c.fileRefusal(err)
 	}
-	return made, err
+	return c.finish(ctx, in.newFile, upload)
 }
 
 // filesGet returns the content of a file that is small.
@@ -174,26 +173,52 @@ func (c *call) filesGet(ctx context.Context, args []byte) (any, error) {
 	if err := decode(args, &in); err != nil {
 		return nil, err
 	}
-	f, err := c.file(ctx, in)
+	var out struct {
+		Data []byte `json:"data_base64"`
+	}
+	f, err := c.read(ctx, in, func(f *data.File) error {
+		if f.Size > maxFilePart {
+			return invalid("the file has %d bytes, more than %d: read it block by block", f.Size, maxFilePart)
+		}
+		out.Data = make([]byte, 0, f.Size)
+		for n := 0; int64(n)*files.Block < f.Size; n++ {
+			block, err := c.contents.Read(f.App, &f.Content, n)
+			if err != nil {
+				return err
+			}
+			out.Data = append(out.Data, block...)
+		}
+		return nil
+	})
 	switch {
 	case err != nil:
 		return nil, err
 	case f == nil:
 		return struct{}{}, nil
-	case f.Size > maxFilePart:
-		return nil, invalid("the file has %d bytes, more than %d: read it block by block", f.Size, maxFilePart)
-	}
-	out := struct {
-		Data []byte `json:"data_base64"`
-	}{make([]byte, 0, f.Size)}
-	for n := 0; int64(n)*files.Block < f.Size; n++ {
-		block, err := c.contents.Read(f.App, &f.Content, n)
-		if err != nil {
-			return nil, c.unreadable(f, err)
-		}
-		out.Data = append(out.Data, block...)
 	}
 	return out, nil
+}
+
+// read has do read the content of a file, and returns the file, nil where there is none. do is called again where it was given another
+// content before it had read this one.
+func (c *call) read(ctx context.Context, in filePlace, do func(f *data.File) error) (*data.File, error) {
+	for before := uuid.Nil; ; {
+		f, err := c.file(ctx, in)
+		if err != nil || f == nil {
+			return nil, err
+		}
+		err = do(f)
+		var refused *fault.Fault
+		switch {
+		case err == nil:
+			return f, nil
+		case errors.As(err, &refused):
+			return nil, err
+		case !errors.Is(err, files.ErrGone) || f.Blob == before:
+			return nil, c.unreadable(f, err)
+		}
+		before = f.Blob
+	}
 }
 
 // unreadable says why a content cannot be read, to the script and, where it is a disk's fault, to whoever runs it.
@@ -311,23 +336,24 @@ func (c *call) filesRead(ctx context.Context, args []byte) (any, error) {
 	if err := decode(args, &in); err != nil {
 		return nil, err
 	}
-	f, err := c.file(ctx, in.filePlace)
+	var out struct {
+		Data    []byte    `json:"data_base64"`
+		More    bool      `json:"more"`
+		Content uuid.UUID `json:"content"` // changes with the content
+	}
+	f, err := c.read(ctx, in.filePlace, func(f *data.File) (err error) {
+		out.Content, out.More = f.Blob, int64(in.Block) < (f.Size-1)/files.Block
+		if f.Size == 0 && in.Block == 0 {
+			return nil
+		}
+		out.Data, err = c.contents.Read(f.App, &f.Content, in.Block)
+		return err
+	})
 	switch {
 	case err != nil:
 		return nil, err
 	case f == nil:
 		return nil, fault.New(fault.NotFound, fault.Script, "there is no such file in %q", in.Collection)
-	}
-	out := struct {
-		Data    []byte    `json:"data_base64"`
-		More    bool      `json:"more"`
-		Content uuid.UUID `json:"content"` // changes with the content
-	}{Content: f.Blob, More: int64(in.Block+1)*files.Block < f.Size}
-	if f.Size == 0 && in.Block == 0 {
-		return out, nil
-	}
-	if out.Data, err = c.contents.Read(f.App, &f.Content, in.Block); err != nil {
-		return nil, c.unreadable(f, err)
 	}
 	return out, nil
 }
@@ -395,6 +421,8 @@ func (c *call) fileRefusal(err error) error {
 	switch {
 	case errors.Is(err, files.ErrGone):
 		return fault.New(fault.NotFound, fault.Script, "there is no such part of a file, or it has changed meanwhile")
+	case errors.Is(err, files.ErrRoom):
+		return fault.New(fault.Limit, fault.Script, "the app is writing files of more than %d bytes at one time: finish some first", int64(files.MaxOpen))
 	case errors.Is(err, files.ErrOffset):
 		return invalid("offset: %v", err)
 	case errors.Is(err, files.ErrCorrupt):

@@ -2,7 +2,9 @@ package service_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -17,6 +19,7 @@ import (
 	"github.com/picloud/picloud/core/files"
 	"github.com/picloud/picloud/core/outbox"
 	"github.com/picloud/picloud/core/postgres"
+	"github.com/picloud/picloud/core/service"
 	"github.com/picloud/picloud/core/tenant"
 	"github.com/picloud/picloud/sdk/fault"
 )
@@ -272,6 +275,74 @@ func TestFilesQuota(t *testing.T) {
 func (c *cabinet) putFenced(t *testing.T, f *data.File) error {
 	_, _, err := c.store.Put(t.Context(), 8, f, false, 1000, nil)
 	return err
+}
+
+// replacedFiles are files of which one is given another content whenever it is looked at, before its content is read.
+type replacedFiles struct {
+	service.Files
+	replace func()
+}
+
+func (r *replacedFiles) Get(ctx context.Context, app uuid.UUID, collection string, id uuid.UUID) (data.File, error) {
+	f, err := r.Files.Get(ctx, app, collection, id)
+	r.replace()
+	return f, err
+}
+
+// Who reads a file that is written meanwhile has what it held before or after, and is not told that there is none.
+func TestFilesReplacedWhileRead(t *testing.T) {
+	t.Parallel()
+	c := setupFiles(t)
+	id := c.create(t, "a", "before")
+	left := 0
+	replaced := &replacedFiles{Files: c.files}
+	replaced.replace = func() {
+		if left--; left >= 0 {
+			if _, err := c.ask(t, "files.create", `{"collection":"c","id":"`+id+`","name":"a","data":"after"}`); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	c.files = replaced
+	c.reload()
+	for n := range 3 {
+		left = n
+		if got, there := c.content(t, id); !there || n > 0 && got != "after" {
+			t.Errorf("%d: %q, %v", n, got, there)
+		}
+		left = n
+		got, err := c.ask(t, "files.read", `{"collection":"c","id":"`+id+`","block":0}`)
+		if err != nil || n > 0 && got["data_base64"] != base64.StdEncoding.EncodeToString([]byte("after")) {
+			t.Errorf("%d: %v, %v", n, got, err)
+		}
+	}
+	left = 1
+	c.refused(t, "files.read", `{"collection":"c","id":"`+id+`","block":7}`, fault.NotFound, "no such part")
+}
+
+// What a run has written and not finished is gone when it ends.
+func TestFilesNotFinished(t *testing.T) {
+	t.Parallel()
+	c := setupFiles(t)
+	ctx, end := context.WithCancel(t.Context())
+	for range 3 {
+		answer, err := c.host.Call(ctx, c.run, "files", "begin", []byte(`{"collection":"c"}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var begun struct{ Upload string }
+		if err := json.Unmarshal(answer, &begun); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.ask(t, "files.write", fmt.Sprintf(`{"collection":"c","upload":"%s","offset":0,"data":"x"}`, begun.Upload)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := c.contentsLeft(t); n != 3 {
+		t.Errorf("%d uploads", n)
+	}
+	end()
+	coretest.Eventually(t, "nothing is left", func() bool { return c.contentsLeft(t) == 0 })
 }
 
 // Triggers get what is known of a file, before and after.

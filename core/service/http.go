@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/picloud/picloud/core/outbound"
+	"github.com/picloud/picloud/sdk/fault"
 )
 
 // Web makes requests of scripts to the world outside.
@@ -84,7 +85,7 @@ func addHeaders(to http.Header, given map[string]json.RawMessage) error {
 	for name, raw := range given {
 		values, err := texts(raw)
 		if err != nil {
-			return invalid("headers: %.100q is neither a text nor a list of texts", name)
+			return invalid("headers: %q is neither a text nor a list of texts", fault.Cut(name, 100))
 		}
 		for _, v := range values {
 			to.Add(name, v)

@@ -146,7 +146,7 @@ func (c *call) callee(
 	for _, name := range slices.Sorted(maps.Keys(headers)) {
 		for _, v := range headers[name] {
 			if !httpguts.ValidHeaderFieldName(name) || !httpguts.ValidHeaderFieldValue(v) {
-				return nil, invalid("headers: %.100q cannot be sent as a header", name)
+				return nil, invalid("headers: %q cannot be sent as a header", fault.Cut(name, 100))
 			}
 			request.Headers = append(request.Headers, event.Header{Name: name, Value: v})
 		}

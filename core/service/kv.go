@@ -34,18 +34,18 @@ const maxTTL = 10 * 366 * 24 * time.Hour
 
 // kvPlace is in the arguments of every method of a value.
 type kvPlace struct {
-	Collection string `json:"collection"`
-	Key        string `json:"key"`
+	Collection string  `json:"collection"`
+	Key        keyText `json:"key"`
 }
 
 func (c *call) kvPlace(in kvPlace) (data.Place, error) {
 	if err := data.CheckName(in.Collection); err != nil {
 		return data.Place{}, invalid("collection: %v", err)
 	}
-	if err := data.CheckKey(in.Key); err != nil {
+	if err := data.CheckKey(string(in.Key)); err != nil {
 		return data.Place{}, invalid("key: %v", err)
 	}
-	return data.Place{App: c.run.Entry.App, Collection: in.Collection, Key: in.Key}, nil
+	return data.Place{App: c.run.Entry.App, Collection: in.Collection, Key: string(in.Key)}, nil
 }
 
 func (c *call) kvGet(ctx context.Context, args []byte) (any, error) {
@@ -116,12 +116,35 @@ func (c *call) kvWrite(args []byte) (w data.Write, err error) {
 		return w, invalid("the value takes %d bytes as JSON, more than %d: divide it, or keep it as a file", n, data.MaxValue)
 	case !utf8.Valid(in.Value):
 		return w, invalid("value: holds text that is not UTF-8")
+	case nested(in.Value):
+		return w, invalid("the value is nested deeper than %d levels", data.MaxDepth)
 	}
 	ttl, err := timeToLive(in.TTLMS)
 	if err != nil {
 		return w, err
 	}
 	return data.Write{Place: p, Value: in.Value, TTL: ttl, If: in.IfVersion}, nil
+}
+
+// nested reports whether JSON is nested deeper than data.MaxDepth.
+func nested(value []byte) bool {
+	depth, quoted := 0, false
+	for i := 0; i < len(value); i++ {
+		switch c := value[i]; {
+		case c == '"':
+			quoted = !quoted
+		case quoted && c == '\\':
+			i++
+		case quoted:
+		case c == '[' || c == '{':
+			if depth++; depth > data.MaxDepth {
+				return true
+			}
+		case c == ']' || c == '}':
+			depth--
+		}
+	}
+	return false
 }
 
 func (c *call) kvSet(ctx context.Context, args []byte) (any, error) {
@@ -227,10 +250,10 @@ func (c *call) kvIncrement(ctx context.Context, args []byte) (any, error) {
 
 func (c *call) kvList(ctx context.Context, args []byte) (any, error) {
 	in := struct {
-		Collection string `json:"collection"`
-		Prefix     string `json:"prefix"`
-		Limit      int    `json:"limit"`
-		Cursor     string `json:"cursor"`
+		Collection string  `json:"collection"`
+		Prefix     keyText `json:"prefix"`
+		Limit      int     `json:"limit"`
+		Cursor     string  `json:"cursor"`
 	}{Limit: defaultListed}
 	if err := decode(args, &in); err != nil {
 		return nil, err
@@ -239,14 +262,14 @@ func (c *call) kvList(ctx context.Context, args []byte) (any, error) {
 		return nil, invalid("collection: %v", err)
 	}
 	if in.Prefix != "" {
-		if err := data.CheckKey(in.Prefix); err != nil {
+		if err := data.CheckKey(string(in.Prefix)); err != nil {
 			return nil, invalid("prefix: %v", err)
 		}
 	}
 	if in.Limit < 1 || in.Limit > maxListed {
 		return nil, invalid("limit: must be from 1 to %d", maxListed)
 	}
-	items, next, err := c.kv.List(ctx, c.run.Entry.App, in.Collection, in.Prefix, in.Cursor, in.Limit)
+	items, next, err := c.kv.List(ctx, c.run.Entry.App, in.Collection, string(in.Prefix), in.Cursor, in.Limit)
 	if err != nil {
 		return nil, c.dataRefusal(ctx, err)
 	}

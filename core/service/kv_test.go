@@ -30,6 +30,23 @@ func setupKV(t *testing.T) *bundle {
 	return b
 }
 
+// Keys that are no Unicode are refused, in both forms that JSON has for them: all would be one key.
+func TestKVKeysAreText(t *testing.T) {
+	t.Parallel()
+	b := setupKV(t)
+	for _, key := range []string{`"\ud800"`, `"a\udc00\ud800"`, "\"\xff\"", "\"a\xc3\"", "7", "[]"} {
+		b.refused(t, "kv.set", `{"collection":"c","key":`+key+`,"value":1}`, fault.Invalid, "key: ")
+		b.refused(t, "kv.list", `{"collection":"c","prefix":`+key+`}`, fault.Invalid, "prefix: ")
+		b.refused(t, "queue.send", `{"queue":"mail","messages":[{"delivery":{"idempotency_key":`+key+`}}]}`, fault.Invalid, "idempotency_key: ")
+	}
+	if _, err := b.ask(t, "kv.set", `{"collection":"c","key":"\ud83d\ude00\ufffd","value":1}`); err != nil {
+		t.Error(err)
+	}
+	if got, err := b.ask(t, "kv.get", `{"collection":"c","key":"😀�"}`); err != nil || got["value"] != 1.0 {
+		t.Error(got, err)
+	}
+}
+
 // Every bound is kept at itself, and one past it is refused in words that name it.
 func TestKVBounds(t *testing.T) {
 	t.Parallel()

@@ -61,8 +61,11 @@ func TestLimits(t *testing.T) {
 
 		"kv: a key, or a prefix of keys": {most: data.MaxKey, call: f("kv.get", `{"collection":"c","key":%q}`, text)},
 		"kv: a value":                    {most: data.MaxValue, call: f("kv.set", `{"collection":"c","key":"k","value":%q}`, func(n int) any { return x(n - 2) })},
-		"kv: a time to live":             {most: core.MaxTTL.Milliseconds(), call: f("kv.set", `{"collection":"c","key":"k","value":1,"ttl_ms":%d}`, number)},
-		"kv: what is added to a number":  {most: 1_000_000_000_000_000, call: f("kv.increment", `{"collection":"n","key":"k","by":%d}`, number)},
+		"kv: objects and lists in one another": {most: data.MaxDepth, call: f("kv.set", `{"collection":"c","key":"k","value":%s}`, func(n int) any {
+			return strings.Repeat(`[{"]\\\"":`, n/2) + strings.Repeat("[", n%2) + "1" + strings.Repeat("]", n%2) + strings.Repeat("}]", n/2)
+		})},
+		"kv: a time to live":            {most: core.MaxTTL.Milliseconds(), call: f("kv.set", `{"collection":"c","key":"k","value":1,"ttl_ms":%d}`, number)},
+		"kv: what is added to a number": {most: 1_000_000_000_000_000, call: f("kv.increment", `{"collection":"n","key":"k","by":%d}`, number)},
 
 		"docs: a document": {most: docquery.MaxDocument, call: document(func(n int) any { return `{"a":"` + x(n-8) + `"}` })},
 		"docs: objects and lists in one another": {most: docquery.MaxDepth, call: document(func(n int) any {

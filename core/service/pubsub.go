@@ -55,7 +55,7 @@ func (c *call) pubsubPublish(ctx context.Context, args []byte) (any, error) {
 		if key := in.IdempotencyKey; key != "" {
 			// All are written with the first, or none is. A topic holds no space, so that no two pairs of topic and key are one.
 			entries[0].Idempotency = &outbox.Idempotency{
-				Scope: c.run.Entry.App, Key: in.Topic + " " + key, Hash: digest("application/json", in.Message),
+				Scope: c.run.Entry.App, Key: in.Topic + " " + string(key), Hash: digest("application/json", in.Message),
 			}
 		}
 		if err := c.sendAll(ctx, entries); err != nil {

@@ -38,23 +38,23 @@ type delivery struct {
 	ExpiresInMS    int64     `json:"expires_in_ms"`
 	Priority       int       `json:"priority"`
 	MaxAttempts    int       `json:"max_attempts"`
-	OrderingKey    string    `json:"ordering_key"`
-	ConcurrencyKey string    `json:"concurrency_key"`
-	RateKey        string    `json:"rate_key"`
-	DebounceKey    string    `json:"debounce_key"`
-	IdempotencyKey string    `json:"idempotency_key"`
+	OrderingKey    keyText   `json:"ordering_key"`
+	ConcurrencyKey keyText   `json:"concurrency_key"`
+	RateKey        keyText   `json:"rate_key"`
+	DebounceKey    keyText   `json:"debounce_key"`
+	IdempotencyKey keyText   `json:"idempotency_key"`
 }
 
 func (d *delivery) options() (*trigger.Options, error) {
 	o := &trigger.Options{
 		RunAt: d.RunAt, Delay: duration(d.DelayMS), ExpiresIn: duration(d.ExpiresInMS), MaxAttempts: d.MaxAttempts,
-		OrderingKey: d.OrderingKey, ConcurrencyKey: d.ConcurrencyKey, RateKey: d.RateKey, DebounceKey: d.DebounceKey,
+		OrderingKey: string(d.OrderingKey), ConcurrencyKey: string(d.ConcurrencyKey), RateKey: string(d.RateKey), DebounceKey: string(d.DebounceKey),
 	}
 	if d.Priority != 0 {
 		o.Priority = &d.Priority
 	}
-	for _, key := range []string{d.OrderingKey, d.ConcurrencyKey, d.RateKey, d.DebounceKey, d.IdempotencyKey} {
-		if strings.ContainsRune(key, 0) {
+	for _, key := range []keyText{d.OrderingKey, d.ConcurrencyKey, d.RateKey, d.DebounceKey, d.IdempotencyKey} {
+		if strings.ContainsRune(string(key), 0) {
 			return nil, invalid("a key holds a zero byte, which cannot be stored")
 		}
 	}
@@ -116,7 +116,7 @@ func (c *call) entryOf(
 		return nil, err
 	}
 	if key := as.IdempotencyKey; key != "" {
-		e.Idempotency = &outbox.Idempotency{Scope: lane.ID, Key: key, Hash: digest(contentType, data)}
+		e.Idempotency = &outbox.Idempotency{Scope: lane.ID, Key: string(key), Hash: digest(contentType, data)}
 	}
 	return e, nil
 }

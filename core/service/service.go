@@ -245,6 +245,25 @@ func decode(args []byte, into any) error {
 	return invalid("%s: must not be a %s", strings.TrimPrefix(string(s.JSONPointer), "/"), s.JSONKind)
 }
 
+// keyText is a text by which something is known again. JSON can hold what is no Unicode, which would be read as U+FFFD: two keys would be one.
+type keyText string
+
+// UnmarshalJSON is part of json.Unmarshaler.
+func (k *keyText) UnmarshalJSON(raw []byte) error {
+	if jsontext.Value(raw).Kind() == 'n' {
+		return nil
+	}
+	if jsontext.Value(raw).Kind() != '"' {
+		return errors.New("must be a text")
+	}
+	text, err := jsontext.AppendUnquote(nil, raw)
+	if err != nil {
+		return errors.New("is not UTF-8: write bytes as text, such as in hexadecimal")
+	}
+	*k = keyText(text)
+	return nil
+}
+
 func invalid(format string, args ...any) error {
 	return fault.New(fault.Invalid, fault.Script, format, args...)
 }

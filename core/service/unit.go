@@ -69,6 +69,37 @@ func (u *Unit) Conflict() bool {
 	return u.conflict
 }
 
+// Overtaken reports whether something that the run has read has changed since. It is asked of a run that has failed: the values that it saw
+// may never have been there together. It ends the unit, as Work does, and is false where it cannot be told.
+func (u *Unit) Overtaken(ctx context.Context) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.over = true
+	for row, before := range u.reads {
+		if now, err := u.call.stored(ctx, row); err != nil || now != before {
+			return err == nil
+		}
+	}
+	return false
+}
+
+// stored is the version of a row as it is stored; 0: there is none.
+func (c *call) stored(ctx context.Context, row data.Row) (int64, error) {
+	if row.Kind == outbox.KindKV {
+		i, err := c.kv.Get(ctx, data.Place{App: c.run.Entry.App, Collection: row.Collection, Key: row.Key})
+		return i.Version, err
+	}
+	id, err := uuid.Parse(row.Key)
+	if err != nil {
+		return 0, err
+	}
+	d, err := c.docs.Get(ctx, data.DocPlace{App: c.run.Entry.App, Collection: row.Collection, ID: id})
+	if errors.Is(err, tenant.ErrNotFound) {
+		return 0, nil
+	}
+	return d.Version, err
+}
+
 // Work is what has to be done. It ends the unit: what comes later is refused.
 func (u *Unit) Work() *data.Unit {
 	u.mu.Lock()
@@ -405,10 +436,11 @@ func (c *call) unitKVIncrement(ctx context.Context, args []byte) (any, error) {
 	if i.Version != 0 {
 		text := strings.TrimPrefix(string(i.Value), "-")
 		n, err := strconv.ParseInt(string(i.Value), 10, 64)
-		if err != nil || len(text) > 16 {
+		sum += n
+		if err != nil || len(text) > 16 || sum > data.MaxSum || sum < -data.MaxSum {
 			return nil, c.dataRefusal(ctx, data.ErrNoNumber)
 		}
-		sum, w.TTL, w.ExpiresAt = sum+n, 0, i.ExpiresAt
+		w.TTL, w.ExpiresAt = 0, i.ExpiresAt
 	}
 	w.Value = strconv.AppendInt(nil, sum, 10)
 	if _, err := u.write(w); err != nil {

@@ -36,3 +36,17 @@ func TestCallsAfterTheEndOfAUnit(t *testing.T) {
 		t.Errorf("the unit holds %+v", again)
 	}
 }
+
+// A transactional run counts as far as any other.
+func TestUnitIncrement(t *testing.T) {
+	t.Parallel()
+	b := setupKV(t)
+	b.run.Unit = service.NewUnit()
+	if _, err := b.ask(t, "kv.set", `{"collection":"c","key":"k","value":9007199254740990}`); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := b.ask(t, "kv.increment", `{"collection":"c","key":"k"}`); err != nil || got["value"] != 9007199254740991.0 {
+		t.Errorf("%v, %v", got, err)
+	}
+	b.refused(t, "kv.increment", `{"collection":"c","key":"k"}`, fault.Invalid, "beyond 9007199254740991")
+}

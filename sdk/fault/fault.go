@@ -4,6 +4,7 @@ package fault
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -57,6 +58,15 @@ func (f *Fault) Error() string { return f.Message }
 // New makes a fault.
 func New(kind Kind, origin Origin, format string, args ...any) *Fault {
 	return &Fault{Kind: kind, Origin: origin, Message: fmt.Sprintf(format, args...)}
+}
+
+// Cut is a text as a message tells it: of one with more than so many bytes the beginning, and "…". By that the platform knows that what
+// stands before it may be a part of a secret.
+func Cut(s string, most int) string {
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most], "") + "…"
 }
 
 // From returns the fault in err's chain, or an internal one of the platform that says what err says. From(nil) is nil.

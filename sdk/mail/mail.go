@@ -11,6 +11,8 @@ import (
 	netmail "net/mail"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/picloud/picloud/sdk/fault"
 )
 
 // ContentType marks data that is a Message.
@@ -131,13 +133,13 @@ func (a *Attachment) check() error {
 	case a.Name == "":
 		return errors.New("name: is missing")
 	case len(a.Name) > maxName || !line(a.Name) || strings.ContainsAny(a.Name, `/\"`):
-		return fmt.Errorf("name: %.100q is no name of a file with at most %d bytes", a.Name, maxName)
+		return fmt.Errorf("name: %q is no name of a file with at most %d bytes", fault.Cut(a.Name, 100), maxName)
 	case a.Data != "" && a.DataBase64 != nil:
 		return errors.New("data: excludes data_base64")
 	}
 	if a.ContentType != "" {
 		if _, _, err := mime.ParseMediaType(a.ContentType); err != nil || !line(a.ContentType) || len(a.ContentType) > maxName {
-			return fmt.Errorf("content_type: %.100q is none, such as text/csv", a.ContentType)
+			return fmt.Errorf("content_type: %q is none, such as text/csv", fault.Cut(a.ContentType, 100))
 		}
 	}
 	return nil
@@ -147,7 +149,7 @@ func (a *Attachment) check() error {
 func CheckAddress(a string) error {
 	parsed, err := netmail.ParseAddress(a)
 	if err != nil || !line(a) || len(a) > 2*maxName || !utf8.ValidString(a) || !line(parsed.Address) || !line(parsed.Name) {
-		return fmt.Errorf("%.100q is no address, such as ada@example.com or Ada <ada@example.com>", a)
+		return fmt.Errorf("%q is no address, such as ada@example.com or Ada <ada@example.com>", fault.Cut(a, 100))
 	}
 	return nil
 }

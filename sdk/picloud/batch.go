@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/picloud/picloud/sdk/event"
+	"github.com/picloud/picloud/sdk/fault"
 )
 
 // Message is one event of a batch.
@@ -69,7 +70,7 @@ func (r *BatchResult) encode() ([]byte, error) {
 	out := event.BatchResult{Failures: make([]event.BatchFailure, len(r.Failures))}
 	for i, f := range r.Failures {
 		out.Failures[i] = event.BatchFailure{
-			ID: f.ID, Error: f.Error[:min(len(f.Error), failureText)], RetryAfterMS: max(0, milliseconds(f.RetryAfter)),
+			ID: f.ID, Error: fault.Cut(f.Error, failureText), RetryAfterMS: max(0, milliseconds(f.RetryAfter)),
 			Fatal: f.Fatal,
 		}
 	}

@@ -72,17 +72,17 @@ func (d *wireDoc) doc() Doc { return Doc{d.ID, d.Version, d.CreatedAt, d.Updated
 func (d *Docs) Create(v any) (Doc, error) { return d.CreateAs("", v) }
 
 // CreateAs is Create with an id, a UUID: it fails with Conflict where there is such a document already.
-func (d *Docs) CreateAs(id string, v any) (Doc, error) { return d.write("create", id, v, 0) }
+func (d *Docs) CreateAs(id string, v any) (Doc, error) { return d.write("create", id, v, nil) }
 
 // Update replaces what a document holds by what v is as JSON. Without such a document it fails with NotFound.
-func (d *Docs) Update(id string, v any) (Doc, error) { return d.UpdateIf(id, v, 0) }
+func (d *Docs) Update(id string, v any) (Doc, error) { return d.write("update", id, v, nil) }
 
-// UpdateIf is Update for a document of that version; it fails with Conflict where it has another by now.
+// UpdateIf is Update for a document of that version; it fails with Conflict where it has another by now. No document has the version 0.
 func (d *Docs) UpdateIf(id string, v any, version int64) (Doc, error) {
-	return d.write("update", id, v, version)
+	return d.write("update", id, v, &version)
 }
 
-func (d *Docs) write(method, id string, v any, version int64) (Doc, error) {
+func (d *Docs) write(method, id string, v any, version *int64) (Doc, error) {
 	data, err := d.runtime.JSON(v)
 	if err != nil {
 		return Doc{}, &Error{Code: InvalidArgument, Message: "the document cannot be sent: " + err.Error()}
@@ -91,7 +91,7 @@ func (d *Docs) write(method, id string, v any, version int64) (Doc, error) {
 	err = call(d.runtime, "docs", method, struct {
 		docPlace
 		Data      json.RawMessage `json:"data"`
-		IfVersion int64           `json:"if_version,omitempty"`
+		IfVersion *int64          `json:"if_version,omitempty"`
 	}{docPlace{d.collection, id}, data, version}, &answer)
 	return answer.doc(), err
 }
@@ -116,14 +116,18 @@ func (d *Docs) Doc(id string) (doc Doc, found bool, err error) {
 }
 
 // Delete deletes a document, and reports whether there was one.
-func (d *Docs) Delete(id string) (deleted bool, err error) { return d.DeleteIf(id, 0) }
+func (d *Docs) Delete(id string) (deleted bool, err error) { return d.remove(id, nil) }
 
 // DeleteIf is Delete for a document of that version, as with UpdateIf.
 func (d *Docs) DeleteIf(id string, version int64) (deleted bool, err error) {
+	return d.remove(id, &version)
+}
+
+func (d *Docs) remove(id string, version *int64) (deleted bool, err error) {
 	var answer struct{ Deleted bool }
 	err = call(d.runtime, "docs", "delete", struct {
 		docPlace
-		IfVersion int64 `json:"if_version,omitempty"`
+		IfVersion *int64 `json:"if_version,omitempty"`
 	}{docPlace{d.collection, id}, version}, &answer)
 	return answer.Deleted, err
 }

@@ -38,6 +38,14 @@ func TestDocs(t *testing.T) {
 		t.Error(err)
 	}
 	asked("update", "map[collection:orders data:map[] id:d1]")
+	if _, err := docs.UpdateIf("d1", map[string]any{}, 0); err != nil { // the version of what was not there
+		t.Error(err)
+	}
+	asked("update", "map[collection:orders data:map[] id:d1 if_version:0]")
+	if _, err := docs.DeleteIf("d1", 0); err != nil {
+		t.Error(err)
+	}
+	asked("delete", "map[collection:orders id:d1 if_version:0]")
 	h.called = ""
 	if _, err := docs.Create(func() {}); picloud.Code(err) != picloud.InvalidArgument || h.called != "" {
 		t.Errorf("%v, %s", err, h.called)

@@ -2,7 +2,9 @@ package picloud
 
 import (
 	"encoding/json"
+	"errors"
 	"time"
+	"unicode/utf8"
 )
 
 // KV is a collection of values by key. Collections belong to the app and need no making.
@@ -38,8 +40,19 @@ type Item struct {
 func (i Item) JSON(v any) error { return json.Unmarshal(i.value, v) }
 
 type kvPlace struct {
-	Collection string `json:"collection"`
-	Key        string `json:"key"`
+	Collection string  `json:"collection"`
+	Key        keyText `json:"key"`
+}
+
+// keyText is a text by which something is known again.
+type keyText string
+
+// MarshalText refuses what is not UTF-8. JSON would write U+FFFD in place of it, and two keys would be one.
+func (k keyText) MarshalText() ([]byte, error) {
+	if !utf8.ValidString(string(k)) {
+		return nil, errors.New("a key is not UTF-8: write bytes as text, such as in hexadecimal")
+	}
+	return []byte(k), nil
 }
 
 type kvItem struct {
@@ -63,14 +76,14 @@ func (kv *KV) Get(key string, v any) (found bool, err error) {
 // Entry returns the value of a key with its version and when it expires.
 func (kv *KV) Entry(key string) (Item, error) {
 	var answer kvItem
-	err := call(kv.runtime, "kv", "get", kvPlace{kv.collection, key}, &answer)
+	err := call(kv.runtime, "kv", "get", kvPlace{kv.collection, keyText(key)}, &answer)
 	return answer.item(), err
 }
 
 // Has reports whether there is a value.
 func (kv *KV) Has(key string) (bool, error) {
 	var answer struct{ Found bool }
-	err := call(kv.runtime, "kv", "has", kvPlace{kv.collection, key}, &answer)
+	err := call(kv.runtime, "kv", "has", kvPlace{kv.collection, keyText(key)}, &answer)
 	return answer.Found, err
 }
 
@@ -90,7 +103,7 @@ func (kv *KV) Set(key string, v any, opts ...*SetOptions) (version int64, err er
 		Value     json.RawMessage `json:"value"`
 		TTLMS     int64           `json:"ttl_ms,omitempty"`
 		IfVersion *int64          `json:"if_version,omitempty"`
-	}{kvPlace{kv.collection, key}, value, milliseconds(o.TTL), required(o.IfVersion)}, &answer)
+	}{kvPlace{kv.collection, keyText(key)}, value, milliseconds(o.TTL), required(o.IfVersion)}, &answer)
 	return answer.Version, err
 }
 
@@ -114,7 +127,7 @@ func (kv *KV) DeleteIf(key string, version int64) (deleted bool, err error) {
 	err = call(kv.runtime, "kv", "delete", struct {
 		kvPlace
 		IfVersion *int64 `json:"if_version,omitempty"`
-	}{kvPlace{kv.collection, key}, required(version)}, &answer)
+	}{kvPlace{kv.collection, keyText(key)}, required(version)}, &answer)
 	return answer.Deleted, err
 }
 
@@ -132,7 +145,7 @@ func (kv *KV) Increment(key string, by int64, opts ...*SetOptions) (sum int64, e
 		kvPlace
 		By    int64 `json:"by"`
 		TTLMS int64 `json:"ttl_ms,omitempty"`
-	}{kvPlace{kv.collection, key}, by, milliseconds(o.TTL)}, &answer)
+	}{kvPlace{kv.collection, keyText(key)}, by, milliseconds(o.TTL)}, &answer)
 	return answer.Value, err
 }
 
@@ -154,11 +167,11 @@ func (kv *KV) List(opts ...*ListOptions) (items []Item, next string, err error) 
 		NextCursor string   `json:"next_cursor"`
 	}
 	err = call(kv.runtime, "kv", "list", struct {
-		Collection string `json:"collection"`
-		Prefix     string `json:"prefix,omitempty"`
-		Limit      int    `json:"limit,omitempty"`
-		Cursor     string `json:"cursor,omitempty"`
-	}{kv.collection, o.Prefix, o.Limit, o.Cursor}, &answer)
+		Collection string  `json:"collection"`
+		Prefix     keyText `json:"prefix,omitempty"`
+		Limit      int     `json:"limit,omitempty"`
+		Cursor     string  `json:"cursor,omitempty"`
+	}{kv.collection, keyText(o.Prefix), o.Limit, o.Cursor}, &answer)
 	for i := range answer.Items {
 		items = append(items, answer.Items[i].item())
 	}

@@ -117,7 +117,7 @@ func TestErrors(t *testing.T) {
 func TestBatchResult(t *testing.T) {
 	t.Parallel()
 	b, err := picloud.EncodeBatchResult(&picloud.BatchResult{Failures: []picloud.Failure{
-		{ID: "a", Error: strings.Repeat("é", 8<<10), RetryAfter: time.Microsecond}, {ID: "b", RetryAfter: -time.Hour, Fatal: true},
+		{ID: "a", Error: strings.Repeat("é", 8<<10+len("…")), RetryAfter: time.Microsecond}, {ID: "b", RetryAfter: -time.Hour, Fatal: true},
 	}})
 	if err != nil {
 		t.Fatal(err)
@@ -126,7 +126,7 @@ func TestBatchResult(t *testing.T) {
 	if err != nil || len(r.Failures) != 2 {
 		t.Fatalf("%+v, %v", r, err)
 	}
-	if f := r.Failures[0]; f.ID != "a" || len(f.Error) > 8<<10 || f.RetryAfterMS != 1 || f.Fatal {
+	if f := r.Failures[0]; f.ID != "a" || len(f.Error) > 8<<10+len("…") || f.RetryAfterMS != 1 || f.Fatal {
 		t.Errorf("%d bytes, %d ms, %+v", len(f.Error), f.RetryAfterMS, f.Fatal)
 	}
 	if f := r.Failures[1]; f.ID != "b" || f.RetryAfterMS != 0 || !f.Fatal {

@@ -80,7 +80,7 @@ func (q *Queue) SendAll(messages []any, opts ...*Delivery) (ids []string, err er
 			return nil, err
 		}
 		if d := m.Delivery; d != nil && d.IdempotencyKey != "" {
-			d.IdempotencyKey += "/" + strconv.Itoa(i)
+			d.IdempotencyKey += keyText("/" + strconv.Itoa(i))
 		}
 		list[i] = m
 	}
@@ -154,19 +154,19 @@ type delivery struct {
 	ExpiresInMS    int64     `json:"expires_in_ms,omitempty"`
 	Priority       int       `json:"priority,omitempty"`
 	MaxAttempts    int       `json:"max_attempts,omitempty"`
-	OrderingKey    string    `json:"ordering_key,omitempty"`
-	ConcurrencyKey string    `json:"concurrency_key,omitempty"`
-	RateKey        string    `json:"rate_key,omitempty"`
-	DebounceKey    string    `json:"debounce_key,omitempty"`
-	IdempotencyKey string    `json:"idempotency_key,omitempty"`
+	OrderingKey    keyText   `json:"ordering_key,omitempty"`
+	ConcurrencyKey keyText   `json:"concurrency_key,omitempty"`
+	RateKey        keyText   `json:"rate_key,omitempty"`
+	DebounceKey    keyText   `json:"debounce_key,omitempty"`
+	IdempotencyKey keyText   `json:"idempotency_key,omitempty"`
 }
 
 // wire is d as it travels.
 func (d *Delivery) wire() *delivery {
 	return &delivery{
 		DelayMS: milliseconds(d.Delay), RunAt: d.RunAt, ExpiresInMS: milliseconds(d.ExpiresIn), Priority: d.Priority,
-		MaxAttempts: d.MaxAttempts, OrderingKey: d.OrderingKey, ConcurrencyKey: d.ConcurrencyKey, RateKey: d.RateKey,
-		DebounceKey: d.DebounceKey, IdempotencyKey: d.IdempotencyKey,
+		MaxAttempts: d.MaxAttempts, OrderingKey: keyText(d.OrderingKey), ConcurrencyKey: keyText(d.ConcurrencyKey), RateKey: keyText(d.RateKey),
+		DebounceKey: keyText(d.DebounceKey), IdempotencyKey: keyText(d.IdempotencyKey),
 	}
 }
 
@@ -198,11 +198,14 @@ func newMessage(r Runtime, data any, opts []*Delivery) (m message, err error) {
 	return m, nil
 }
 
-// milliseconds rounds up, so that what was asked for is not nothing.
+// milliseconds rounds away from zero, so that what was asked for is not nothing: a time to live that has just passed is wrong, not without end.
 func milliseconds(d time.Duration) int64 {
 	ms := d.Milliseconds()
-	if d > time.Duration(ms)*time.Millisecond {
+	switch whole := time.Duration(ms) * time.Millisecond; {
+	case d > whole:
 		ms++
+	case d < whole:
+		ms--
 	}
 	return ms
 }
@@ -210,7 +213,10 @@ func milliseconds(d time.Duration) int64 {
 // call asks a service with JSON and reads its answer.
 func call(r Runtime, service, method string, args, answer any) error {
 	b, err := json.Marshal(args)
-	if err != nil { // a time beyond the year 9999
+	if err != nil { // a time beyond the year 9999, or a key
+		if of := (*json.MarshalerError)(nil); errors.As(err, &of) {
+			err = of.Err
+		}
 		return &Error{Code: InvalidArgument, Message: err.Error()}
 	}
 	b, err = Ask(r, service, method, b)

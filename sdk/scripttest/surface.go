@@ -210,7 +210,7 @@ func serviceMembers(s *service.Service) []Member {
 
 var tsTypes = map[service.Kind]string{
 	service.Text: "string", service.Number: "number", service.Value: "unknown", service.Duration: "number",
-	service.Texts: "string[]", service.Time: "string | Date", service.Data: "string | Uint8Array",
+	service.Texts: "string[]", service.Time: "string | Date", service.Data: "string | Uint8Array", service.Body: "unknown",
 }
 
 // call is how a method reads in JavaScript and Starlark, and its declaration in TypeScript.

@@ -7,11 +7,11 @@ func invokeService() Service {
 		Methods: []Method{{
 			Name: "call", Go: "ctx.Call(script, body, &CallOptions{Headers, Timeout})", Params: []Param{
 				{Field: "script"},
-				{Field: "body", Kind: Value},
+				{Field: "body", Kind: Body},
 				{Field: "headers", Kind: Value, Option: true},
 				{Field: "timeout_ms", Kind: Duration, Option: true},
 			}, TS: ": HTTPResponse",
-			Says: "Has another script of the app run, at most once, and waits for its answer; an answer of any status is no error. The script sees a request with the body: a text as it is, any other value as JSON. It has its own time, or what is said, and never more than the run has left.",
+			Says: "Has another script of the app run, at most once, and waits for its answer; an answer of any status is no error. The script sees a request with the body: text and bytes as they are, any other value as JSON. It has its own time, or what is said, and never more than the run has left.",
 		}},
 	}
 }

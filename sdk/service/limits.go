@@ -39,6 +39,7 @@ func Limits() []Limit {
 
 		{"kv", "a key, or a prefix of keys", 0, 512, Bytes, invalid},
 		{"kv", "a value", 0, 1 << 20, Bytes, invalid},
+		{"kv", "objects and lists in one another", 0, 64, Count, invalid},
 		{"kv", "a time to live", 0, 10 * 366 * 24 * 3600 * 1000, Millis, invalid},
 		{"kv", "what is added to a number", 1, 1_000_000_000_000_000, Count, invalid},
 

@@ -17,6 +17,7 @@ const (
 	Texts         // a list of texts
 	Time          // by RFC 3339, as text or what a language has for it
 	Data          // text, or bytes, which travel in a field that has _base64 behind its name
+	Body          // as Data, or whatever else JSON has a form for
 )
 
 // Param is one argument of a method.

@@ -103,7 +103,7 @@ func (i *Item) Log(level, format string, args ...any) {
 	if len(i.logs) == maxLogs || i.answer {
 		return
 	}
-	i.logs = append(i.logs, Log{Time: time.Now(), Level: level, Message: text[:min(len(text), maxLogText)]})
+	i.logs = append(i.logs, Log{Time: time.Now(), Level: level, Message: fault.Cut(text, maxLogText)})
 }
 
 // Answer says how it went. nil is done; a *fault.Fault of kind fault.Invalid, or a fatal one, failed for good; any other error means

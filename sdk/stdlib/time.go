@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"time"
 	_ "time/tzdata" // an engine's process cannot open the machine's
+
+	"github.com/picloud/picloud/sdk/fault"
 )
 
 // maxLayout bounds the form of a time, in bytes: a result is several times as long at most.
@@ -12,7 +14,7 @@ const maxLayout = 1 << 10
 func zone(name string) (*time.Location, error) {
 	place, err := time.LoadLocation(name)
 	if err != nil || name == "Local" {
-		return nil, fmt.Errorf("there is no time zone %.100q: their names are such as Europe/Berlin", name)
+		return nil, fmt.Errorf("there is no time zone %q: their names are such as Europe/Berlin", fault.Cut(name, 100))
 	}
 	return place, nil
 }

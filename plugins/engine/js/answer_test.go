@@ -2,8 +2,10 @@ package js_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"strings"
+	"sync"
 	"testing"
 	"unicode/utf8"
 
@@ -194,5 +196,66 @@ func TestLogs(t *testing.T) {
 		if l.Level != w.Level || l.Message != w.Message || !bytes.Equal(l.Data, w.Data) || l.Time.IsZero() || len(l.Data) > 0 && !json.Valid(l.Data) {
 			t.Errorf("%+v %s", l, l.Data)
 		}
+	}
+}
+
+// What JSON has no number for is no option: it would be null there, which says nothing, so that a value would be set whatever its version
+// and stay for ever.
+func TestNoNumbers(t *testing.T) {
+	t.Parallel()
+	e := js.New()
+	load(t, e, handler("numbers", `
+	const refused = [];
+	for (const f of [
+		() => ctx.kv("c").set("k", 1, { ifVersion: NaN }), () => ctx.kv("c").set("k", 1, { ttlMs: Infinity }),
+		() => ctx.kv("c").increment("k", { by: NaN }), () => ctx.kv("c").delete("k", { ifVersion: -Infinity }),
+		() => ctx.invoke("s", 1, { delayMs: Infinity }), () => ctx.queue("q").send(1, { maxAttempts: NaN }),
+		() => ctx.queue("q").sendAll([1], { runAt: new Date(NaN) }), () => ctx.pubsub.publish("t", 1, { runAt: new Date(NaN) }),
+	]) {
+		try { await f(); refused.push("taken"); } catch (e) { refused.push(e.code); }
+	}
+	return refused.join();`))
+	host := func(_ context.Context, service, method string, args []byte) ([]byte, error) {
+		t.Errorf("%s.%s is called with %s", service, method, args)
+		return []byte(`{}`), nil
+	}
+	a, err := call(t.Context(), e, "numbers", "", host)
+	if err != nil || a.body.String() != `"`+strings.Repeat("invalid_argument,", 7)+`invalid_argument"` {
+		t.Errorf("%s, %v", a.body.String(), err)
+	}
+}
+
+// Bytes are the body of a request as they are, and no value: JSON would make an object of them, with a field for each.
+func TestBytes(t *testing.T) {
+	t.Parallel()
+	e := js.New()
+	load(t, e, handler("bytes", `
+	const bytes = new Uint8Array([104, 105]);
+	await ctx.http.post("u", bytes);
+	await ctx.http.request("u", { body: bytes.buffer });
+	await ctx.call("s", bytes);
+	await ctx.http.put("u", [...bytes]);
+	const refused = [];
+	for (const f of [() => ctx.kv("c").set("k", bytes), () => ctx.docs("c").create(bytes), () => ctx.pubsub.publish("t", bytes), () => ctx.secrets.set("s", bytes)]) {
+		try { await f(); refused.push("taken"); } catch (e) { refused.push(e.code); }
+	}
+	return refused.join();`))
+	var mu sync.Mutex
+	var asked []string
+	host := func(_ context.Context, service, method string, args []byte) ([]byte, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		asked = append(asked, service+"."+method+" "+string(args))
+		return []byte(`{}`), nil
+	}
+	a, err := call(t.Context(), e, "bytes", "", host)
+	if err != nil || a.body.String() != `"`+strings.Repeat("invalid_argument,", 3)+`invalid_argument"` {
+		t.Errorf("%s, %v", a.body.String(), err)
+	}
+	if got, want := strings.Join(asked, "\n"), `http.post {"url":"u","body_base64":"aGk="}
+http.request {"url":"u","body_base64":"aGk="}
+invoke.call {"script":"s","body_base64":"aGk="}
+http.put {"url":"u","body":[104,105]}`; got != want {
+		t.Error(got)
 	}
 }

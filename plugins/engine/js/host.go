@@ -346,7 +346,7 @@ func (r *run) thrown(description string) *fault.Fault {
 			return limit
 		}
 	}
-	f := picloud.Failed(errors.New(trim(d.Message, maxMessage)))
+	f := picloud.Failed(errors.New(fault.Cut(d.Message, maxMessage)))
 	if d.After != nil {
 		after, err := milliseconds("", *d.After)
 		if err == nil {

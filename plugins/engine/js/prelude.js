@@ -219,6 +219,9 @@ const asked = async (mine, kind, ...parts) => {
 };
 
 const call = async (mine, service, name, items, delivery) => {
+  for (const [option, v] of Object.entries(delivery ?? {})) {
+    if (typeof v === "number" && !Number.isFinite(v) || v instanceof Date && Number.isNaN(v.getTime())) throw invalid(`${option} must not be ${v}`);
+  }
   const d = delivery === undefined || delivery === null ? "" : json(delivery);
   return asked(mine, op.call, service, String(name), stringify(items), d);
 };
@@ -230,14 +233,20 @@ const types = { text: "string", time: "string", number: "number", duration: "num
 const named = { text: "a text", time: "a Date, or a time such as 2026-01-02T15:04:05Z", number: "a number", duration: "a number of milliseconds" };
 
 const checked = (p, v) => {
-  if (p.kind === "value") {
+  if (p.kind === "value" || p.kind === "body") {
     if (v === undefined) throw invalid(`${p.name}: undefined has no form in JSON`);
+    if (bytesOf(v) !== undefined) throw invalid(`${p.name}: bytes have no form in JSON, base64.encode makes text of them`);
     return v;
   }
-  if (p.kind === "time" && v instanceof Date) return v.toISOString();
+  if (p.kind === "time" && v instanceof Date) {
+    if (Number.isNaN(v.getTime())) throw invalid(`${p.name} must be ${named.time}, not ${v}`);
+    return v.toISOString();
+  }
   if (p.kind === "texts" ? !Array.isArray(v) || v.some((x) => typeof x !== "string") : typeof v !== types[p.kind]) {
     throw invalid(`${p.name} must be ${named[p.kind] ?? "a list of texts"}`);
   }
+  // JSON would make null of it, which is as if nothing had been said: no version, no time to live.
+  if (typeof v === "number" && !Number.isFinite(v)) throw invalid(`${p.name} must be ${named[p.kind]}, not ${v}`);
   return p.kind === "duration" ? Math.ceil(v) : v;
 };
 
@@ -265,9 +274,9 @@ const newMethod = (s, m) => {
       throw invalid(`${m.name} takes ${[...needed.map((p) => p.name), ...(options.length > 0 ? ["{options}"] : [])].join(", ")}`);
     }
     const put = (p, v) => {
-      if (p.kind !== "data") return fields[p.field] = checked(p, v);
       const bytes = bytesOf(v);
-      if (bytes !== undefined) return fields[p.field + "_base64"] = base64Of(bytes);
+      if (bytes !== undefined && (p.kind === "data" || p.kind === "body")) return fields[p.field + "_base64"] = base64Of(bytes);
+      if (p.kind !== "data") return fields[p.field] = checked(p, v);
       if (typeof v !== "string") throw invalid(`${p.name} must be a text or bytes`);
       return fields[p.field] = v;
     };

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -307,11 +306,3 @@ func (r *run) Log(level, message string, _ []any) {
 
 // encoded is JSON that a script wrote.
 type encoded string
-
-// trim cuts a text that is told.
-func trim(s string, most int) string {
-	if len(s) <= most {
-		return s
-	}
-	return strings.ToValidUTF8(s[:most], "") + "…"
-}

@@ -32,7 +32,7 @@ type (
 
 var kinds = map[service.Kind]string{
 	service.Text: "text", service.Number: "number", service.Value: "value", service.Duration: "duration",
-	service.Texts: "texts", service.Data: "data", service.Time: "time",
+	service.Texts: "texts", service.Data: "data", service.Body: "body", service.Time: "time",
 }
 
 // services is the table, made once.

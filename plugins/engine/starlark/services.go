@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"go.starlark.net/starlark"
 
@@ -92,7 +94,7 @@ func (r *run) ask(
 			continue
 		}
 		field := p.Field
-		if _, binary := values[i].(starlark.Bytes); binary && p.Kind == service.Data {
+		if _, binary := values[i].(starlark.Bytes); binary && (p.Kind == service.Data || p.Kind == service.Body) {
 			field += "_base64"
 		}
 		v, err := argument(p, values[i])
@@ -150,16 +152,22 @@ func argument(p *service.Param, v starlark.Value) (starlark.Value, error) {
 	ok := true
 	switch p.Kind {
 	case service.Text, service.Time:
-		_, ok = v.(starlark.String)
+		var text starlark.String
+		text, ok = v.(starlark.String)
+		// JSON writes what is no Unicode as U+FFFD: two keys would be one.
+		if known := strings.HasSuffix(p.Field, "key") || p.Field == "prefix"; known && !utf8.ValidString(string(text)) {
+			return nil, errors.New("it is not UTF-8: write bytes as text, such as in hexadecimal")
+		}
 	case service.Number:
 		_, ok = v.(starlark.Int)
 	case service.Texts:
 		_, ok = v.(starlark.Iterable)
-	case service.Data:
+	case service.Data, service.Body:
 		if b, binary := v.(starlark.Bytes); binary {
 			return starlark.String(base64.StdEncoding.EncodeToString([]byte(b))), nil
 		}
 		_, ok = v.(starlark.String)
+		ok = ok || p.Kind == service.Body
 	case service.Duration:
 		var d seconds
 		if err := d.Unpack(v); err != nil {

@@ -28,8 +28,9 @@ func (o *output) Write(p []byte) (int, error) {
 }
 
 const (
-	lineBytes = 64 << 10 // a longer line is logged in pieces
-	tailBytes = 8 << 10  // of what was written to standard error are told with a failure
+	lineBytes = 64 << 10 // a longer line is cut
+	tailBytes = 8 << 10  // of what was written to standard error are told with a failure, in whole lines
+	tailLine  = 4 << 10  // of each of them
 )
 
 // console takes what a module writes for people: each line is logged.
@@ -40,16 +41,15 @@ type console struct {
 }
 
 func (c *console) Write(p []byte) (int, error) {
-	for rest := p; len(rest) > 0 && c.run.ctx.Err() == nil; {
-		piece, more := rest[:min(len(rest), lineBytes-len(c.line))], true
-		if end := bytes.IndexByte(piece, '\n'); end >= 0 {
-			piece, more = piece[:end], false
+	for rest, ends := p, true; ends && c.run.ctx.Err() == nil; {
+		var piece []byte
+		piece, rest, ends = bytes.Cut(rest, []byte("\n"))
+		if room := lineBytes - len(c.line); len(piece) <= room {
+			c.line = append(c.line, piece...)
+		} else if room >= 0 { // once
+			c.line = append(append(c.line, piece[:room]...), "…"...)
 		}
-		c.line = append(c.line, piece...)
-		if rest = rest[len(piece):]; !more {
-			rest = rest[1:]
-		}
-		if !more || len(c.line) == lineBytes {
+		if ends {
 			c.flush()
 		}
 	}
@@ -63,16 +63,25 @@ func (c *console) flush() {
 		return
 	}
 	c.run.inv.Log(engine.Log{Time: time.Now(), Level: "info", Message: text})
-	c.tail = append(append(c.tail, text...), '\n')
-	if over := len(c.tail) - tailBytes; over > tailBytes {
-		c.tail = append(c.tail[:0], c.tail[over:]...)
+	c.tail = append(append(c.tail, fault.Cut(text, tailLine)...), '\n')
+	if len(c.tail) > 2*tailBytes {
+		c.tail = append(c.tail[:0], lastLines(c.tail)...)
 	}
+}
+
+// lastLines is the end of a tail. It begins with a line, since a part of one could be a part of a secret.
+func lastLines(tail []byte) []byte {
+	if len(tail) <= tailBytes {
+		return tail
+	}
+	_, whole, _ := bytes.Cut(tail[len(tail)-tailBytes:], []byte("\n"))
+	return whole
 }
 
 // said returns the end of what was written, and of that the line that says what is wrong: the last, or the one by which the runtimes of Go
 // and Rust tell of a panic, which more lines follow.
 func (c *console) said() (line, tail string) {
-	tail = strings.ToValidUTF8(strings.TrimRight(string(c.tail[max(0, len(c.tail)-tailBytes):]), "\n"), "\uFFFD")
+	tail = strings.ToValidUTF8(strings.TrimRight(string(lastLines(c.tail)), "\n"), "\uFFFD")
 	lines := strings.Split(tail, "\n")
 	for i, l := range lines {
 		switch {

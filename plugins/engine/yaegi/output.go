@@ -52,7 +52,11 @@ func (o *output) Write(p []byte) (int, error) {
 	for {
 		line, rest, found := bytes.Cut(p, []byte("\n"))
 		if !found {
-			o.rest = append(o.rest, p[:min(len(p), max(0, printedLine-len(o.rest)))]...)
+			if room := printedLine - len(o.rest); len(p) <= room {
+				o.rest = append(o.rest, p...)
+			} else if room >= 0 { // once
+				o.rest = append(append(o.rest, p[:room]...), "…"...)
+			}
 			return n, nil
 		}
 		o.line(append(o.rest, line...))

@@ -101,7 +101,7 @@ func (Sink) Open(s sink.Setting) (sink.Instance, error) {
 		x.Method = http.MethodPost
 	case http.MethodPost, http.MethodPut, http.MethodPatch:
 	default:
-		return nil, invalid("method: %.100q is none of POST, PUT and PATCH", x.Method)
+		return nil, invalid("method: %q is none of POST, PUT and PATCH", fault.Cut(x.Method, 100))
 	}
 	if err := x.setHeaders(); err != nil {
 		return nil, err
@@ -201,7 +201,7 @@ func (x *instance) setHeaders() error {
 		canonical := http.CanonicalHeaderKey(name)
 		switch {
 		case !httpguts.ValidHeaderFieldName(name):
-			return invalid("headers: %.100q is no name of a header", name)
+			return invalid("headers: %q is no name of a header", fault.Cut(name, 100))
 		case ownHeaders[canonical]:
 			return invalid("headers: %s is set by the sink", canonical)
 		case !httpguts.ValidHeaderFieldValue(value):
@@ -251,7 +251,7 @@ func (x *instance) post(i *sink.Item) (int, error) {
 	said, _ := io.ReadAll(io.LimitReader(answer.Body, maxAnswer))
 	i.Log("info", "%s %s answered %s in %d ms", x.Method, x.to.Redacted(), answer.Status, time.Since(began).Milliseconds())
 	if answer.StatusCode/100 != 2 && len(said) > 0 {
-		i.Log("info", "it said: %s", strings.ToValidUTF8(string(said[:min(len(said), maxShown)]), "�"))
+		i.Log("info", "it said: %s", fault.Cut(strings.ToValidUTF8(string(said), "�"), maxShown))
 	}
 	return answer.StatusCode, verdict(answer, time.Now())
 }

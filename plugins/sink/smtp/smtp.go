@@ -139,9 +139,9 @@ func (c *config) check() error {
 	case c.Host == "":
 		return invalid("host: is missing: the mail server")
 	case len(c.Host) > 253 || strings.ContainsAny(c.Host, " /@%\r\n\x00"):
-		return invalid("host: %.100q is no host", c.Host)
+		return invalid("host: %q is no host", fault.Cut(c.Host, 100))
 	case !slices.Contains([]string{startTLS, withTLS, plain}, c.TLS):
-		return invalid("tls: %.100q is none of starttls, tls and none", c.TLS)
+		return invalid("tls: %q is none of starttls, tls and none", fault.Cut(c.TLS, 100))
 	case c.Port < 1 || c.Port > 65535:
 		return invalid("port: %d is none", c.Port)
 	case (c.User == "") != (c.Password == ""):

@@ -44,7 +44,7 @@ declare module "picloud" {
     readonly pubsub: PubSub;
     /** Documents: JSON objects with an id, in a collection of the app, which are found by what is in them. A collection needs no making. */
     docs(collection: string): Docs;
-    /** Requests to the world outside: to public addresses at the ports 80 and 443, and what the instance allows. An answer of any status is no error. Headers are texts or lists of them; a body that is a text is sent as it is, any other value as JSON. */
+    /** Requests to the world outside: to public addresses at the ports 80 and 443, and what the instance allows. An answer of any status is no error. Headers are texts or lists of them; a body of text or bytes is sent as it is, any other value as JSON. */
     readonly http: HTTP;
     /** Values that only scripts of the app read. What a run has read or set is masked in its logs and errors, from four bytes on. */
     readonly secrets: Secrets;
@@ -52,7 +52,7 @@ declare module "picloud" {
     sink(sink: string): Sink;
     /** E-mail, by the mail server that the settings smtp_host and so on name. */
     readonly email: Email;
-    /** Has another script of the app run, at most once, and waits for its answer; an answer of any status is no error. The script sees a request with the body: a text as it is, any other value as JSON. It has its own time, or what is said, and never more than the run has left. */
+    /** Has another script of the app run, at most once, and waits for its answer; an answer of any status is no error. The script sees a request with the body: text and bytes as they are, any other value as JSON. It has its own time, or what is said, and never more than the run has left. */
     call(script: string, body: unknown, options?: { headers?: unknown; timeoutMs?: number }): Promise<HTTPResponse>;
   }
 
@@ -270,7 +270,7 @@ declare module "picloud" {
     index(path: string, type: string): Promise<string>;
   }
 
-  /** Requests to the world outside: to public addresses at the ports 80 and 443, and what the instance allows. An answer of any status is no error. Headers are texts or lists of them; a body that is a text is sent as it is, any other value as JSON. */
+  /** Requests to the world outside: to public addresses at the ports 80 and 443, and what the instance allows. An answer of any status is no error. Headers are texts or lists of them; a body of text or bytes is sent as it is, any other value as JSON. */
   export interface HTTP {
     /** Fetches a URL. Up to 5 redirects are followed, within 30 seconds or the time that is said. */
     get(url: string, options?: { headers?: unknown; timeoutMs?: number }): Promise<HTTPResponse>;
