@@ -39,7 +39,7 @@ func TestExecutions(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
 	s.app(t, "a")
-	app := s.snapshot(t).AppBySlug("a").ID
+	app := appNamed(s.snapshot(t), "a").ID
 	id := uuid.New()
 	for attempt := range 3 {
 		s.execute(t, app, id, attempt+1)
@@ -113,7 +113,7 @@ func TestDeadLetters(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
 	s.app(t, "a")
-	app := s.snapshot(t).AppBySlug("a").ID
+	app := appNamed(s.snapshot(t), "a").ID
 	first, second := uuid.New(), uuid.New()
 	s.bury(t, app, first)
 	s.bury(t, app, second)
@@ -148,7 +148,7 @@ func TestDeadLettersByFilter(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
 	s.app(t, "a")
-	app := s.snapshot(t).AppBySlug("a").ID
+	app := appNamed(s.snapshot(t), "a").ID
 	ids := []uuid.UUID{uuid.New(), uuid.New(), uuid.New()}
 	for i, id := range ids {
 		s.bury(t, app, id)

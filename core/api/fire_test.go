@@ -31,7 +31,7 @@ func TestTriggersOfEvents(t *testing.T) {
 	add("topic", "pubsub", object{"topic": "user.*"})
 	add("night", "cron", object{"schedule": "0 3 * * *", "time_zone": "Europe/Berlin"})
 	snapshot := s.snapshot(t)
-	app := snapshot.AppBySlug("a").ID
+	app := appNamed(snapshot, "a").ID
 	for _, kind := range []string{"kv", "docs", "files", "pubsub", "cron"} {
 		if found := snapshot.Triggers(app, kind); len(found) != 1 || found[0].Lane == nil || found[0].Lane.Script.Name != "hello" {
 			t.Errorf("%s: the nodes see %+v", kind, found)

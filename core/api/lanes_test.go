@@ -178,7 +178,7 @@ func TestTriggers(t *testing.T) {
 	}
 
 	// A release brings triggers and queues back as they were.
-	release := s.snapshot(t).AppBySlug("a").Release
+	release := appNamed(s.snapshot(t), "a").Release
 	s.want(t, 204, "DELETE", triggers+"/orders", nil, nil)
 	s.want(t, 200, "POST", fmt.Sprintf("/api/v1/apps/a/releases/%d/activate", release), nil, nil)
 	if got := s.snapshot(t).HTTPTrigger(uuid.MustParse(route.ID)); got == nil || got.Name != "orders" {
@@ -220,7 +220,7 @@ func TestEntries(t *testing.T) {
 	script, _ := s.app(t, "a")
 	var q api.Queue
 	s.want(t, 201, "POST", "/api/v1/apps/a/queues", object{"name": "q", "script": "hello"}, &q)
-	app := s.snapshot(t).AppBySlug("a").ID
+	app := appNamed(s.snapshot(t), "a").ID
 	delayed := s.wait(t, app, script.ID, script.ID, 0, "")
 	holder := s.wait(t, app, q.ID, script.ID, 1, `'order/k', 1, 1, true`)
 	behind := s.wait(t, app, q.ID, script.ID, 3, `'order/k', 1, 2, false`)

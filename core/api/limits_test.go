@@ -17,7 +17,7 @@ func TestLimits(t *testing.T) {
 	s := newServer(t) // allows 200 MiB
 	s.app(t, "shop")
 	bound := func() (*tenant.Script, tenant.Limits) {
-		m := s.snapshot(t).AppBySlug("shop").Scripts[0]
+		m := appNamed(s.snapshot(t), "shop").Scripts[0]
 		bundle, err := postgres.NewVersionStore(s.pool).Bundle(t.Context(), &m)
 		if err != nil || bundle.Limits != m.Bounds.Engine() {
 			t.Errorf("the bundle has %+v, %v", bundle.Limits, err)

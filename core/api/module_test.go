@@ -30,7 +30,7 @@ func TestModules(t *testing.T) {
 	s.app(t, "a")
 	hash := func(name string) string {
 		snapshot := s.snapshot(t)
-		return snapshot.ScriptNamed(snapshot.AppBySlug("a").ID, name).Hash
+		return snapshot.ScriptNamed(appNamed(snapshot, "a").ID, name).Hash
 	}
 	s.want(t, 200, "POST", deployPath, source("text", "module", "upper"), nil)
 	s.want(t, 200, "POST", deployPath, source("greet", "module", "hi app/text use:upper"), nil)
@@ -46,7 +46,7 @@ func TestModules(t *testing.T) {
 	}
 
 	snapshot := s.snapshot(t)
-	main := snapshot.ScriptNamed(snapshot.AppBySlug("a").ID, "main")
+	main := snapshot.ScriptNamed(appNamed(snapshot, "a").ID, "main")
 	bundle, err := postgres.NewVersionStore(s.pool).Bundle(t.Context(), main)
 	if err != nil || len(bundle.Modules) != 2 || bundle.Modules[0].Name != "greet" || string(bundle.Modules[1].Files[0].Data) != "upper" ||
 		bundle.Hash != main.Hash {
@@ -186,7 +186,7 @@ func TestModulesSavedTogether(t *testing.T) {
 		}
 		all.Wait()
 		snapshot := s.snapshot(t)
-		app := snapshot.AppBySlug("a")
+		app := appNamed(snapshot, "a")
 		if err := tenant.Link(app.Scripts); err != nil {
 			t.Fatal(err)
 		}
@@ -216,7 +216,7 @@ func TestStaleCheckIsRepeated(t *testing.T) {
 	s.want(t, 200, "POST", deployPath, source("main", "", "app/greet use:hi"), &main)
 	versions := postgres.NewVersionStore(s.pool)
 	snapshot := s.snapshot(t)
-	app := snapshot.AppBySlug("a").ID
+	app := appNamed(snapshot, "a").ID
 	script := snapshot.ScriptNamed(app, "main")
 	if err := versions.Activate(t.Context(), app, app, script.ID, 1, []string{script.Hash}); err != nil {
 		t.Errorf("activating what was compiled: %v", err)

@@ -16,7 +16,7 @@ func TestWhoReplays(t *testing.T) {
 	s := newServer(t)
 	s.app(t, "a")
 	s.app(t, "b")
-	app, other := s.snapshot(t).AppBySlug("a").ID, s.snapshot(t).AppBySlug("b").ID
+	app, other := appNamed(s.snapshot(t), "a").ID, appNamed(s.snapshot(t), "b").ID
 	letter := uuid.New()
 	s.bury(t, app, letter)
 	narrow := slices.DeleteFunc(slices.Clone(auth.Scopes), func(s auth.Scope) bool { return s == auth.ScopeAppAdmin })
@@ -73,7 +73,7 @@ func TestReplayTakesNothingElse(t *testing.T) {
 	s := newServer(t)
 	s.app(t, "a")
 	letter := uuid.New()
-	s.bury(t, s.snapshot(t).AppBySlug("a").ID, letter)
+	s.bury(t, appNamed(s.snapshot(t), "a").ID, letter)
 	for _, field := range []string{
 		"principal", "user", "as", "script", "target", "sink", "trigger", "app", "version", "headers", "envelope", "event_id", "root_id", "depth",
 		"max_attempts", "timeout_ms", "reply_to", "wait", "sync", "async",

@@ -27,6 +27,15 @@ func (s *server) snapshot(t *testing.T) *tenant.Snapshot {
 	return snapshot
 }
 
+func appNamed(s *tenant.Snapshot, slug string) *tenant.App {
+	for app := range s.Apps() {
+		if app.Slug == slug {
+			return app
+		}
+	}
+	return nil
+}
+
 func (s *server) count(t *testing.T, sql string, args ...any) (n int) {
 	t.Helper()
 	if err := s.pool.QueryRow(t.Context(), sql, args...).Scan(&n); err != nil {
@@ -129,7 +138,7 @@ func TestVersionsAndReleases(t *testing.T) {
 		t.Errorf("going back makes %+v with version %d", back, active().ActiveVersion)
 	}
 	snapshot := s.snapshot(t)
-	app := snapshot.AppBySlug("a")
+	app := appNamed(snapshot, "a")
 	if m := snapshot.Match(app, "", "GET", "/later"); m.Route != nil || app.Release != 6 {
 		t.Error("the route that came later answers")
 	}
@@ -203,7 +212,7 @@ func TestAppsAndDomains(t *testing.T) {
 	s.problem(t, 422, "PUT", "/api/v1/app-weights/uno", object{"weight": 0})
 	s.want(t, 200, "PUT", "/api/v1/app-weights/uno", object{"weight": 4}, &app)
 	snapshot := s.snapshot(t)
-	if lane := snapshot.Lane(snapshot.AppBySlug("uno").Scripts[0].ID); app.Weight != 4 || lane.Weight != 4 {
+	if lane := snapshot.Lane(appNamed(snapshot, "uno").Scripts[0].ID); app.Weight != 4 || lane.Weight != 4 {
 		t.Errorf("the app weighs %d, its lane %d", app.Weight, lane.Weight)
 	}
 
@@ -232,8 +241,8 @@ func TestDeletingAnApp(t *testing.T) {
 	s := newServer(t)
 	script, _ := s.app(t, "gone")
 	s.app(t, "kept")
-	app := s.snapshot(t).AppBySlug("gone")
-	kept := s.snapshot(t).AppBySlug("kept")
+	app := appNamed(s.snapshot(t), "gone")
+	kept := appNamed(s.snapshot(t), "kept")
 	for state, app := range map[int]uuid.UUID{0: app.ID, 1: app.ID, 2: app.ID, 3: kept.ID} {
 		if _, err := s.pool.Exec(t.Context(), `INSERT INTO outbox (id, event_id, app, lane, target, root_id, run_at, accepted_at,
 			timeout_ms, kind, state, max_attempts, envelope) VALUES ($1, $1, $2, $3, $3, $1, now(), now(), 1, 1, $4, 5, '')`,
@@ -379,7 +388,7 @@ func TestListsContinue(t *testing.T) {
 			"files": []object{{"name": "main.go", "content": fmt.Sprint(i)}}, "activate": false,
 		}, nil)
 	}
-	id := s.snapshot(t).AppBySlug("a").ID
+	id := appNamed(s.snapshot(t), "a").ID
 	for i := range 5 { // of two entries, finished at the same time
 		entry := uuid.UUID{0: byte(i / 3), 15: 1}
 		s.execute(t, id, entry, i%3+1)
@@ -461,7 +470,7 @@ func TestSecrets(t *testing.T) {
 	if len(page.Items) != 1 || page.Items[0].Name != "KEY" {
 		t.Errorf("%+v", page)
 	}
-	id := s.snapshot(t).AppBySlug("a").ID
+	id := appNamed(s.snapshot(t), "a").ID
 	if value, err := s.vault.Get(t.Context(), id, "KEY"); err != nil || string(value) != `"`+canary+`"` {
 		t.Errorf("%s, %v", value, err)
 	}

@@ -95,7 +95,7 @@ func TestForeignIsMissing(t *testing.T) {
 	s := newServer(t)
 	script, route := s.app(t, "mine")
 	s.want(t, 201, "POST", "/api/v1/apps", object{"slug": "theirs"}, nil)
-	mine := s.snapshot(t).AppBySlug("mine").ID
+	mine := appNamed(s.snapshot(t), "mine").ID
 	id := uuid.New()
 	s.execute(t, mine, id, 3)
 	s.bury(t, mine, id)

@@ -81,8 +81,8 @@ func TestForeignReferences(t *testing.T) {
 	s.want(t, 201, "POST", "/api/v1/apps/theirs/triggers", object{"name": "own", "kind": "dead_letter", "script": "own"}, nil)
 
 	id := uuid.New()
-	s.execute(t, s.snapshot(t).AppBySlug("mine").ID, id, 3)
-	s.bury(t, s.snapshot(t).AppBySlug("mine").ID, id)
+	s.execute(t, appNamed(s.snapshot(t), "mine").ID, id, 3)
+	s.bury(t, appNamed(s.snapshot(t), "mine").ID, id)
 	foreign := []map[string]string{
 		{"script": script.ID, "route": route.ID, "queue": queue.ID, "trigger": trigger.ID, "sink": sink.ID},
 		{"script": "theirs-not", "route": route.ID, "queue": "q", "trigger": "t", "sink": "k"},

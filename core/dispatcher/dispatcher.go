@@ -3,6 +3,18 @@
 // retry or dead letter.
 //
 // It stands between core/outbox, which holds the entries, and core/execution, which runs one.
+//
+// An entry comes in by one of
+//
+//	              who asks                        written                          runs
+//	Call          a request that waits            without waiting for the disk     in a slot for sync runs
+//	CallFrom      a run that waits                as by Call                       in the slot that the run lends
+//	Append        whoever must not lose it        durably, before it returns       now if a slot is free, else once it is claimed
+//	AppendWith    who has a transaction           in that                          as by Append
+//	AppendCaused  what changes data, or publishes in the transaction of its cause  once it is claimed
+//	Hand          publish_ephemeral               never                            now, or not at all
+//
+// or by a claim, where it was written by another way or node and waits.
 package dispatcher
 
 import (

@@ -15,7 +15,6 @@ type Snapshot struct {
 	Version int64
 
 	apps     map[uuid.UUID]*App
-	slugs    map[string]*App
 	scripts  map[uuid.UUID]*Script
 	sinks    map[uuid.UUID]*Sink
 	routes   map[uuid.UUID]*Route
@@ -39,7 +38,6 @@ func NewSnapshot(version int64, apps []*App) *Snapshot {
 	s := &Snapshot{
 		Version:  version,
 		apps:     make(map[uuid.UUID]*App, len(apps)),
-		slugs:    make(map[string]*App, len(apps)),
 		scripts:  make(map[uuid.UUID]*Script),
 		sinks:    make(map[uuid.UUID]*Sink),
 		routes:   make(map[uuid.UUID]*Route),
@@ -50,7 +48,6 @@ func NewSnapshot(version int64, apps []*App) *Snapshot {
 	}
 	for _, app := range apps {
 		s.apps[app.ID] = app
-		s.slugs[app.Slug] = app
 		for _, host := range app.Domains {
 			s.hosts.set(host, app)
 		}
@@ -194,9 +191,6 @@ func (s *Snapshot) App(id uuid.UUID) *App { return s.apps[id] }
 
 // Apps iterates over all apps, in no order.
 func (s *Snapshot) Apps() iter.Seq[*App] { return maps.Values(s.apps) }
-
-// AppBySlug returns an app by its slug, or nil.
-func (s *Snapshot) AppBySlug(slug string) *App { return s.slugs[slug] }
 
 // Script returns a script of any app, or nil.
 func (s *Snapshot) Script(id uuid.UUID) *Script { return s.scripts[id] }

@@ -117,8 +117,8 @@ func TestSnapshotLookups(t *testing.T) {
 			t.Errorf("AppForHost(%q) = %v", host, got)
 		}
 	}
-	if s.Version != 3 || s.App(one.ID) != one || s.AppBySlug("two") != two || s.App(uuid.New()) != nil {
-		t.Error("an app is not found by its id and slug")
+	if s.Version != 3 || s.App(one.ID) != one || s.App(uuid.New()) != nil {
+		t.Error("an app is not found by its id")
 	}
 	if s.Script(one.Scripts[0].ID).Name != "s" || s.Route(two.Routes[0].ID).Pattern != "/" {
 		t.Error("a script or route is not found by its id")

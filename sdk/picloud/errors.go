@@ -23,6 +23,12 @@ const (
 	Conflict = "conflict"
 	// Overloaded: the app has more waiting than it may. Error.RetryAfter says when to try again.
 	Overloaded = "overloaded"
+	// Forbidden: the script has no grant for the service, or the user that it runs for no right to it.
+	Forbidden = "forbidden"
+	// LimitExceeded: more than the platform, or the app, allows. sdk/README.md lists all limits.
+	LimitExceeded = "limit_exceeded"
+	// Deadline: the time for the call, or for the run, is over.
+	Deadline = "deadline"
 	// Unavailable: the platform could not do it now.
 	Unavailable = "unavailable"
 )

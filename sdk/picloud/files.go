@@ -70,13 +70,15 @@ func (f *Files) write(id, name, contentType string, data []byte) (file File, err
 	return w.Finish()
 }
 
-// Get returns the content of a file of up to 8 MiB, checked against what was written; nil where there is none.
-func (f *Files) Get(id string) ([]byte, error) {
+// Get returns the content of a file of up to 8 MiB, checked against what was written, and reports whether there is one.
+func (f *Files) Get(id string) (data []byte, found bool, err error) {
 	var answer struct {
-		Data []byte `json:"data_base64"`
+		Data *[]byte `json:"data_base64"`
 	}
-	err := call(f.runtime, "files", "get", filePlace{f.collection, id}, &answer)
-	return answer.Data, err
+	if err := call(f.runtime, "files", "get", filePlace{f.collection, id}, &answer); err != nil || answer.Data == nil {
+		return nil, false, err
+	}
+	return *answer.Data, true, nil
 }
 
 // Head returns what is known of a file, and reports whether there is one.

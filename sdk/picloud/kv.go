@@ -19,19 +19,13 @@ func (c *Context) KV(collection string) *KV { return &KV{collection, c.runtime} 
 // SetOptions say how a value is set.
 type SetOptions struct {
 	TTL time.Duration // after which it is gone; zero: it stays
-	// IfVersion is the version that the value has to have, NoValue that there must be none; zero: no matter which. A call that finds another
-	// fails with Conflict.
-	IfVersion int64
 }
-
-// NoValue stands for the version of a key without a value.
-const NoValue = -1
 
 // Item is a value and what is known of it.
 type Item struct {
-	Key     string
-	Version int64     // 0: there is no value
-	Expires time.Time // zero: never
+	Key       string
+	Version   int64     // 0: there is no value
+	ExpiresAt time.Time // zero: never
 
 	value json.RawMessage
 }
@@ -89,6 +83,16 @@ func (kv *KV) Has(key string) (bool, error) {
 
 // Set sets the value of a key to what v is as JSON, at most 1 MiB, and returns its version.
 func (kv *KV) Set(key string, v any, opts ...*SetOptions) (version int64, err error) {
+	return kv.set(key, v, nil, opts)
+}
+
+// SetIf is Set for a value that has that version, 0 for a key that has no value, as Entry says: where that has changed since, it fails with
+// Conflict.
+func (kv *KV) SetIf(key string, v any, version int64, opts ...*SetOptions) (now int64, err error) {
+	return kv.set(key, v, &version, opts)
+}
+
+func (kv *KV) set(key string, v any, required *int64, opts []*SetOptions) (version int64, err error) {
 	o, err := one(opts)
 	if err != nil {
 		return 0, err
@@ -103,31 +107,24 @@ func (kv *KV) Set(key string, v any, opts ...*SetOptions) (version int64, err er
 		Value     json.RawMessage `json:"value"`
 		TTLMS     int64           `json:"ttl_ms,omitempty"`
 		IfVersion *int64          `json:"if_version,omitempty"`
-	}{kvPlace{kv.collection, keyText(key)}, value, milliseconds(o.TTL), required(o.IfVersion)}, &answer)
+	}{kvPlace{kv.collection, keyText(key)}, value, milliseconds(o.TTL), required}, &answer)
 	return answer.Version, err
 }
 
-// required is a version as it travels: nil where none is.
-func required(version int64) *int64 {
-	switch version {
-	case 0:
-		return nil
-	case NoValue:
-		version = 0
-	}
-	return &version
+// Delete deletes a key, and reports whether there was a value.
+func (kv *KV) Delete(key string) (deleted bool, err error) { return kv.remove(key, nil) }
+
+// DeleteIf is Delete for a value that has that version: it fails with Conflict where there is another one by now, or none.
+func (kv *KV) DeleteIf(key string, version int64) (deleted bool, err error) {
+	return kv.remove(key, &version)
 }
 
-// Delete deletes a key, and reports whether there was a value.
-func (kv *KV) Delete(key string) (deleted bool, err error) { return kv.DeleteIf(key, 0) }
-
-// DeleteIf is Delete for a value of that version, see SetOptions.
-func (kv *KV) DeleteIf(key string, version int64) (deleted bool, err error) {
+func (kv *KV) remove(key string, required *int64) (deleted bool, err error) {
 	var answer struct{ Deleted bool }
 	err = call(kv.runtime, "kv", "delete", struct {
 		kvPlace
 		IfVersion *int64 `json:"if_version,omitempty"`
-	}{kvPlace{kv.collection, keyText(key)}, required(version)}, &answer)
+	}{kvPlace{kv.collection, keyText(key)}, required}, &answer)
 	return answer.Deleted, err
 }
 
@@ -136,9 +133,6 @@ func (kv *KV) Increment(key string, by int64, opts ...*SetOptions) (sum int64, e
 	o, err := one(opts)
 	if err != nil {
 		return 0, err
-	}
-	if o.IfVersion != 0 {
-		return 0, &Error{Code: InvalidArgument, Message: "IfVersion is for Set: Increment adds to whatever is there"}
 	}
 	var answer struct{ Value int64 }
 	err = call(kv.runtime, "kv", "increment", struct {

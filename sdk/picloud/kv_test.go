@@ -48,3 +48,30 @@ func TestTimeToLive(t *testing.T) {
 		}
 	}
 }
+
+// The version of a key without a value is one that may be asked for, as Entry says it.
+func TestVersionOfNothing(t *testing.T) {
+	t.Parallel()
+	h := &host{answer: `{}`}
+	kv := newContext(h).KV("c")
+	entry, err := kv.Entry("k")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, f := range map[string]func() error{
+		"set":    func() error { _, err := kv.SetIf("k", 1, entry.Version); return err },
+		"delete": func() error { _, err := kv.DeleteIf("k", entry.Version); return err },
+	} {
+		if err := f(); err != nil || h.args["if_version"] != 0.0 {
+			t.Errorf("%s: %v, %v", what, h.args, err)
+		}
+	}
+	for what, f := range map[string]func() error{
+		"set":    func() error { _, err := kv.Set("k", 1); return err },
+		"delete": func() error { _, err := kv.Delete("k"); return err },
+	} {
+		if err := f(); err != nil || h.args["if_version"] != nil {
+			t.Errorf("%s: %v, %v", what, h.args, err)
+		}
+	}
+}

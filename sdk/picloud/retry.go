@@ -27,7 +27,11 @@ const (
 // Retry calls f until it returns no error, and returns the last error. It waits in between, longer each time, or as long as the
 // error asks (RetryAfter, Error.RetryAfter). It gives up at once where the error is Fatal, and where the run would end before the
 // next attempt.
-func (c *Context) Retry(f func() error, o *RetryOptions) error {
+func (c *Context) Retry(f func() error, opts ...*RetryOptions) error {
+	o, err := one(opts)
+	if err != nil {
+		return err
+	}
 	if err := CheckRetry(o); err != nil {
 		return err
 	}

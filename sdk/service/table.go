@@ -25,7 +25,7 @@ func Services() []Service {
 					Says: "Whether there is a value.",
 				},
 				{
-					Name: "set", Go: "Set(key, v, options)", Params: []Param{
+					Name: "set", Go: "Set(key, v, options), SetIf(key, v, version, options)", Params: []Param{
 						{Field: "key"},
 						{Field: "value", Kind: Value},
 						{Field: "ttl_ms", Kind: Duration, Option: true},

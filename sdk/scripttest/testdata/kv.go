@@ -18,7 +18,7 @@ func Handle(ctx *picloud.Context) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	version, err := users.Set("ada", user{"Ada", []string{"go"}}, &picloud.SetOptions{TTL: time.Minute, IfVersion: picloud.NoValue})
+	version, err := users.SetIf("ada", user{"Ada", []string{"go"}}, 0, &picloud.SetOptions{TTL: time.Minute})
 	if err != nil {
 		return nil, err
 	}
@@ -38,5 +38,5 @@ func Handle(ctx *picloud.Context) (any, error) {
 		return nil, err
 	}
 	deleted, err := users.Delete("ada")
-	return []any{found, version, ada.Name, item.Version, item.Expires.Format(time.RFC3339), has, sum, deleted}, err
+	return []any{found, version, ada.Name, item.Version, item.ExpiresAt.Format(time.RFC3339), has, sum, deleted}, err
 }

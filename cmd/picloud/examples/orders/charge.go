@@ -20,9 +20,12 @@ func Handle(ctx *picloud.Context) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	if entry.Version == 0 {
+		return nil, picloud.Fatal(fmt.Errorf("there is no order %s", message.Order))
+	}
 	var order map[string]any
-	if err := entry.JSON(&order); err != nil || entry.Version == picloud.NoValue {
-		return nil, picloud.Fatal(fmt.Errorf("there is no order %s: %v", message.Order, err))
+	if err := entry.JSON(&order); err != nil {
+		return nil, err
 	}
 	if order["state"] == "paid" {
 		return nil, nil
@@ -37,7 +40,7 @@ func Handle(ctx *picloud.Context) (any, error) {
 	}
 	delete(order, "why")
 	order["state"], order["receipt"] = "paid", receipt
-	_, err = orders.Set(message.Order, order, &picloud.SetOptions{IfVersion: entry.Version})
+	_, err = orders.SetIf(message.Order, order, entry.Version)
 	return nil, err
 }
 

@@ -20,7 +20,7 @@ func Handle(ctx *picloud.Context) (any, error) {
 	}
 	orders := ctx.KV("orders")
 	entry, err := orders.Entry(message.Order)
-	if err != nil || entry.Version == picloud.NoValue {
+	if err != nil || entry.Version == 0 {
 		return nil, err
 	}
 	var order map[string]any
@@ -29,7 +29,7 @@ func Handle(ctx *picloud.Context) (any, error) {
 	}
 	why, _, _ := strings.Cut(letter.Error, "\n") // where it happened is for the log
 	order["state"], order["why"] = "failed", letter.Reason+": "+why
-	_, err = orders.Set(message.Order, order, &picloud.SetOptions{IfVersion: entry.Version})
+	_, err = orders.SetIf(message.Order, order, entry.Version)
 	if err == nil && letter.Reason == "exhausted" {
 		err = errors.New("somebody has to put it back") // a handler that fails leaves the dead letter open
 	}

@@ -31,7 +31,7 @@ func Handle(ctx *picloud.Context) (any, error) {
 		return picloud.Response{Status: 400, Body: map[string]string{"error": "an order has a customer, an item and cents"}}, nil
 	}
 	o.State, o.Receipt, o.Why = "new", "", ""
-	_, err := orders.Set(id, o, &picloud.SetOptions{IfVersion: picloud.NoValue})
+	_, err := orders.SetIf(id, o, 0)
 	if err != nil && picloud.Code(err) != picloud.Conflict { // with a conflict the order is there, and perhaps not in the queue
 		return nil, err
 	}

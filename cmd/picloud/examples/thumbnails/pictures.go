@@ -38,7 +38,7 @@ func thumbnail(ctx *picloud.Context, picture string) (any, error) {
 	if !found {
 		return refuse(404, "there is no thumbnail, or not yet"), nil
 	}
-	data, err := ctx.Files("thumbnails").Get(id)
+	data, _, err := ctx.Files("thumbnails").Get(id)
 	return picloud.Response{Headers: picloud.Headers{"Content-Type": {"image/png"}}, Body: data}, err
 }
 

@@ -22,8 +22,8 @@ func Handle(ctx *picloud.Context) (any, error) {
 	if err := ctx.Request.JSON(&event); err != nil {
 		return nil, err
 	}
-	data, err := ctx.Files("pictures").Get(event.ID)
-	if err != nil || data == nil { // it is deleted already
+	data, found, err := ctx.Files("pictures").Get(event.ID)
+	if err != nil || !found { // it is deleted already
 		return nil, err
 	}
 	// The size is looked at before anything is decoded.

@@ -159,7 +159,7 @@ func files(files *picloud.Files, a asked) (any, error) {
 		f, err := files.Create(a.text(0), "text/plain", []byte(a.text(1)))
 		return f.ID, err
 	case "get":
-		data, err := files.Get(a.text(0))
+		data, _, err := files.Get(a.text(0))
 		return string(data), err
 	case "head":
 		_, found, err := files.Head(a.text(0))
