@@ -73,6 +73,7 @@ export default async function handle(ctx: Context) {
 			t.Errorf("no %s in %s", words, r.body)
 		}
 	}
+	await(t, "the run that failed is recorded", func() bool { return len(n.executions("fails")) >= 1 })
 	for _, e := range n.executions("fails") {
 		if e.Outcome != "failed" || e.Depth != 1 {
 			t.Errorf("%+v", e)
