@@ -77,10 +77,12 @@ func (w *keyedWrite) run(ctx context.Context, owner int64, again bool) error {
 		}
 		entries, seqs = append(entries, e), append(seqs, w.seqs[i])
 	}
-	if len(entries) > 0 {
-		if err := insertFull(ctx, w.tx, owner, entries, seqs); err != nil {
+	for len(entries) > 0 {
+		n := together(entries)
+		if err := insertFull(ctx, w.tx, owner, entries[:n], seqs[:n]); err != nil {
 			return err
 		}
+		entries, seqs = entries[n:], seqs[n:]
 	}
 	if again {
 		if _, err := w.tx.Exec(ctx, sqlOutboxUndo, entryIDs(w.entries)); err != nil {
@@ -89,6 +91,22 @@ func (w *keyedWrite) run(ctx context.Context, owner int64, again bool) error {
 	}
 	_, err := fillGates(ctx, w.tx, w.gates)
 	return err
+}
+
+// statementBytes bounds what one INSERT takes: events of one cause, such as a large message to many triggers, share their payload in memory,
+// but have it once each in the statement.
+const statementBytes = 16 << 20
+
+// together is how many of the first entries, of which there is one at least, go into one statement.
+func together(entries []*outbox.Entry) (n int) {
+	size := 0
+	for _, e := range entries {
+		if size += len(e.Payload) + len(e.Envelope); size > statementBytes && n > 0 {
+			break
+		}
+		n++
+	}
+	return n
 }
 
 // waits reports whether e comes to its gate only when it is due: an ordering key counts from acceptance.

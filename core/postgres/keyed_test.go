@@ -103,3 +103,26 @@ func TestRefusedReplaceNothing(t *testing.T) {
 	}
 	waits(fresh)
 }
+
+// Events of one cause may be many and large: no statement is.
+func TestLargeTogether(t *testing.T) {
+	t.Parallel()
+	r := newRaces(t)
+	app, root, large := uuid.New(), uuid.Must(uuid.NewV7()), make([]byte, 3<<20)
+	var entries []*outbox.Entry
+	for range 13 {
+		e := r.entry(outbox.Ready)
+		e.App, e.RootID, e.Depth, e.Payload = app, root, 1, large
+		entries = append(entries, e)
+	}
+	refused, err := r.keyed.Insert(t.Context(), here, entries, false)
+	r.must(err)
+	for _, err := range refused {
+		r.must(err)
+	}
+	most := one[int](r, `SELECT max(n)::int FROM (SELECT sum(octet_length(payload)) AS n FROM outbox WHERE app = $1 GROUP BY cmin::text) x`, app)
+	all := one[int](r, `SELECT count(*)::int FROM outbox WHERE app = $1`, app)
+	if all != len(entries) || most == 0 || most > 16<<20 {
+		t.Errorf("%d of %d are written, %d bytes by one statement", all, len(entries), most)
+	}
+}
