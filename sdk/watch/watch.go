@@ -129,6 +129,14 @@ func (w *Watch) Leave(r Run) {
 	}
 }
 
+// Spent says that a run is about to end for what it took, by a count of the engine's own: what it leaves, which may not have been looked at,
+// is collected before the next one.
+func (w *Watch) Spent() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.dirty = true
+}
+
 // Ended reports whether a run was ended for its memory within the last moments: a native call that it was in may go on, and what that
 // takes is taken for somebody else's.
 func (w *Watch) Ended() bool {

@@ -93,6 +93,23 @@ func TestWhatIsLeftByOthers(t *testing.T) {
 	}
 }
 
+// A run that has ended by a count of the engine's own, before anybody has looked, leaves nothing to the next one.
+func TestSpent(t *testing.T) {
+	t.Parallel()
+	w := newWatch()
+	first, next := &run{}, &run{}
+	w.Enter(first, Limits{})
+	w.Spent()
+	w.Leave(first)
+	if !w.dirty {
+		t.Error("nothing would be collected")
+	}
+	w.Enter(next, Limits{})
+	if w.dirty {
+		t.Error("it is not collected")
+	}
+}
+
 // What a run that was ended has left is not the fault of the next one, when there was none in between.
 func TestWhatIsLeft(t *testing.T) {
 	t.Parallel()

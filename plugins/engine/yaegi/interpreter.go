@@ -179,6 +179,9 @@ func (in *interpreter) call(ctx context.Context, inv *engine.Invocation) (a scri
 	defer in.source.watch.Leave(in)
 	in.out.begin(inv)
 	a, err = in.handled(run, inv)
+	if f := (*fault.Fault)(nil); errors.As(err, &f) && f.Kind == fault.Limit { // it asked for too much, in steps that were half of that
+		in.source.watch.Spent()
+	}
 	if left := in.children.left(); left != nil {
 		stopped = true
 		in.stop()
