@@ -309,10 +309,11 @@ func verdict(answer *http.Response, now time.Time) error {
 		return nil
 	case code/100 == 4 && code != http.StatusRequestTimeout && code != http.StatusTooEarly && code != http.StatusTooManyRequests:
 		return fault.New(fault.Invalid, fault.Script, "the receiver refuses it for good: %s", answer.Status)
-	case code/100 == 3:
-		return fault.New(fault.ScriptError, fault.Script, "the receiver redirects, which is not followed: %s", answer.Status)
 	}
 	f := fault.New(fault.ScriptError, fault.Script, "the receiver did not take it: %s", answer.Status)
+	if code/100 == 3 {
+		f.Message = "the receiver redirects, which is not followed: " + answer.Status
+	}
 	f.RetryAfter = retryAfter(answer.Header.Get("Retry-After"), now)
 	return f
 }

@@ -205,14 +205,16 @@ func TestRetryAfter(t *testing.T) {
 		time.Now().Add(-time.Hour).UTC().Format(http.TimeFormat):     {},
 		time.Now().Add(48 * time.Hour).UTC().Format(http.TimeFormat): {24 * time.Hour, 24 * time.Hour},
 	} {
-		r.mu.Lock()
-		r.answer = func(w http.ResponseWriter, _ *http.Request) {
-			w.Header().Set("Retry-After", header)
-			w.WriteHeader(http.StatusTooManyRequests)
-		}
-		r.mu.Unlock()
-		if got := deliver(&sink.Delivery{EventID: "e"}).Fault.RetryAfter; got < want[0] || got > want[1] {
-			t.Errorf("%q: %s, not %s to %s", header, got, want[0], want[1])
+		for _, status := range []int{http.StatusTooManyRequests, http.StatusTemporaryRedirect, http.StatusBadGateway} {
+			r.mu.Lock()
+			r.answer = func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Retry-After", header)
+				w.WriteHeader(status)
+			}
+			r.mu.Unlock()
+			if got := deliver(&sink.Delivery{EventID: "e"}).Fault.RetryAfter; got < want[0] || got > want[1] {
+				t.Errorf("%d, %q: %s, not %s to %s", status, header, got, want[0], want[1])
+			}
 		}
 	}
 }
