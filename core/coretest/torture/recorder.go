@@ -178,8 +178,9 @@ func (r *Recorder) sentIDs() []string {
 // compare checks a start against an earlier one of the same entry.
 func (r *Recorder) compare(before, now *Run) {
 	switch {
-	case before.Transfer != nil && before.Outcome == endOK && before.Attempt <= now.Attempt:
-		// It was overtaken, or its commit was in doubt, which is not charged. That nothing of it is done twice is for judgeTransfers.
+	case before.Transfer != nil && (before.Outcome == endOK || before.Outcome == endFailed) && before.Attempt <= now.Attempt:
+		// It was overtaken, perhaps having failed for it, or its commit was in doubt, which is not charged. That nothing of it is done
+		// twice is for judgeTransfers.
 	case before.Attempt == now.Attempt && !r.excused[before.Node].leaving:
 		r.broken("I03 one start an attempt", fmt.Sprintf("attempt %d of %s is started again: %s", now.Attempt, now.ID, r.history(now.ID)))
 	case before.Attempt > now.Attempt && !r.wasAway(now.Node, now.Began) && !r.excused[before.Node].leaving:
