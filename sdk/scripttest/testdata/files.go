@@ -12,11 +12,11 @@ func Handle(ctx *picloud.Context) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	content, err := notes.Get(made.ID)
+	content, _, err := notes.Get(made.ID)
 	if err != nil {
 		return nil, err
 	}
-	none, err := notes.Get("f2")
+	_, found, err := notes.Get("f2")
 	if err != nil {
 		return nil, err
 	}
@@ -26,5 +26,5 @@ func Handle(ctx *picloud.Context) (any, error) {
 	}
 	first := all[0]
 	deleted, err := notes.Delete(made.ID)
-	return []any{made.ID, known.ContentType, known.Size, []int{int(content[0]), int(content[1])}, none == nil, first.Name, deleted}, err
+	return []any{made.ID, known.ContentType, known.Size, []int{int(content[0]), int(content[1])}, !found, first.Name, deleted}, err
 }
