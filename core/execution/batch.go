@@ -252,7 +252,7 @@ func belong(failures map[string]*fault.Fault, entries []*outbox.Entry) error {
 		delete(strays, e.ID.String())
 	}
 	for id, f := range strays {
-		return fmt.Errorf("the result of the batch has a failure of %.50q, which is no message of it: name the id of the message (%s)", id, f.Message)
+		return fmt.Errorf("the result of the batch has a failure of %q, which is no message of it: name the id of the message (%s)", fault.Cut(id, 50), f.Message)
 	}
 	return nil
 }

@@ -11,9 +11,11 @@ import (
 // NodeConns is how many connections a node takes at most: its pools, its heartbeat, and the one that listens.
 const NodeConns = 25
 
+const sqlRoom = `SELECT (SELECT count(*) FROM nodes), current_setting('max_connections')::int`
+
 // Room says how many nodes there are, and how many connections the server takes.
 func Room(ctx context.Context, pool *pgxpool.Pool) (nodes, conns int, err error) {
-	err = pool.QueryRow(ctx, `SELECT (SELECT count(*) FROM nodes), current_setting('max_connections')::int`).Scan(&nodes, &conns)
+	err = pool.QueryRow(ctx, sqlRoom).Scan(&nodes, &conns)
 	if err != nil {
 		return 0, 0, fmt.Errorf("look for room for connections: %w", err)
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/picloud/picloud/core/data"
 	"github.com/picloud/picloud/core/outbox"
+	"github.com/picloud/picloud/sdk/script"
 )
 
 // KV keeps values by key. See core/postgres.KVStore for the errors. Writes are made under the epoch of the run's owner; with a
@@ -116,7 +117,7 @@ func (c *call) kvWrite(args []byte) (w data.Write, err error) {
 		return w, invalid("the value takes %d bytes as JSON, more than %d: divide it, or keep it as a file", n, data.MaxValue)
 	case !utf8.Valid(in.Value):
 		return w, invalid("value: holds text that is not UTF-8")
-	case nested(in.Value):
+	case script.Nested([]byte(in.Value), data.MaxDepth):
 		return w, invalid("the value is nested deeper than %d levels", data.MaxDepth)
 	}
 	ttl, err := timeToLive(in.TTLMS)
@@ -124,27 +125,6 @@ func (c *call) kvWrite(args []byte) (w data.Write, err error) {
 		return w, err
 	}
 	return data.Write{Place: p, Value: in.Value, TTL: ttl, If: in.IfVersion}, nil
-}
-
-// nested reports whether JSON is nested deeper than data.MaxDepth.
-func nested(value []byte) bool {
-	depth, quoted := 0, false
-	for i := 0; i < len(value); i++ {
-		switch c := value[i]; {
-		case c == '"':
-			quoted = !quoted
-		case quoted && c == '\\':
-			i++
-		case quoted:
-		case c == '[' || c == '{':
-			if depth++; depth > data.MaxDepth {
-				return true
-			}
-		case c == ']' || c == '}':
-			depth--
-		}
-	}
-	return false
 }
 
 func (c *call) kvSet(ctx context.Context, args []byte) (any, error) {

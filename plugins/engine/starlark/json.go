@@ -6,6 +6,8 @@ import (
 	starlarkjson "go.starlark.net/lib/json"
 	"go.starlark.net/starlark"
 	"go.starlark.net/starlarkstruct"
+
+	"github.com/picloud/picloud/sdk/script"
 )
 
 const (
@@ -41,33 +43,12 @@ func decode(t *starlark.Thread, b *starlark.Builtin, args starlark.Tuple, kwargs
 		return nil, err
 	}
 	switch {
-	case !nested(text):
+	case !script.Nested(text, maxDepth):
 		return starlark.Call(t, starlarkjson.Module.Members["decode"], args, kwargs)
 	case otherwise != nil:
 		return otherwise, nil
 	}
 	return nil, fmt.Errorf("%s: the value is nested more than %d deep", b.Name(), maxDepth)
-}
-
-// nested reports whether JSON is nested deeper than maxDepth.
-func nested(text string) bool {
-	depth, quoted := 0, false
-	for i := 0; i < len(text); i++ {
-		switch c := text[i]; {
-		case c == '"':
-			quoted = !quoted
-		case quoted && c == '\\':
-			i++
-		case quoted:
-		case c == '[' || c == '{':
-			if depth++; depth > maxDepth {
-				return true
-			}
-		case c == ']' || c == '}':
-			depth--
-		}
-	}
-	return false
 }
 
 // writable says what is in the way of writing a value as JSON. A value that holds one thing twice, which does so, too, is small
