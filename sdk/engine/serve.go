@@ -158,31 +158,13 @@ func (s *server) Session(stream grpc.BidiStreamingServer[enginev1.Frame, enginev
 	}
 	ctx, cancel := context.WithCancel(stream.Context())
 	h := &session{server: s, ctx: ctx, runs: map[uint64]*served{}, spare: make(chan *served)}
-	h.sender = plugin.NewSender(func(batch []*enginev1.Message) error {
-		return stream.Send(&enginev1.Frame{Messages: batch})
-	}, messageSize)
+	h.sender = plugin.NewSender(func(batch []*enginev1.Message) error { return stream.Send(frame(batch)) }, messageSize)
 	defer h.sender.Close()
 	defer cancel()
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		for {
-			frame, err := stream.Recv()
-			if err != nil {
-				return // the host is gone or has hung up; either way this is the end
-			}
-			for _, m := range frame.GetMessages() {
-				h.handle(m)
-			}
-		}
-	}()
-	select {
-	case <-ended:
-		return nil
-	case <-h.sender.Done():
-		return errors.New("the session's messages cannot be sent")
-	}
+	return plugin.Attend(stream, h.sender, h.handle, nil)
 }
+
+func frame(batch []*enginev1.Message) *enginev1.Frame { return &enginev1.Frame{Messages: batch} }
 
 // session is the engine's side of a Session.
 type session struct {
