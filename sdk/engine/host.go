@@ -328,6 +328,10 @@ func (c *Client) follow(ctx context.Context, x *run, out Reply) error {
 			done = nil
 			end(stopped(ctx))
 		case <-grace:
+			// Who was held up for long, as on a busy machine, finds both.
+			if x.ended() {
+				continue
+			}
 			c.once.Do(func() { close(c.stuck) })
 			return why
 		case <-c.link.Lost():

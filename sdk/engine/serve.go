@@ -77,6 +77,7 @@ type server struct {
 	enginev1.UnimplementedEngineServer
 	engine Engine
 	layers []plugin.Layer // of isolation, that the process has put on itself
+	hold   time.Duration  // of the beginnings of answers
 
 	begun, ended func() // called at the beginning and the end of a session
 
@@ -89,7 +90,9 @@ type server struct {
 
 func newServer(e Engine) *server {
 	nothing := func() {}
-	return &server{engine: e, begun: nothing, ended: nothing, limits: map[string]Limits{}, large: semaphore.NewWeighted(largeBodies)}
+	return &server{
+		engine: e, hold: holdFor, begun: nothing, ended: nothing, limits: map[string]Limits{}, large: semaphore.NewWeighted(largeBodies),
+	}
 }
 
 func (s *server) Describe(context.Context, *enginev1.DescribeRequest) (*enginev1.DescribeResponse, error) {
