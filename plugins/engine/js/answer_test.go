@@ -225,6 +225,71 @@ func TestNoNumbers(t *testing.T) {
 	}
 }
 
+// A condition of a filter whose value is missing is refused: JSON would leave it out, and every document would be found.
+func TestStatedConditions(t *testing.T) {
+	t.Parallel()
+	e := js.New()
+	load(t, e, handler("stated", `
+	const docs = ctx.docs("c"), refused = [], { owner } = ctx.request;
+	for (const f of [
+		() => docs.find({ owner }), () => docs.findOne({ $or: [{ a: 1 }, { owner }] }), () => docs.find({ a: { $in: [1, undefined] } }),
+		() => docs.find({ a: NaN }), () => docs.find({ a: { $lt: Infinity } }), () => docs.find({ a: () => 1 }), () => docs.find({ a: Symbol() }),
+	]) {
+		try { await f(); refused.push("taken"); } catch (e) { refused.push(e.code + ": " + e.message); }
+	}
+	await docs.find({ a: null, b: false }, { sort: ["a"], cursor: undefined });
+	await docs.create({ owner });
+	return refused;`))
+	var mu sync.Mutex
+	var asked []string
+	host := func(_ context.Context, service, method string, args []byte) ([]byte, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		asked = append(asked, service+"."+method+" "+string(args))
+		return []byte(`{}`), nil
+	}
+	a, err := call(t.Context(), e, "stated", "", host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var refused []string
+	if err := json.Unmarshal(a.body.Bytes(), &refused); err != nil {
+		t.Fatal(err)
+	}
+	for i, of := range []string{"owner", "owner", "1", "a", "$lt", "a", "a"} {
+		if !strings.HasPrefix(refused[i], "invalid_argument: the value cannot be sent: "+of+" must not be ") {
+			t.Errorf("%d: %s", i, refused[i])
+		}
+	}
+	if got, want := strings.Join(asked, "\n"), `docs.find {"collection":"c","filter":{"a":null,"b":false},"sort":["a"]}
+docs.create {"collection":"c","data":{}}`; got != want {
+		t.Error(got)
+	}
+}
+
+// A time to live is rounded away from zero, with which the value would stay for ever.
+func TestTimeToLive(t *testing.T) {
+	t.Parallel()
+	e := js.New()
+	load(t, e, handler("live", `
+	for (const ttlMs of [0, 0.1, 1, 1.5, -0.1, -1.5]) await ctx.kv("c").set("k", ttlMs, { ttlMs });`))
+	var mu sync.Mutex
+	var asked []string
+	host := func(_ context.Context, _, _ string, args []byte) ([]byte, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		var in struct {
+			TTL json.Number `json:"ttl_ms"`
+		}
+		err := json.Unmarshal(args, &in)
+		asked = append(asked, in.TTL.String())
+		return []byte(`{}`), err
+	}
+	if _, err := call(t.Context(), e, "live", "", host); err != nil || strings.Join(asked, " ") != "0 1 1 2 -1 -2" {
+		t.Error(asked, err)
+	}
+}
+
 // Bytes are the body of a request as they are, and no value: JSON would make an object of them, with a field for each.
 func TestBytes(t *testing.T) {
 	t.Parallel()

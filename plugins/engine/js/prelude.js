@@ -29,8 +29,8 @@ const bytesOf = (v) => {
 };
 
 // json writes a value; what JSON has no form for is refused.
-const json = (v) => {
-  const text = stringify(v);
+const json = (v, replacer) => {
+  const text = stringify(v, replacer);
   if (text === undefined) throw new TypeError(`a ${typeof v} has no form in JSON`);
   return text;
 };
@@ -234,7 +234,7 @@ const named = { text: "a text", time: "a Date, or a time such as 2026-01-02T15:0
 
 const checked = (p, v) => {
   if (p.kind === "value" || p.kind === "body") {
-    if (v === undefined) throw invalid(`${p.name}: undefined has no form in JSON`);
+    if (["undefined", "function", "symbol"].includes(typeof v)) throw invalid(`${p.name}: ${v === undefined ? "" : "a "}${typeof v} has no form in JSON`);
     if (bytesOf(v) !== undefined) throw invalid(`${p.name}: bytes have no form in JSON, base64.encode makes text of them`);
     return v;
   }
@@ -247,7 +247,8 @@ const checked = (p, v) => {
   }
   // JSON would make null of it, which is as if nothing had been said: no version, no time to live.
   if (typeof v === "number" && !Number.isFinite(v)) throw invalid(`${p.name} must be ${named[p.kind]}, not ${v}`);
-  return p.kind === "duration" ? Math.ceil(v) : v;
+  if (p.kind !== "duration") return v;
+  return v < 0 ? Math.floor(v) : Math.ceil(v); // away from zero, which is as if nothing had been said
 };
 
 // spelt has the names of an answer as scripts spell them. What a script gave stays as it was.
@@ -265,7 +266,16 @@ const spelt = (v) => {
   return o;
 };
 
+// stated is for filters, of which JSON would leave out a condition whose value is missing: every document would be found, whoever's it is.
+const stated = (name, v) => {
+  if (["undefined", "function", "symbol"].includes(typeof v) || typeof v === "number" && !Number.isFinite(v)) {
+    throw new TypeError(`${name} must not be ${typeof v === "number" ? v : typeof v}`);
+  }
+  return v;
+};
+
 const newMethod = (s, m) => {
+  const replacer = m.params.some((p) => p.field === "filter") ? stated : undefined;
   const needed = m.params.filter((p) => !p.option), options = m.params.filter((p) => p.option);
   return async (mine, handle, args) => {
     const fields = {}, given = args[needed.length] ?? {};
@@ -288,7 +298,7 @@ const newMethod = (s, m) => {
     }
     let text;
     try {
-      text = json(fields);
+      text = json(fields, replacer);
     } catch (e) {
       throw invalid(`the value cannot be sent: ${e.message}`);
     }
