@@ -221,6 +221,8 @@ const asked = async (mine, kind, ...parts) => {
 const call = async (mine, service, name, items, delivery) => {
   for (const [option, v] of Object.entries(delivery ?? {})) {
     if (typeof v === "number" && !Number.isFinite(v) || v instanceof Date && Number.isNaN(v.getTime())) throw invalid(`${option} must not be ${v}`);
+    // JSON would make U+FFFD of it, and two keys would be one.
+    if (typeof v === "string" && !v.isWellFormed()) throw invalid(`${option} is no Unicode: write bytes as text, such as in hexadecimal`);
   }
   const d = delivery === undefined || delivery === null ? "" : json(delivery);
   return asked(mine, op.call, service, String(name), stringify(items), d);
@@ -385,6 +387,15 @@ const retry = async (f, options) => {
   }
 };
 
+// line is shown for a log, over which no script fails.
+const line = (v) => {
+  try {
+    return shown(v);
+  } catch {
+    return "what cannot be shown";
+  }
+};
+
 const logged = (level) => (message, ...data) => {
   let text;
   try {
@@ -393,13 +404,13 @@ const logged = (level) => (message, ...data) => {
       text = stringify(plain.length === 1 ? plain[0] : plain) ?? stringify(shown(plain[0]));
     }
   } catch (e) {
-    text = stringify(`not logged: ${e}`);
+    text = stringify(`not logged: ${line(e)}`);
   }
-  host(op.log, level, shown(message), text ?? "");
+  host(op.log, level, line(message), text ?? "");
 };
 const log = {};
 for (const level of ["trace", "debug", "info", "warn", "error"]) log[level] = logged(level);
-const printed = (level) => (...values) => host(op.log, level, values.map(shown).join(" "), "");
+const printed = (level) => (...values) => host(op.log, level, values.map(line).join(" "), "");
 const console = {};
 for (const [name, level] of [["log", "info"], ["info", "info"], ["debug", "debug"], ["trace", "trace"], ["warn", "warn"], ["error", "error"]]) {
   console[name] = printed(level);
