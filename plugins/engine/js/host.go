@@ -139,16 +139,16 @@ func (r *run) bound() error {
 
 // delivery is picloud.Delivery as scripts write it.
 type delivery struct {
-	DelayMS        float64   `json:"delayMs"`
-	RunAt          *string   `json:"runAt"`
-	ExpiresInMS    float64   `json:"expiresInMs"`
-	Priority       int       `json:"priority"`
-	MaxAttempts    int       `json:"maxAttempts"`
-	OrderingKey    string    `json:"orderingKey"`
-	ConcurrencyKey string    `json:"concurrencyKey"`
-	RateKey        string    `json:"rateKey"`
-	DebounceKey    string    `json:"debounceKey"`
-	IdempotencyKey string    `json:"idempotencyKey"`
+	DelayMS        float64 `json:"delayMs"`
+	RunAt          *string `json:"runAt"`
+	ExpiresInMS    float64 `json:"expiresInMs"`
+	Priority       int     `json:"priority"`
+	MaxAttempts    int     `json:"maxAttempts"`
+	OrderingKey    string  `json:"orderingKey"`
+	ConcurrencyKey string  `json:"concurrencyKey"`
+	RateKey        string  `json:"rateKey"`
+	DebounceKey    string  `json:"debounceKey"`
+	IdempotencyKey string  `json:"idempotencyKey"`
 }
 
 // send begins a call of the host. Its answer comes as a turn of the event loop.
