@@ -650,8 +650,9 @@ const newFunction = (title, f) => {
     }
     const list = f.params.map((p, i) => {
       const v = p.option ? given[p.name] : args[i];
-      const bytes = p.kind === "bytes" ? bytesOf(v) : undefined;
-      return bytes === undefined ? v : [base64Of(bytes)];
+      if (p.kind !== "bytes" || typeof v === "string") return v;
+      const bytes = bytesOf(v);
+      return bytes && [base64Of(bytes)]; // a list of the script's own is none
     });
     const answer = parse(host(op.compute, f.index, stringify(list)));
     return f.result === "bytes" ? bytesFrom(answer) : f.result === "time" ? new Date(answer) : answer;
