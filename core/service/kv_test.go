@@ -47,6 +47,21 @@ func TestKVKeysAreText(t *testing.T) {
 	}
 }
 
+// A value comes back as it was set, also a text that JavaScript has cut in the middle of a character.
+func TestKVValuesStay(t *testing.T) {
+	t.Parallel()
+	b := setupKV(t)
+	for _, value := range []string{`"a\ud800b"`, `{"\udc00":1,"a":1,"a":2}`, `"\u003c<\/\u0000"`, `1e400`, `-0.0`} {
+		if _, err := b.ask(t, "kv.set", `{"collection":"c","key":"k","value":`+value+`}`); err != nil {
+			t.Fatal(err)
+		}
+		got, err := b.host.Call(t.Context(), b.run, "kv", "get", []byte(`{"collection":"c","key":"k"}`))
+		if err != nil || !strings.Contains(string(got), `"value":`+value+`,`) {
+			t.Errorf("%s: %s, %v", value, got, err)
+		}
+	}
+}
+
 // What no argument can be is said in words of the script's language, not of the platform's.
 func TestArgumentsOfNoType(t *testing.T) {
 	t.Parallel()

@@ -218,7 +218,9 @@ func (h *Host) granted(run *Run, service string) error {
 }
 
 // plain leaves what scripts have stored as it is: whether its names differ and its text is UTF-8 was decided when it came.
-var plain = jsonv2.JoinOptions(jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true), jsonv2.Deterministic(true))
+var plain = jsonv2.JoinOptions(
+	jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true), jsontext.PreserveRawStrings(true), jsonv2.Deterministic(true),
+)
 
 // encode writes an answer.
 func encode(answer any) ([]byte, error) {
