@@ -194,6 +194,7 @@ type served struct {
 	window  plugin.Window // of the answer
 	out     reply
 	log     logBuffer
+	places  chan struct{} // of calls that are under way
 
 	mu   sync.Mutex
 	over bool // the end is sent; nothing may follow it
@@ -247,7 +248,7 @@ func (h *session) forget(x *served) {
 }
 
 func (h *session) begin(id uint64, m *enginev1.Invoke) {
-	x := &served{session: h, id: id, invoke: m}
+	x := &served{session: h, id: id, invoke: m, places: make(chan struct{}, callsAtOnce)}
 	x.out.run = x
 	limits, err := h.server.enter(m.GetBundle())
 	if err != nil {
@@ -493,13 +494,21 @@ func (x *served) logged(l Log) {
 // callBytes bounds the arguments and the result of a service call: what a message can hold, with room for the rest of it.
 const callBytes = plugin.MaxMessage - 64<<10
 
-// call asks the host's service and waits.
+// call asks the host's service and waits, first for one of as many places as the host has for a run.
 func (x *served) call(ctx context.Context, service, method string, args []byte) ([]byte, error) {
 	if len(args) > callBytes {
 		return nil, fault.New(fault.Limit, fault.Script, "the arguments of a service call have %d bytes, more than %d", len(args), callBytes)
 	}
 	if !utf8.ValidString(service) || !utf8.ValidString(method) || len(service)+len(method) > 1<<10 {
 		return nil, fault.New(fault.NotFound, fault.Script, "there is no such service")
+	}
+	select {
+	case x.places <- struct{}{}:
+		defer func() { <-x.places }()
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	case <-x.ctx.Done():
+		return nil, context.Cause(x.ctx)
 	}
 	if waits(service, method) {
 		defer x.lend()()

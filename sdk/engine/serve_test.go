@@ -233,6 +233,47 @@ func TestOddTextsDoNotEndTheSession(t *testing.T) {
 	}
 }
 
+// A run may have as many calls under way as the host takes; more wait for their turn, and none is refused.
+func TestCallsWaitForTheirTurn(t *testing.T) {
+	t.Parallel()
+	const bound, all = 16, 100
+	c := enginetest.Dial(t, engineFunc(func(ctx context.Context, inv *engine.Invocation, out engine.Reply) error {
+		errs := make(chan error, all)
+		for range all {
+			go func() {
+				_, err := inv.Call(ctx, "test", "ask", nil)
+				errs <- err
+			}()
+		}
+		for range all {
+			if err := <-errs; err != nil {
+				return err
+			}
+		}
+		return out.Head(engine.Head{Status: 204})
+	}))
+	r := enginetest.Request(t, "b", "")
+	var asked, open atomic.Int32
+	full := make(chan struct{})
+	r.Call = func(ctx context.Context, _, _ string, _ []byte) ([]byte, error) {
+		if n := open.Add(1); n > bound {
+			t.Errorf("%d calls are under way", n)
+		}
+		if asked.Add(1) == bound {
+			close(full)
+		}
+		<-full
+		open.Add(-1)
+		return nil, nil
+	}
+	if err := c.Invoke(t.Context(), r, &enginetest.Answer{}); err != nil {
+		t.Error(err)
+	}
+	if n := asked.Load(); n != all {
+		t.Errorf("%d of %d calls have come", n, all)
+	}
+}
+
 func TestLogLimits(t *testing.T) {
 	t.Parallel()
 	c := enginetest.Dial(t, engineFunc(func(_ context.Context, inv *engine.Invocation, out engine.Reply) error {
