@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -142,8 +143,8 @@ configuration; nothing is sent yet, see the command test.`,
 			},
 		},
 		create, update, c.testSinkCommand(),
-		c.pauseCommand("NAME", "pause", "Have the sink be sent nothing", c.sinks),
-		c.pauseCommand("NAME", "resume", "End a pause of the sink", c.sinks),
+		c.pauseCommand("NAME", "pause", "Have the sink be sent nothing", c.sinks, c.absentSink),
+		c.pauseCommand("NAME", "resume", "End a pause of the sink", c.sinks, c.absentSink),
 		&cobra.Command{
 			Use: "delete NAME", Aliases: []string{"rm"}, Short: "Delete a sink that no trigger leads to", Args: cobra.ExactArgs(1),
 			RunE: func(cmd *cobra.Command, args []string) error {
@@ -200,7 +201,8 @@ func (c *cli) awaitDelivery(ctx context.Context, id string) error {
 				return err
 			}
 			if last.Outcome != "succeeded" {
-				return fmt.Errorf("it was not delivered: %s", last.Error)
+				why, _, _ := strings.Cut(last.Error, "\n") // the rest, which was shown, is for whoever wrote the plugin
+				return fmt.Errorf("it was not delivered: %s", why)
 			}
 			return nil
 		}

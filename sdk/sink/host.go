@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/status"
 
 	"github.com/picloud/picloud/sdk/event"
 	"github.com/picloud/picloud/sdk/fault"
@@ -164,7 +165,7 @@ func (c *Client) Drain(ctx context.Context) error {
 }
 
 func (c *Client) broken(err error) error {
-	return fault.New(fault.Unavailable, fault.Plugin, "the sink %s does not answer: %v", c.info.Name, err)
+	return fault.New(fault.Unavailable, fault.Plugin, "the sink %s does not answer: %s", c.info.Name, status.Convert(err).Message())
 }
 
 // Deliver sends an item to an instance and waits for the answer, until the deadline that ctx must have and Grace. Where nothing was

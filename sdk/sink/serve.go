@@ -2,6 +2,8 @@ package sink
 
 import (
 	"context"
+	"fmt"
+	"os"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -93,7 +95,7 @@ func (s *server) Describe(context.Context, *sinkv1.DescribeRequest) (*sinkv1.Des
 func (s *server) Check(_ context.Context, m *sinkv1.ConfigureRequest) (*sinkv1.ConfigureResponse, error) {
 	x, err := s.open(m)
 	if err == nil {
-		x.Close()
+		err = x.close()
 	}
 	return &sinkv1.ConfigureResponse{Fault: plugin.FaultToWire(err)}, nil
 }
@@ -151,7 +153,7 @@ func (s *server) Forget(_ context.Context, m *sinkv1.ForgetRequest) (*sinkv1.For
 		idle := x.calls == 0
 		x.mu.Unlock()
 		if idle {
-			x.Close()
+			x.end()
 		}
 	}
 	return &sinkv1.ForgetResponse{}, nil
@@ -289,6 +291,24 @@ func (h *session) start() {
 	h.ready = h.ready[:0]
 }
 
+// close has the sink close the instance. Where it panics, that is its own fault and ends nobody else's deliveries.
+func (x *instance) close() (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = panicked(p)
+		}
+	}()
+	x.Close()
+	return nil
+}
+
+// end closes the instance when nobody waits to hear how that went.
+func (x *instance) end() {
+	if f := fault.From(x.close()); f != nil {
+		fmt.Fprintf(os.Stderr, "%s\n%s\n", f.Message, f.Detail)
+	}
+}
+
 // work delivers what is queued until nothing is.
 func (x *instance) work() {
 	for {
@@ -299,7 +319,7 @@ func (x *instance) work() {
 			last := x.leaving && x.calls == 0
 			x.mu.Unlock()
 			if last {
-				x.Close()
+				x.end()
 			}
 			return
 		}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/status"
 
 	"github.com/picloud/picloud/sdk/fault"
 	"github.com/picloud/picloud/sdk/plugin"
@@ -68,7 +69,7 @@ func (c *Client) Check(ctx context.Context, config []byte) ([]Problem, error) {
 	defer cancel()
 	m, err := c.rpc.Check(ctx, &sourcev1.CheckRequest{Config: config})
 	if err != nil {
-		return nil, fault.New(fault.Unavailable, fault.Plugin, "the source %s does not answer: %v", c.info.Name, err)
+		return nil, fault.New(fault.Unavailable, fault.Plugin, "the source %s does not answer: %s", c.info.Name, status.Convert(err).Message())
 	}
 	return problemsFromWire(m), nil
 }

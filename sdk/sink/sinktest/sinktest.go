@@ -7,17 +7,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os/exec"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/hashicorp/go-hclog"
 	goplugin "github.com/hashicorp/go-plugin"
 
 	"github.com/picloud/picloud/sdk/fault"
-	"github.com/picloud/picloud/sdk/plugin"
+	"github.com/picloud/picloud/sdk/plugin/plugintest"
 	"github.com/picloud/picloud/sdk/sink"
 )
 
@@ -145,12 +143,7 @@ const patience = 2 * time.Minute
 const short = 200 * time.Millisecond
 
 func (b *bench) start() error {
-	b.process = goplugin.NewClient(&goplugin.ClientConfig{
-		HandshakeConfig: plugin.Handshake, VersionedPlugins: sink.Versions(), Cmd: exec.Command(b.suite.Command[0], b.suite.Command[1:]...),
-		AllowedProtocols: []goplugin.Protocol{goplugin.ProtocolGRPC}, GRPCDialOptions: plugin.DialOptions(), Logger: hclog.NewNullLogger(),
-		SkipHostEnv: true,
-	})
-	b.tb.Cleanup(b.process.Kill)
+	b.process = plugintest.Start(b.tb, b.suite.Command, sink.Versions())
 	protocol, err := b.process.Client()
 	if err != nil {
 		return fmt.Errorf("start: %w", err)
