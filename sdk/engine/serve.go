@@ -194,7 +194,6 @@ type served struct {
 	window  plugin.Window // of the answer
 	out     reply
 	log     logBuffer
-	places  chan struct{} // of calls that are under way
 
 	mu   sync.Mutex
 	over bool // the end is sent; nothing may follow it
@@ -203,6 +202,7 @@ type served struct {
 	owed     int64 // credit for what has come before that
 	weight   int64 // of a large one: what it has of the process' room
 	calls    map[uint64]chan *enginev1.CallResult
+	places   chan struct{} // of calls under way; made with calls
 	next     uint64
 
 	inv  Invocation
@@ -248,7 +248,7 @@ func (h *session) forget(x *served) {
 }
 
 func (h *session) begin(id uint64, m *enginev1.Invoke) {
-	x := &served{session: h, id: id, invoke: m, places: make(chan struct{}, callsAtOnce)}
+	x := &served{session: h, id: id, invoke: m}
 	x.out.run = x
 	limits, err := h.server.enter(m.GetBundle())
 	if err != nil {
@@ -502,6 +502,11 @@ func (x *served) call(ctx context.Context, service, method string, args []byte) 
 	if !utf8.ValidString(service) || !utf8.ValidString(method) || len(service)+len(method) > 1<<10 {
 		return nil, fault.New(fault.NotFound, fault.Script, "there is no such service")
 	}
+	x.mu.Lock()
+	if x.calls == nil {
+		x.calls, x.places = map[uint64]chan *enginev1.CallResult{}, make(chan struct{}, callsAtOnce)
+	}
+	x.mu.Unlock()
 	select {
 	case x.places <- struct{}{}:
 		defer func() { <-x.places }()
@@ -515,9 +520,6 @@ func (x *served) call(ctx context.Context, service, method string, args []byte) 
 	}
 	answer := make(chan *enginev1.CallResult, 1)
 	x.mu.Lock()
-	if x.calls == nil {
-		x.calls = map[uint64]chan *enginev1.CallResult{}
-	}
 	x.next++
 	id := x.next
 	x.calls[id] = answer
