@@ -35,6 +35,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"time"
 )
 
@@ -130,20 +131,34 @@ func (c *Context) Sleep(d time.Duration) error {
 }
 
 // Logger writes lines to the record of an execution. data is optional: one value, or several that become a list; it is
-// kept as JSON.
+// kept as JSON, and an error as its text.
 type Logger struct{ runtime Runtime }
 
 // Trace logs what only helps to find a fault.
-func (l *Logger) Trace(message string, data ...any) { l.runtime.Log("trace", message, data) }
+func (l *Logger) Trace(message string, data ...any) { l.log("trace", message, data) }
 
 // Debug logs what helps to understand a run.
-func (l *Logger) Debug(message string, data ...any) { l.runtime.Log("debug", message, data) }
+func (l *Logger) Debug(message string, data ...any) { l.log("debug", message, data) }
 
 // Info logs what happened.
-func (l *Logger) Info(message string, data ...any) { l.runtime.Log("info", message, data) }
+func (l *Logger) Info(message string, data ...any) { l.log("info", message, data) }
 
 // Warn logs what should be looked at.
-func (l *Logger) Warn(message string, data ...any) { l.runtime.Log("warn", message, data) }
+func (l *Logger) Warn(message string, data ...any) { l.log("warn", message, data) }
 
 // Error logs what went wrong.
-func (l *Logger) Error(message string, data ...any) { l.runtime.Log("error", message, data) }
+func (l *Logger) Error(message string, data ...any) { l.log("error", message, data) }
+
+func (l *Logger) log(level, message string, data []any) {
+	list := data
+	for i, v := range data {
+		_, encodes := v.(json.Marshaler)
+		if err, is := v.(error); is && !encodes { // most are {} as JSON
+			if &list[0] == &data[0] {
+				list = slices.Clone(data)
+			}
+			list[i] = fmt.Sprint(err) // which takes a nil pointer, too
+		}
+	}
+	l.runtime.Log(level, message, list)
+}

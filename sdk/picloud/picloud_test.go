@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -63,6 +65,41 @@ func TestNothing(t *testing.T) {
 		}
 	}
 }
+
+// journal is a runtime that keeps what is logged.
+type journal struct {
+	host
+	lines []string
+}
+
+func (j *journal) Log(level, message string, data []any) {
+	b, err := json.Marshal(data)
+	j.lines = append(j.lines, fmt.Sprint(level, " ", message, " ", string(b), err))
+}
+
+// An error is logged as its text; as JSON most would be nothing. What the script holds stays as it is.
+func TestErrorsAreLogged(t *testing.T) {
+	t.Parallel()
+	j := &journal{}
+	log := picloud.NewContext(j, "x1", 1, &event.Envelope{}, nil).Log
+	data := []any{1, errors.New("boom"), &picloud.Error{Code: "conflict", Message: "late"}, fmt.Errorf("w: %w", errors.New("e"))}
+	log.Error("a", data...)
+	log.Info("b", errors.New("boom"))
+	log.Info("c")
+	log.Warn("d", encoded{errors.New("no")}, nil, (*os.PathError)(nil))
+	if _, is := data[1].(error); !is {
+		t.Error("the script's own list is another")
+	}
+	want := []string{`error a [1,"boom","conflict: late","w: e"]<nil>`, `info b ["boom"]<nil>`, `info c null<nil>`, `warn d [{"is":"own"},null,"\u003cnil\u003e"]<nil>`}
+	if !slices.Equal(j.lines, want) {
+		t.Errorf("%q", j.lines)
+	}
+}
+
+// encoded is an error with a form of its own in JSON.
+type encoded struct{ error }
+
+func (encoded) MarshalJSON() ([]byte, error) { return []byte(`{"is":"own"}`), nil }
 
 func TestEveryDeliveryFieldIsSent(t *testing.T) {
 	t.Parallel()
