@@ -69,35 +69,23 @@ func (u *Unit) Conflict() bool {
 	return u.conflict
 }
 
+// Units know whether something that a run has read has changed since.
+type Units interface {
+	// Overtaken reports whether some rows of an app have other versions now than those; 0: there was none.
+	Overtaken(ctx context.Context, app uuid.UUID, reads map[data.Row]int64) (bool, error)
+}
+
 // Overtaken reports whether something that the run has read has changed since. It is asked of a run that has failed: the values that it saw
 // may never have been there together. It ends the unit, as Work does, and is false where it cannot be told.
 func (u *Unit) Overtaken(ctx context.Context) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.over = true
-	for row, before := range u.reads {
-		if now, err := u.call.stored(ctx, row); err != nil || now != before {
-			return err == nil
-		}
+	if len(u.reads) == 0 {
+		return false
 	}
-	return false
-}
-
-// stored is the version of a row as it is stored; 0: there is none.
-func (c *call) stored(ctx context.Context, row data.Row) (int64, error) {
-	if row.Kind == outbox.KindKV {
-		i, err := c.kv.Get(ctx, data.Place{App: c.run.Entry.App, Collection: row.Collection, Key: row.Key})
-		return i.Version, err
-	}
-	id, err := uuid.Parse(row.Key)
-	if err != nil {
-		return 0, err
-	}
-	d, err := c.docs.Get(ctx, data.DocPlace{App: c.run.Entry.App, Collection: row.Collection, ID: id})
-	if errors.Is(err, tenant.ErrNotFound) {
-		return 0, nil
-	}
-	return d.Version, err
+	is, err := u.call.units.Overtaken(ctx, u.call.run.Entry.App, u.reads)
+	return is && err == nil
 }
 
 // Work is what has to be done. It ends the unit: what comes later is refused.
