@@ -113,28 +113,15 @@ func wants(t *tenant.Trigger, l *Letter) bool {
 	return handles(*t) && all(t.Filter.Scripts, l.TargetName) && all(t.Filter.Reasons, l.Reason)
 }
 
-// handler makes the entry of one handler. It is tried once: what fails here must not make work of its own. Of the trigger's
-// policy, the limits are its lane's.
+// handler makes the entry of one handler. It is tried once: what fails here must not make work of its own.
 func handler(t *tenant.Trigger, lane *tenant.Lane, l *Letter, data []byte) (*outbox.Entry, error) {
-	id, err := uuid.NewV7()
+	env := event.Envelope{Type: "dead_letter", Subject: l.TargetName, ContentType: "application/json"}
+	cause := &outbox.Entry{ID: l.ID, RootID: l.RootID, Depth: l.Depth, Principal: t.RegisteredBy, Envelope: l.Envelope}
+	e, err := trigger.NewEntry(lane, outbox.KindLetter, env, data, nil, cause)
 	if err != nil {
 		return nil, err
 	}
-	now := time.Now()
-	env := event.Envelope{
-		ID: id.String(), Source: "dead_letter", Type: "dead_letter", Subject: l.TargetName, Time: now, ContentType: "application/json",
-	}
-	encoded, err := env.Marshal()
-	if err != nil {
-		return nil, err
-	}
-	e := &outbox.Entry{
-		ID: id, EventID: id, App: l.App, Lane: t.ID, Trigger: t.ID, RootID: l.RootID, HandlerFor: l.ID, Principal: t.RegisteredBy,
-		AcceptedAt: now, Kind: outbox.KindLetter, State: outbox.Ready, Depth: l.Depth + 1, Priority: int16(t.Policy.Priority),
-		Envelope: encoded, Payload: data,
-	}
-	trigger.Aim(e, lane)
-	e.MaxAttempts = 1
+	e.Trigger, e.HandlerFor, e.State, e.MaxAttempts = t.ID, l.ID, outbox.Ready, 1
 	return e, nil
 }
 

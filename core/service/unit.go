@@ -140,25 +140,16 @@ func (u *Unit) Caused(kind outbox.Kind, collection string) data.Caused {
 
 // Refusal says why a unit could not be committed, in terms of its script; nil: it is no fault of the script's.
 func (u *Unit) Refusal(err error) *fault.Fault {
-	u.mu.Lock()
-	c := u.call
-	u.mu.Unlock()
-	var rejected *outbox.Rejected
-	var overloaded *outbox.Overloaded
-	var policy *misfit
-	switch {
-	case errors.As(err, &policy), errors.As(err, &rejected), errors.As(err, &overloaded), errors.Is(err, outbox.ErrBudget),
-		errors.Is(err, outbox.ErrTooDeep), errors.Is(err, outbox.ErrKeyReused):
-		f := fault.From(c.refusal(context.Background(), c.run.Entry, err))
-		if policy != nil {
-			f = fault.New(fault.Invalid, fault.Script, "nothing was changed: %v", policy.error)
-		}
-		if f.Kind == fault.Invalid || f.Kind == fault.Overloaded { // the run has begun: it is the script that failed
-			f.Kind = fault.ScriptError
-		}
-		return f
+	if policy := (*misfit)(nil); errors.As(err, &policy) {
+		return fault.New(fault.ScriptError, fault.Script, "nothing was changed: %v", policy.error)
 	}
-	return nil
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	f := refused(u.call.run.Entry, err)
+	if f != nil && (f.Kind == fault.Invalid || f.Kind == fault.Overloaded) { // the run has begun: it is the script that failed
+		f.Kind = fault.ScriptError
+	}
+	return f
 }
 
 // errOver is for a run that did not wait for its own calls: nobody reads it.
