@@ -48,33 +48,37 @@ type handledEvent struct {
 	ContentType string    `json:"content_type,omitempty"`
 }
 
+// FailureFunc makes the entries of those who are told of failures, whatever becomes of them. See lifecycle.Teller.
+type FailureFunc func(s *tenant.Snapshot, x *outbox.Settlement) ([]*outbox.Entry, error)
+
 // Handlers knows who asks for dead letters, in one version of the configuration.
 type Handlers struct {
 	snapshot *tenant.Snapshot
+	failure  FailureFunc
 	unfit    trigger.UnfitFunc
 }
 
 // NewHandlers returns those of snapshot.
-func NewHandlers(snapshot *tenant.Snapshot, unfit trigger.UnfitFunc) Handlers {
-	return Handlers{snapshot, unfit}
+func NewHandlers(snapshot *tenant.Snapshot, failure FailureFunc, unfit trigger.UnfitFunc) Handlers {
+	return Handlers{snapshot, failure, unfit}
 }
 
 // Version is that of the configuration.
 func (h Handlers) Version() int64 { return h.snapshot.Version }
 
-// Apps lists those in which somebody asks for dead letters.
+// Apps lists those in which somebody asks for dead letters, or for failures.
 func (h Handlers) Apps() []uuid.UUID {
 	apps := []uuid.UUID{} // an array in the database, never null
 	for app := range h.snapshot.Apps() {
-		if slices.ContainsFunc(app.Triggers, handles) {
+		if slices.ContainsFunc(app.Triggers, handles) || len(h.snapshot.Triggers(app.ID, tenant.TriggerApp)) > 0 {
 			apps = append(apps, app.ID)
 		}
 	}
 	return apps
 }
 
-// Of makes an entry for each trigger that asks for the letter. One that is deeper in a chain of events than may be must not
-// be written.
+// Of makes an entry for each trigger that asks for the letter, and for each that asks for failures, where whoever ran the event could not
+// tell those. One that is deeper in a chain of events than may be must not be written.
 func (h Handlers) Of(l *Letter) (entries []*outbox.Entry, err error) {
 	app := h.snapshot.App(l.App)
 	if app == nil {
@@ -103,7 +107,25 @@ func (h Handlers) Of(l *Letter) (entries []*outbox.Entry, err error) {
 		}
 		entries = append(entries, e)
 	}
+	if l.Cause == CauseNodeLost || l.Cause == CauseNotStored {
+		told, err := h.failure(h.snapshot, l.settlement())
+		return append(entries, told...), err
+	}
 	return entries, nil
+}
+
+// settlement is how the letter's last attempt has ended.
+func (l *Letter) settlement() *outbox.Settlement {
+	e := &outbox.Entry{
+		ID: l.ID, App: l.App, Target: l.Target, TargetKind: outbox.TargetScript, Kind: l.Kind, RootID: l.RootID, Depth: l.Depth,
+		Attempt: l.Attempts, Envelope: l.Envelope,
+	}
+	if l.SinkName != "" {
+		e.TargetKind = outbox.TargetSink
+	}
+	return &outbox.Settlement{
+		Entry: e, Outcome: outbox.DeadLettered, Reason: l.Reason, Error: l.Error, Fault: l.Fault, Version: l.Version, Started: l.AcceptedAt,
+	}
 }
 
 func handles(t tenant.Trigger) bool { return t.Kind == tenant.TriggerDeadLetter && t.Enabled }

@@ -301,7 +301,8 @@ func (n *Node) startDispatcher(ctx context.Context, url string, p *postgres.Pool
 		kinds = append(kinds, int16(k))
 	}
 	n.letters = deadletter.NewWorker(postgres.NewDeadLetterStore(p.General), n.snapshot.Load,
-		func() int64 { return n.dispatcher.Epoch() }, func() { n.dispatcher.Wake() }, n.notices.Unfit, n.log)
+		func() int64 { return n.dispatcher.Epoch() }, func() { n.dispatcher.Wake() },
+		func(s *tenant.Snapshot, x *outbox.Settlement) ([]*outbox.Entry, error) { return n.teller.Failure(s, x) }, n.notices.Unfit, n.log)
 	n.background(n.letters.Run)
 	allow, err := guard.ParseAllowed(n.cfg.HTTPAllow)
 	if err != nil {

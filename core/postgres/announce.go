@@ -26,7 +26,7 @@ WHERE NOT announced AND app = ANY ($1::uuid[]) ORDER BY created_at LIMIT 100 FOR
 
 	sqlAnnounceRead = `
 SELECT d.id, d.app, d.event_id, d.target, coalesce(s.name, ''), ` + sinkOfLetter + `, d.root_id, d.kind, d.attempts, d.reason, d.error, d.fault,
-    d.version, d.depth, d.accepted_at, d.created_at, d.envelope, d.payload
+    d.version, d.depth, d.cause, d.accepted_at, d.created_at, d.envelope, d.payload
 FROM dead_letters d LEFT JOIN scripts s ON s.id = d.target AND s.app = d.app LEFT JOIN sinks k ON k.id = d.target AND k.app = d.app
 WHERE d.id = ANY ($1::uuid[]) ORDER BY d.created_at`
 
@@ -111,7 +111,7 @@ func (a *announcement) hand(ctx context.Context, ids []uuid.UUID) error {
 	rows, _ := a.tx.Query(ctx, sqlAnnounceRead, ids)
 	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (l deadletter.Letter, err error) {
 		err = row.Scan(&l.ID, &l.App, &l.EventID, &l.Target, &l.TargetName, &l.SinkName, &l.RootID, &l.Kind, &l.Attempts, &l.Reason, &l.Error,
-			&l.Fault, &l.Version, &l.Depth, &l.AcceptedAt, &l.CreatedAt, &l.Envelope, &l.Payload)
+			&l.Fault, &l.Version, &l.Depth, &l.Cause, &l.AcceptedAt, &l.CreatedAt, &l.Envelope, &l.Payload)
 		return l, err
 	})
 	if err != nil {
@@ -155,5 +155,8 @@ func (a *announcement) hand(ctx context.Context, ids []uuid.UUID) error {
 }
 
 func noHandler(e *outbox.Entry) string {
+	if e.HandlerFor == uuid.Nil {
+		return "nobody is told of a failure"
+	}
 	return "no handler for the dead letter " + e.HandlerFor.String()
 }
