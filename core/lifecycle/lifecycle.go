@@ -190,7 +190,9 @@ func (t *Teller) Failure(snapshot *tenant.Snapshot, x *outbox.Settlement) ([]*ou
 	default:
 		return nil, nil
 	}
-	if len(snapshot.Triggers(e.App, tenant.TriggerApp)) == 0 || e.Kind == outbox.KindApp {
+	triggers := snapshot.Triggers(e.App, tenant.TriggerApp)
+	tells := func(to *tenant.Trigger) bool { return to.ID == e.Trigger } // also of a dead letter that was put back
+	if len(triggers) == 0 || e.Kind == outbox.KindApp || slices.ContainsFunc(triggers, tells) {
 		return nil, nil
 	}
 	var script, sink string
