@@ -57,7 +57,7 @@ func (c *cli) appsCommand() *cobra.Command {
 			},
 		},
 		create,
-		c.pauseCommand("SLUG", "pause", "Have the app start nothing", appPath), c.pauseCommand("SLUG", "resume", "End a pause of the app", appPath),
+		c.pauseCommand("SLUG", "pause", "Have the app start nothing", appPath, absentApp), c.pauseCommand("SLUG", "resume", "End a pause of the app", appPath, absentApp),
 		&cobra.Command{
 			Use: "show SLUG", Short: "Show an app", Args: cobra.ExactArgs(1), Example: "  picloud apps show shop",
 			RunE: func(cmd *cobra.Command, args []string) error { return c.showApp(cmd.Context(), args[0]) },

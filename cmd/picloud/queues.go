@@ -85,8 +85,8 @@ func (c *cli) queuesCommand() *cobra.Command {
 			},
 		},
 		create, update, c.sendCommand(),
-		c.pauseCommand("NAME", "pause", "Have the queue start nothing", c.queues),
-		c.pauseCommand("NAME", "resume", "End a pause of the queue", c.queues),
+		c.pauseCommand("NAME", "pause", "Have the queue start nothing", c.queues, c.absentQueue),
+		c.pauseCommand("NAME", "resume", "End a pause of the queue", c.queues, c.absentQueue),
 		&cobra.Command{
 			Use: "delete NAME", Aliases: []string{"rm"}, Short: "Delete a queue that is empty", Args: cobra.ExactArgs(1),
 			RunE: func(cmd *cobra.Command, args []string) error {
@@ -186,20 +186,13 @@ func queueGrid(q *api.Queue) grid {
 }
 
 // pauseCommand pauses or resumes what path names.
-func (c *cli) pauseCommand(names, word, short string, path func(...string) string) *cobra.Command {
-	args := cobra.NoArgs
-	if names != "" {
-		args = cobra.ExactArgs(1)
-	}
+func (c *cli) pauseCommand(names, word, short string, path func(...string) string, absent func(err error, name string) error) *cobra.Command {
 	return &cobra.Command{
-		Use: word + " " + names, Short: short, Args: args,
+		Use: word + " " + names, Short: short, Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			p, err := call[api.Paused](cmd.Context(), c, http.MethodPost, path(append(args, word)...), nil)
-			if client.Is(err, "not_found") {
-				return fmt.Errorf("there is nothing of that name in app %q", c.app)
-			}
+			p, err := call[api.Paused](cmd.Context(), c, http.MethodPost, path(args[0], word), nil)
 			if err != nil {
-				return err
+				return absent(err, args[0])
 			}
 			return c.print(p, func() grid {
 				switch {

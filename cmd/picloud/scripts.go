@@ -67,8 +67,8 @@ func (c *cli) scriptsCommand() *cobra.Command {
 		c.transactionalCommand(),
 		c.grantsCommand(),
 		c.scriptLimitsCommand(),
-		c.pauseCommand("NAME", "pause", "Have the script start nothing", c.scripts),
-		c.pauseCommand("NAME", "resume", "End a pause of the script", c.scripts),
+		c.pauseCommand("NAME", "pause", "Have the script start nothing", c.scripts, c.absentScript),
+		c.pauseCommand("NAME", "resume", "End a pause of the script", c.scripts, c.absentScript),
 		&cobra.Command{
 			Use: "delete NAME", Aliases: []string{"rm"}, Short: "Delete a script with its versions and routes", Args: cobra.ExactArgs(1),
 			RunE: func(cmd *cobra.Command, args []string) error {

@@ -142,8 +142,8 @@ configuration; nothing is sent yet, see the command test.`,
 			},
 		},
 		create, update, c.testSinkCommand(),
-		c.pauseCommand("NAME", "pause", "Have the sink be sent nothing", c.sinks),
-		c.pauseCommand("NAME", "resume", "End a pause of the sink", c.sinks),
+		c.pauseCommand("NAME", "pause", "Have the sink be sent nothing", c.sinks, c.absentSink),
+		c.pauseCommand("NAME", "resume", "End a pause of the sink", c.sinks, c.absentSink),
 		&cobra.Command{
 			Use: "delete NAME", Aliases: []string{"rm"}, Short: "Delete a sink that no trigger leads to", Args: cobra.ExactArgs(1),
 			RunE: func(cmd *cobra.Command, args []string) error {

@@ -93,8 +93,8 @@ fails the dead letter stays open.`,
 		},
 		c.createTriggerCommand(), forHTTP, deadLetter, c.nextCommand(), c.fireCommand(),
 		enable("enable", "Have a trigger take events again", true), enable("disable", "Have a trigger take no more events; requests of its route are then delivered as the script says", false),
-		c.pauseCommand("NAME", "pause", "Have the trigger start nothing", c.triggers),
-		c.pauseCommand("NAME", "resume", "End a pause of the trigger", c.triggers),
+		c.pauseCommand("NAME", "pause", "Have the trigger start nothing", c.triggers, c.absentTrigger),
+		c.pauseCommand("NAME", "resume", "End a pause of the trigger", c.triggers, c.absentTrigger),
 		&cobra.Command{
 			Use: "delete NAME", Aliases: []string{"rm"}, Short: "Delete a trigger", Args: cobra.ExactArgs(1),
 			RunE: func(cmd *cobra.Command, args []string) error {
