@@ -70,7 +70,7 @@ func (h Handlers) Version() int64 { return h.snapshot.Version }
 func (h Handlers) Apps() []uuid.UUID {
 	apps := []uuid.UUID{} // an array in the database, never null
 	for app := range h.snapshot.Apps() {
-		if slices.ContainsFunc(app.Triggers, handles) || len(h.snapshot.Triggers(app.ID, tenant.TriggerApp)) > 0 {
+		if len(h.snapshot.Triggers(app.ID, tenant.TriggerDeadLetter))+len(h.snapshot.Triggers(app.ID, tenant.TriggerApp)) > 0 {
 			apps = append(apps, app.ID)
 		}
 	}
@@ -80,15 +80,9 @@ func (h Handlers) Apps() []uuid.UUID {
 // Of makes an entry for each trigger that asks for the letter, and for each that asks for failures, where whoever ran the event could not
 // tell those. One that is deeper in a chain of events than may be must not be written.
 func (h Handlers) Of(l *Letter) (entries []*outbox.Entry, err error) {
-	app := h.snapshot.App(l.App)
-	if app == nil {
-		return nil, nil
-	}
 	var happened *trigger.Change
-	for i := range app.Triggers {
-		t := &app.Triggers[i]
-		lane := h.snapshot.Lane(t.ID)
-		if lane == nil || !wants(t, l) {
+	for _, t := range h.snapshot.Triggers(l.App, tenant.TriggerDeadLetter) {
+		if !wants(t, l) {
 			continue
 		}
 		if happened == nil {
@@ -101,7 +95,7 @@ func (h Handlers) Of(l *Letter) (entries []*outbox.Entry, err error) {
 		if trigger.Takes(t, happened, h.unfit) != nil {
 			continue
 		}
-		e, err := handler(t, lane, l, happened.Data)
+		e, err := handler(t, l, happened.Data)
 		if err != nil {
 			return nil, err
 		}
@@ -128,18 +122,16 @@ func (l *Letter) settlement() *outbox.Settlement {
 	}
 }
 
-func handles(t tenant.Trigger) bool { return t.Kind == tenant.TriggerDeadLetter && t.Enabled }
-
 func wants(t *tenant.Trigger, l *Letter) bool {
 	all := func(list []string, word string) bool { return len(list) == 0 || slices.Contains(list, word) }
-	return handles(*t) && all(t.Filter.Scripts, l.TargetName) && all(t.Filter.Reasons, l.Reason)
+	return all(t.Filter.Scripts, l.TargetName) && all(t.Filter.Reasons, l.Reason)
 }
 
 // handler makes the entry of one handler. It is tried once: what fails here must not make work of its own.
-func handler(t *tenant.Trigger, lane *tenant.Lane, l *Letter, data []byte) (*outbox.Entry, error) {
+func handler(t *tenant.Trigger, l *Letter, data []byte) (*outbox.Entry, error) {
 	env := event.Envelope{Type: "dead_letter", Subject: l.TargetName, ContentType: "application/json"}
 	cause := &outbox.Entry{ID: l.ID, RootID: l.RootID, Depth: l.Depth, Principal: t.RegisteredBy, Envelope: l.Envelope}
-	e, err := trigger.NewEntry(lane, outbox.KindLetter, env, data, nil, cause)
+	e, err := trigger.NewEntry(t.Lane, outbox.KindLetter, env, data, nil, cause)
 	if err != nil {
 		return nil, err
 	}
