@@ -77,6 +77,18 @@ func (h Handlers) Apps() []uuid.UUID {
 	return apps
 }
 
+// Expressions is how many a letter of an app may have to be held against.
+func (h Handlers) Expressions(app uuid.UUID) (n int) {
+	for _, kind := range []string{tenant.TriggerDeadLetter, tenant.TriggerApp} {
+		for _, t := range h.snapshot.Triggers(app, kind) {
+			if t.Filter.When != "" {
+				n++
+			}
+		}
+	}
+	return n
+}
+
 // Of makes an entry for each trigger that asks for the letter, and for each that asks for failures, where whoever ran the event could not
 // tell those. One that is deeper in a chain of events than may be must not be written.
 func (h Handlers) Of(l *Letter) (entries []*outbox.Entry, err error) {

@@ -19,7 +19,7 @@ UPDATE dead_letters SET announced = true WHERE id = ANY (ARRAY (
     FOR UPDATE SKIP LOCKED))`
 
 	sqlAnnounceTake = `
-SELECT id, coalesce(octet_length(payload), 0) FROM dead_letters
+SELECT id, app, coalesce(octet_length(payload), 0) FROM dead_letters
 WHERE NOT announced AND app = ANY ($1::uuid[]) ORDER BY created_at LIMIT 100 FOR UPDATE SKIP LOCKED`
 
 	sqlAnnounceVersion = `SELECT version FROM config`
@@ -33,8 +33,12 @@ WHERE d.id = ANY ($1::uuid[]) ORDER BY d.created_at`
 	sqlAnnounceDone = `UPDATE dead_letters SET announced = true WHERE id = ANY ($1::uuid[])`
 )
 
-// announceBytes bounds what one transaction reads of letters.
-const announceBytes = 16 << 20
+// Bounds of what one transaction reads of letters, and of how many expressions it holds them against, each of which may take 10 ms: an app
+// with many must not use up the time that all have.
+const (
+	announceBytes       = 16 << 20
+	announceExpressions = 300
+)
 
 // Announce takes dead letters that are new, writes the entries of their handlers and marks the letters.
 func (s *DeadLetterStore) Announce(ctx context.Context, owner int64, c deadletter.Handlers) (letters, entries int, err error) {
@@ -92,10 +96,11 @@ func (a *announcement) run(ctx context.Context) error {
 // take locks up to 100 new letters of apps, but not more than may be read at once.
 func (a *announcement) take(ctx context.Context, apps []uuid.UUID) (ids []uuid.UUID, err error) {
 	rows, _ := a.tx.Query(ctx, sqlAnnounceTake, apps)
-	var id uuid.UUID
-	var size, total int
-	_, err = pgx.ForEachRow(rows, []any{&id, &size}, func() error {
-		if total += size; total <= announceBytes || len(ids) == 0 {
+	var id, app uuid.UUID
+	var size, total, expressions int
+	_, err = pgx.ForEachRow(rows, []any{&id, &app, &size}, func() error {
+		total, expressions = total+size, expressions+a.handlers.Expressions(app)
+		if total <= announceBytes && expressions <= announceExpressions || len(ids) == 0 {
 			ids = append(ids, id)
 		}
 		return nil

@@ -339,3 +339,22 @@ func TestAnnounceLarge(t *testing.T) {
 		t.Errorf("then %d", letters)
 	}
 }
+
+// What many expressions are asked of is taken a few at a time, so that no app's letters take the time that there is for those of all.
+func TestAnnounceExpressions(t *testing.T) {
+	t.Parallel()
+	g := newGraveyard(t)
+	for range 150 {
+		asks(g.app, tenant.TriggerFilter{When: "data.reason == 'fatal'"})
+		asks(g.app, tenant.TriggerFilter{Reasons: []string{"exhausted"}})
+	}
+	for range 5 {
+		g.bury(letter{reason: "poison"})
+	}
+	h := g.handlers(g.app)
+	for _, want := range []int{2, 2, 1, 0} {
+		if letters, entries, err := g.store.Announce(t.Context(), g.epoch, h); err != nil || letters != want || entries != 0 {
+			t.Errorf("took %d letters to %d handlers, want %d, %v", letters, entries, want, err)
+		}
+	}
+}
