@@ -181,10 +181,8 @@ func (c *unitCommit) run(ctx context.Context, x *outbox.Settlement) error {
 		return err
 	}
 	failpoint.Hit(failpoint.UnitChecked)
-	for i := range c.unit.Writes {
-		if err := c.write(ctx, &c.unit.Writes[i]); err != nil {
-			return err
-		}
+	if err := c.writeAll(ctx); err != nil {
+		return err
 	}
 	if err := c.send(ctx); err != nil {
 		return err
@@ -339,52 +337,59 @@ func overtaken(ctx context.Context, db querier, app uuid.UUID, reads map[data.Ro
 	return is, nil
 }
 
-// write changes one row, and makes the entries that this leads to.
-func (c *unitCommit) write(ctx context.Context, w *data.Staged) error {
+// writeAll changes rows, and writes the entries that this leads to: all together, since a thousand by themselves took longer than a commit may.
+func (c *unitCommit) writeAll(ctx context.Context) error {
+	b := &pgx.Batch{}
+	var due []*outbox.Entry
+	for i := range c.unit.Writes {
+		entries, err := c.write(b, &c.unit.Writes[i])
+		if err != nil {
+			return err
+		}
+		due = append(due, entries...)
+	}
+	if err := c.tx.SendBatch(ctx, b).Close(); err != nil {
+		return fmt.Errorf("write: %w", rejected(err))
+	}
+	var err error
+	c.entries, err = insertCaused(ctx, c.tx, c.owner, due)
+	return err
+}
+
+// write adds the change of one row to a batch, and makes the entries that it leads to.
+func (c *unitCommit) write(b *pgx.Batch, w *data.Staged) ([]*outbox.Entry, error) {
 	before := c.before[w.Row]
 	change := data.Change{
 		Place: data.Place{App: c.app, Collection: w.Collection, Key: w.Key}, Op: tenant.OpUpdate, Value: w.Value, Previous: before.value,
 	}
 	switch {
 	case w.Value == nil && before.version == 0:
-		return nil // it is gone already
+		return nil, nil // it is gone already
 	case w.Value == nil:
 		change.Op = tenant.OpDelete
 	case before.version == 0:
 		change.Op = tenant.OpCreate
 	}
-	var err error
 	if w.Kind == outbox.KindKV {
-		err = c.value(ctx, w, before.version == 0)
-	} else {
-		err = c.document(ctx, w, change.Op)
-	}
-	if err != nil {
-		return err
+		c.value(b, w, before.version == 0)
+	} else if err := c.document(b, w, change.Op); err != nil {
+		return nil, err
 	}
 	caused := c.makes(w.Kind, w.Collection)
 	if caused == nil {
-		return nil
+		return nil, nil
 	}
-	entries, err := caused(change)
-	if err != nil {
-		return err
-	}
-	if entries, err = insertCaused(ctx, c.tx, c.owner, entries); err != nil {
-		return err
-	}
-	c.entries = append(c.entries, entries...)
-	return nil
+	return caused(change)
 }
 
 // value writes a value. fresh: there was none, and if there is one now, somebody else has been faster.
-func (c *unitCommit) value(ctx context.Context, w *data.Staged, fresh bool) error {
+func (c *unitCommit) value(b *pgx.Batch, w *data.Staged, fresh bool) {
 	if w.Value == nil {
-		return c.changed(c.tx.Exec(ctx, sqlKVDelete, c.owner, c.app, w.Collection, w.Key, nil))
+		b.Queue(sqlKVDelete, c.owner, c.app, w.Collection, w.Key, nil).Exec(changedOne)
+		return
 	}
 	_, read := c.unit.Reads[w.Row]
-	return c.changed(c.tx.Exec(ctx, sqlUnitSet, c.owner, c.app, w.Collection, w.Key, string(w.Value), w.TTL.Milliseconds(),
-		untilTime(w), fresh && read))
+	b.Queue(sqlUnitSet, c.owner, c.app, w.Collection, w.Key, string(w.Value), w.TTL.Milliseconds(), untilTime(w), fresh && read).Exec(changedOne)
 }
 
 // untilTime is when a value expires that keeps the time that it had.
@@ -395,30 +400,31 @@ func untilTime(w *data.Staged) *time.Time {
 	return optionalTime(w.ExpiresAt)
 }
 
-func (c *unitCommit) document(ctx context.Context, w *data.Staged, op string) error {
+func (c *unitCommit) document(b *pgx.Batch, w *data.Staged, op string) error {
 	id, err := uuid.Parse(w.Key)
 	if err != nil {
 		return fmt.Errorf("id of a document: %w", err)
 	}
 	switch op {
 	case tenant.OpDelete:
-		var n int
-		if err := c.tx.QueryRow(ctx, sqlDocDelete, c.owner, c.app, w.Collection, id).Scan(&n); err != nil || n == 1 {
-			return err
-		}
-		return data.ErrUnitConflict
+		b.Queue(sqlDocDelete, c.owner, c.app, w.Collection, id).QueryRow(func(row pgx.Row) error {
+			var n int
+			if err := row.Scan(&n); err != nil || n == 1 {
+				return err
+			}
+			return data.ErrUnitConflict
+		})
 	case tenant.OpCreate:
-		return c.changed(c.tx.Exec(ctx, sqlDocCreate, c.owner, c.app, w.Collection, id, w.Value))
+		b.Queue(sqlDocCreate, c.owner, c.app, w.Collection, id, w.Value).Exec(changedOne)
+	default:
+		b.Queue(sqlDocUpdate, c.owner, c.app, w.Collection, id, w.Value).Exec(changedOne)
 	}
-	return c.changed(c.tx.Exec(ctx, sqlDocUpdate, c.owner, c.app, w.Collection, id, w.Value))
+	return nil
 }
 
-// changed says what a statement means that was to change or return one row.
-func (c *unitCommit) changed(tag pgconn.CommandTag, err error) error {
-	switch {
-	case err != nil:
-		return fmt.Errorf("write: %w", rejected(err))
-	case tag.RowsAffected() != 1:
+// changedOne says what it means that a statement has not changed or returned one row.
+func changedOne(tag pgconn.CommandTag) error {
+	if tag.RowsAffected() != 1 {
 		return data.ErrUnitConflict
 	}
 	return nil
