@@ -136,3 +136,53 @@ func TestHelp(t *testing.T) {
 		check(command)
 	}
 }
+
+// A command that is not typed as it has to be says in one line what is wrong, and where it says how.
+func TestWrongUse(t *testing.T) {
+	t.Parallel()
+	for args, want := range map[string]string{
+		"scripts show":           "accepts 1 arg(s), received 0: see `picloud scripts show --help`",
+		"apps ls x":              "unknown command \"x\" for \"picloud apps ls\": see `picloud apps ls --help`",
+		"apps lst":               "unknown command \"lst\" for \"picloud apps\" (did you mean ls?): see `picloud apps --help`",
+		"nothing":                "unknown command \"nothing\" for \"picloud\": see `picloud --help`",
+		"deplyo":                 "unknown command \"deplyo\" for \"picloud\" (did you mean deploy?): see `picloud --help`",
+		"deploy x.go --rote /":   "unknown flag: --rote: see `picloud deploy --help`",
+		"queues create mail":     "required flag(s) \"script\" not set: see `picloud queues create --help`",
+		"apps ls --output xml":   "--output is table or json, not \"xml\": see `picloud apps ls --help`",
+		"deploy /nowhere/x.go":   "open /nowhere/x.go: no such file or directory", // it was typed as it has to be
+		"entries ls --limit two": "invalid argument \"two\" for \"--limit\" flag: strconv.ParseInt: parsing \"two\": invalid syntax: see `picloud entries ls --help`",
+	} {
+		var errs bytes.Buffer
+		status := run(t.Context(), strings.Fields(args), strings.NewReader(""), io.Discard, &errs)
+		if got := errs.String(); status != 1 || got != "picloud: "+want+"\n" {
+			t.Errorf("picloud %s: status %d, %q, want %q", args, status, got, want)
+		}
+	}
+}
+
+// A name that is none is answered as one that nothing has is.
+func TestAbsent(t *testing.T) {
+	t.Parallel()
+	const unparsable = `{"type":"urn:picloud:problem:invalid","detail":"validation failed","errors":[{"location":"path.id","message":"invalid UUID length: 3"}]}`
+	const nothing = `{"type":"urn:picloud:problem:not_found","detail":"there is no such thing"}`
+	for _, test := range []struct{ args, answer, want string }{
+		{"dead-letters show abc", unparsable, "there is no dead letter abc in app \"default\": see `picloud dead-letters ls --all --app default`"},
+		{"releases show abc", unparsable, "there is no release abc of app \"default\": see `picloud releases ls --app default`"},
+		{"queues pause mail", nothing, "there is no queue \"mail\" in app \"default\": see `picloud queues ls --app default`"},
+		{"apps resume shop", nothing, "there is no app \"shop\": see `picloud apps ls`"},
+	} {
+		t.Run(test.args, func(t *testing.T) {
+			t.Parallel()
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				w.WriteHeader(http.StatusNotFound)
+				_, _ = io.WriteString(w, test.answer)
+			}))
+			defer server.Close()
+			var errs bytes.Buffer
+			status := run(t.Context(), append(strings.Fields(test.args), "--url", server.URL, "--token", "pic_x"), strings.NewReader(""), io.Discard, &errs)
+			if got := errs.String(); status != 1 || got != "picloud: "+test.want+"\n" {
+				t.Errorf("status %d, %q, want %q", status, got, test.want)
+			}
+		})
+	}
+}

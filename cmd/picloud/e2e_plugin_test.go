@@ -29,9 +29,13 @@ func TestInstalledEngine(t *testing.T) {
 	t.Parallel()
 	program, data := buildExample(t), coretest.DataDir(t)
 	away := &instance{t: t, data: data} // no server runs yet
+	noProgram := write(t, t.TempDir(), "text", "no program")
+	if err := os.Chmod(noProgram, 0o755); err != nil {
+		t.Fatal(err)
+	}
 	for what, file := range map[string]string{
-		"is no plugin that can be used here": "/bin/true", "no such file": filepath.Join(data, "absent"),
-		"is no plugin that can be used": write(t, t.TempDir(), "text", "no program"),
+		"is no plugin that can be used here: the plugin process died: exit status 0": "/bin/true", "no such file": filepath.Join(data, "absent"),
+		"is no plugin that can be used here: it cannot be run: exec format error": noProgram,
 	} {
 		if code, out, errs := away.cli("plugin", "add", file); code == 0 || out != "" || !strings.Contains(errs, what) || !strings.Contains(errs, file) {
 			t.Errorf("plugin add %s: %d %q %q", file, code, out, errs)

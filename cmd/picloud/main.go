@@ -36,13 +36,15 @@ func (c *cli) run(ctx context.Context, args []string) int {
 	root.SetIn(c.in)
 	root.SetOut(c.out)
 	root.SetErr(errs)
-	err := root.ExecuteContext(ctx)
+	command, err := root.ExecuteContextC(ctx)
 	switch {
 	case err == nil:
 		return 0
 	case errors.Is(err, errReported):
 	case errors.Is(err, context.Canceled):
 		_, _ = fmt.Fprintln(errs, "picloud: interrupted")
+	case !c.begun:
+		_, _ = fmt.Fprintf(errs, "picloud: %s: see `%s --help`\n", printableLines(err.Error()), command.CommandPath())
 	default:
 		_, _ = fmt.Fprintln(errs, "picloud:", printableLines(err.Error()))
 	}

@@ -185,8 +185,8 @@ func queueGrid(q *api.Queue) grid {
 	}}
 }
 
-// pauseCommand pauses or resumes what path names.
-func (c *cli) pauseCommand(names, word, short string, path func(...string) string, absent func(err error, name string) error) *cobra.Command {
+// pauseCommand pauses or resumes what path names; absent tells that there is no such thing.
+func (c *cli) pauseCommand(names, word, short string, path func(...string) string, absent func(error, string) error) *cobra.Command {
 	return &cobra.Command{
 		Use: word + " " + names, Short: short, Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -29,6 +30,8 @@ type cli struct {
 	token  string
 	output string
 	app    string // of the commands that work in an app
+
+	begun bool // a command does what it is for: flags and arguments are as it takes them
 
 	launcher []string // starts a built-in plugin without isolation, its name is appended; empty: this program does, with all there is
 }
@@ -49,6 +52,8 @@ Start it with "picloud dev", then deploy a script from another terminal, in the 
   picloud deploy hello.go --route 'GET /hello/{name}'
   curl localhost:8080/hello/Ada
   picloud logs hello`,
+		Args:          noCommand,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		PersistentPreRunE: func(*cobra.Command, []string) error {
@@ -79,15 +84,42 @@ Start it with "picloud dev", then deploy a script from another terminal, in the 
 		c.scriptsCommand(), c.routesCommand(), c.queuesCommand(), c.triggersCommand(), c.sinksCommand(), c.sourcesCommand(), c.secretsCommand(), c.releasesCommand(), c.executionsCommand(), c.entriesCommand(),
 		c.deadLettersCommand(), c.whoamiCommand())
 	root.AddCommand(c.versionCommand())
+	c.notice(root)
 	return root
+}
+
+// notice has a command, and those below it, say that they have begun.
+func (c *cli) notice(command *cobra.Command) {
+	if run := command.RunE; run != nil {
+		command.RunE = func(cmd *cobra.Command, args []string) error {
+			c.begun = true
+			return run(cmd, args)
+		}
+	}
+	for _, below := range command.Commands() {
+		c.notice(below)
+	}
 }
 
 // group is a command that only holds others.
 func group(use, short, example string, commands ...*cobra.Command) *cobra.Command {
-	command := &cobra.Command{Use: use, Short: short, Example: example, Args: cobra.NoArgs}
+	command := &cobra.Command{Use: use, Short: short, Example: example, Args: noCommand}
 	command.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 	command.AddCommand(commands...)
 	return command
+}
+
+// noCommand refuses what should be the name of one of a command's own, and says which may be meant.
+func noCommand(command *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	text := fmt.Sprintf("unknown command %q for %q", args[0], command.CommandPath())
+	command.SuggestionsMinimumDistance = 2
+	if near := command.SuggestionsFor(args[0]); len(near) > 0 {
+		text += " (did you mean " + strings.Join(near, " or ") + "?)"
+	}
+	return errors.New(text)
 }
 
 // inApp gives a command and those below it the flag for the app.
@@ -225,9 +257,10 @@ func list[T any](ctx context.Context, c *cli, path string, query url.Values, lim
 	}
 }
 
-// absent makes a server's "not found" say what was looked for and where to look. Other errors stay as they are.
+// absent makes a server's "not found", or that this can be the name of nothing, say what was looked for and where to look. Other errors
+// stay as they are.
 func absent(err error, what, see string) error {
-	if client.Is(err, "not_found") {
+	if client.Is(err, "not_found") || client.InPath(err) {
 		return fmt.Errorf("there is no %s: see `picloud %s`", what, see)
 	}
 	return err

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -200,7 +201,8 @@ func (c *cli) awaitDelivery(ctx context.Context, id string) error {
 				return err
 			}
 			if last.Outcome != "succeeded" {
-				return fmt.Errorf("it was not delivered: %s", last.Error)
+				why, _, _ := strings.Cut(last.Error, "\n") // the rest, which was shown, is for whoever wrote the plugin
+				return fmt.Errorf("it was not delivered: %s", why)
 			}
 			return nil
 		}

@@ -181,7 +181,7 @@ func (a *api) laneOf(ctx context.Context, place, script, queue, trigger string) 
 		id, field = t.ID, "trigger"
 	}
 	if errors.Is(err, tenant.ErrNotFound) {
-		return id, wrong(place+field, "the app has no "+field+" of that name or id")
+		return id, unknown(place+field, field, queue+trigger) // one of them is empty
 	}
 	return id, err
 }

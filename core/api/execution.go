@@ -113,7 +113,7 @@ func (a *api) listExecutions(ctx context.Context, in *struct {
 	if in.Script != "" {
 		s, err := a.Scripts.Get(ctx, app(ctx), in.Script)
 		if errors.Is(err, tenant.ErrNotFound) {
-			return nil, wrong("query.script", "the app has no script of that name or id")
+			return nil, unknown("query.script", "script", in.Script)
 		}
 		if err != nil {
 			return nil, err

@@ -170,6 +170,11 @@ func wrong(location, message string) *Problem {
 	return kindNamed("invalid").problem(message, &huma.ErrorDetail{Location: location, Message: message})
 }
 
+// unknown is the problem that a request names, by name or id, what the app does not have.
+func unknown(location, what, ref string) *Problem {
+	return wrong(location, fmt.Sprintf("the app has no %s %q", what, ref))
+}
+
 // said is what is wrong as a sentence of its own: commands show it without the place.
 func said(i *tenant.Invalid) string {
 	verb, _, _ := strings.Cut(i.Message, " ")

@@ -134,7 +134,7 @@ func (a *api) registerQueues(doc huma.API) {
 func (a *api) target(ctx context.Context, field, ref string) (uuid.UUID, error) {
 	s, err := a.Scripts.Get(ctx, app(ctx), ref)
 	if errors.Is(err, tenant.ErrNotFound) {
-		return uuid.Nil, wrong(field, "the app has no script of that name or id")
+		return uuid.Nil, unknown(field, "script", ref)
 	}
 	return s.ID, err
 }

@@ -221,7 +221,7 @@ func (a *api) testSink(ctx context.Context, in *struct {
 func (a *api) sinkTarget(ctx context.Context, field, ref string) (uuid.UUID, error) {
 	k, err := a.Sinks.Get(ctx, app(ctx), ref)
 	if errors.Is(err, tenant.ErrNotFound) {
-		return uuid.Nil, wrong(field, "the app has no sink of that name or id")
+		return uuid.Nil, unknown(field, "sink", ref)
 	}
 	return k.ID, err
 }

@@ -141,6 +141,14 @@ func (c *child) died() bool {
 	return true
 }
 
+// how the process has ended, after reaped.
+func (c *child) how() string {
+	if c.status == nil {
+		return "exit status 0"
+	}
+	return c.status.Error()
+}
+
 // Wait is part of runner.Runner.
 func (c *child) Wait(context.Context) error {
 	<-c.reaped

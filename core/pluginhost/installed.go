@@ -105,14 +105,25 @@ func (h *Host) ask(ctx context.Context, as []Installed) (p Installed, err error)
 			continue
 		}
 		if err != nil {
-			return p, err
+			return p, reason(err)
 		}
 		defer process.Kill()
 		p = process.family.describe(process.client)
 		p.Name = process.family.name + "/" + p.Name
 		return p, nil
 	}
-	return p, err
+	return p, reason(err)
+}
+
+// reason is why Launch failed, without the name and the path that only Install knows the program by.
+func reason(err error) error {
+	if run := (*fs.PathError)(nil); errors.As(err, &run) && run.Op == "fork/exec" {
+		return fmt.Errorf("it cannot be run: %w", run.Err)
+	}
+	if why := errors.Unwrap(err); why != nil {
+		return why
+	}
+	return err
 }
 
 func describeEngine(c client) Installed {

@@ -132,7 +132,7 @@ func (p *Process) live(started chan<- error) {
 		p.log.Warn("a socket folder stays behind", "error", err)
 	}
 	if p.err != nil {
-		p.log.Warn("plugin process ended", "pid", p.Pid(), "error", p.err, "status", p.child.status)
+		p.log.Warn("plugin process ended", "pid", p.Pid(), "error", p.err, "status", p.child.how())
 	}
 }
 
@@ -176,14 +176,10 @@ func (p *Process) explain(err error) error {
 	if !p.child.died() {
 		return err
 	}
-	how := "exit status 0"
-	if p.child.status != nil {
-		how = p.child.status.Error()
-	}
 	if said := p.child.stderr.lastLine(); said != "" {
-		return fmt.Errorf("%w: %s: %s", ErrDied, how, said)
+		return fmt.Errorf("%w: %s: %s", ErrDied, p.child.how(), said)
 	}
-	return fmt.Errorf("%w: %s", ErrDied, how)
+	return fmt.Errorf("%w: %s", ErrDied, p.child.how())
 }
 
 // serve returns why the process is to be ended.

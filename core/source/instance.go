@@ -134,10 +134,12 @@ func (i *instance) run(ctx context.Context) error {
 			return err
 		}
 		failpoint.Hit(failpoint.SourceReceived)
-		switch err, overloaded := i.take(ctx, b), (*outbox.Overloaded)(nil); {
+		switch err, overloaded, f := i.take(ctx, b), (*outbox.Overloaded)(nil), (*fault.Fault)(nil); {
 		case err == nil:
 			failpoint.Hit(failpoint.SourceAcked)
 			b.Ack()
+		case errors.As(err, &f) && f.Origin == fault.Plugin: // it would be no better the next time
+			return err
 		case errors.As(err, &overloaded):
 			b.Nack(max(overloaded.RetryAfter, time.Second), overloaded.Message)
 		case b.Cursor == "" && ctx.Err() == nil: // what was taken in after all is known by its ids when it comes again

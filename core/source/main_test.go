@@ -20,6 +20,8 @@ func TestMain(m *testing.M) {
 			source.Serve(again{feed.New()})
 		case "source/failing":
 			source.Serve(failing{feed.New()})
+		case "source/unfit":
+			source.Serve(unfit{feed.New()})
 		}
 		return
 	}
@@ -44,3 +46,10 @@ func (f forgetful) Emit(ctx context.Context, b source.Batch) error {
 type failing struct{ source.Source }
 
 func (failing) Run(context.Context, source.Setting, source.Emitter) error { panic("no feed today") }
+
+// unfit is one without cursors that sends what nobody can take in.
+type unfit struct{ source.Source }
+
+func (unfit) Run(ctx context.Context, _ source.Setting, out source.Emitter) error {
+	return out.Emit(ctx, source.Batch{Events: []source.Event{{ID: "1", Type: "email.received", Data: []byte("no mail")}}})
+}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -124,7 +125,7 @@ func join(pool *pgxpool.Pool, log hclog.Logger, s *tenant.Snapshot, launched fun
 			return p, nil
 		},
 		Store: postgres.NewSourceStore(pool), Outbox: n, Secrets: noSecrets{}, Snapshot: n.now.Load,
-		Kinds: []string{"feed", "again", "failing"}, Log: log,
+		Kinds: []string{"feed", "again", "failing", "unfit"}, Log: log,
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
@@ -262,6 +263,18 @@ func TestFailing(t *testing.T) {
 	})
 	first := state(t, pool).FailedAt
 	coretest.Eventually(t, "it fails again", func() bool { return state(t, pool).FailedAt.After(first) })
+}
+
+// A source that sends what nobody can take in is not told to try again: it has failed, and what is wrong is shown.
+func TestUnfit(t *testing.T) {
+	t.Parallel()
+	pool, list := coretest.DB(t), feed.NewServer(t)
+	store(t, pool, "unfit", list.Config())
+	start(t, pool, snapshot("unfit", list.Config(), 1, true))
+	coretest.Eventually(t, "the failure is noted", func() bool {
+		f := state(t, pool)
+		return f.State == tenant.SourceFailed && strings.HasPrefix(f.Error, "the source sends what is no mail: ")
+	})
 }
 
 // Of two nodes, one runs a source. When that one is taken for dead the other does, and what the first has still to say is refused.

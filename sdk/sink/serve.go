@@ -2,7 +2,8 @@ package sink
 
 import (
 	"context"
-	"errors"
+	"fmt"
+	"os"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -94,7 +95,7 @@ func (s *server) Describe(context.Context, *sinkv1.DescribeRequest) (*sinkv1.Des
 func (s *server) Check(_ context.Context, m *sinkv1.ConfigureRequest) (*sinkv1.ConfigureResponse, error) {
 	x, err := s.open(m)
 	if err == nil {
-		x.Close()
+		err = x.close()
 	}
 	return &sinkv1.ConfigureResponse{Fault: plugin.FaultToWire(err)}, nil
 }
@@ -152,7 +153,7 @@ func (s *server) Forget(_ context.Context, m *sinkv1.ForgetRequest) (*sinkv1.For
 		idle := x.calls == 0
 		x.mu.Unlock()
 		if idle {
-			x.Close()
+			x.end()
 		}
 	}
 	return &sinkv1.ForgetResponse{}, nil
@@ -189,31 +190,12 @@ func (s *server) Session(stream grpc.BidiStreamingServer[sinkv1.Frame, sinkv1.Fr
 	ctx, cancel := context.WithCancel(stream.Context())
 	defer cancel()
 	h := &session{server: s, ctx: ctx, items: map[uint64]context.CancelFunc{}}
-	h.sender = plugin.NewSender(func(batch []*sinkv1.Message) error {
-		return stream.Send(&sinkv1.Frame{Messages: batch})
-	}, messageSize)
+	h.sender = plugin.NewSender(func(batch []*sinkv1.Message) error { return stream.Send(frame(batch)) }, messageSize)
 	defer h.sender.Close()
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		for {
-			frame, err := stream.Recv()
-			if err != nil {
-				return // the host is gone or has hung up; either way this is the end
-			}
-			for _, m := range frame.GetMessages() {
-				h.handle(m)
-			}
-			h.start()
-		}
-	}()
-	select {
-	case <-ended:
-		return nil
-	case <-h.sender.Done():
-		return errors.New("the session's messages cannot be sent")
-	}
+	return plugin.Attend(stream, h.sender, h.handle, h.start)
 }
+
+func frame(batch []*sinkv1.Message) *sinkv1.Frame { return &sinkv1.Frame{Messages: batch} }
 
 func messageSize(m *sinkv1.Message) int {
 	switch b := m.GetBody().(type) {
@@ -309,6 +291,24 @@ func (h *session) start() {
 	h.ready = h.ready[:0]
 }
 
+// close has the sink close the instance. Where it panics, that is its own fault and ends nobody else's deliveries.
+func (x *instance) close() (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = panicked(p)
+		}
+	}()
+	x.Close()
+	return nil
+}
+
+// end closes the instance when nobody waits to hear how that went.
+func (x *instance) end() {
+	if f := fault.From(x.close()); f != nil {
+		fmt.Fprintf(os.Stderr, "%s\n%s\n", f.Message, f.Detail)
+	}
+}
+
 // work delivers what is queued until nothing is.
 func (x *instance) work() {
 	for {
@@ -319,7 +319,7 @@ func (x *instance) work() {
 			last := x.leaving && x.calls == 0
 			x.mu.Unlock()
 			if last {
-				x.Close()
+				x.end()
 			}
 			return
 		}

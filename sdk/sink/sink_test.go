@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -288,5 +289,47 @@ func TestDataIsBounded(t *testing.T) {
 	}
 	if a := c.Deliver(ctx, instance, &Delivery{Data: make([]byte, MaxData+1)}); a.Fault == nil || a.Fault.Kind != fault.Invalid {
 		t.Errorf("%+v", a.Fault)
+	}
+}
+
+// fragile is a sink whose instances cannot be closed.
+type fragile struct{ *tray }
+
+func (f fragile) Open(Setting) (Instance, error) { return f, nil }
+func (fragile) Close()                           { panic("in Close") }
+
+// An instance whose end goes wrong ends nothing else.
+func TestCloseThatPanics(t *testing.T) {
+	t.Parallel()
+	b := &tray{batch: 1, parallel: 1, held: make(chan struct{})}
+	c := dial(t, func(s *grpc.Server) { Register(s, fragile{b}) })
+	config := Config{JSON: []byte("{}")}
+	if f := fault.From(c.Check(t.Context(), config)); f == nil || f.Origin != fault.Plugin || !strings.Contains(f.Message, "in Close") {
+		t.Errorf("a configuration of which nobody knows whether it is right: %+v", f)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	var instances []uint64
+	for range 2 {
+		n, err := c.Configure(t.Context(), config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		instances = append(instances, n)
+	}
+	if err := c.Forget(t.Context(), instances[0]); err != nil { // with nothing to do
+		t.Error(err)
+	}
+	answered := make(chan Answer, 1)
+	go func() { answered <- c.Deliver(ctx, instances[1], &Delivery{EventID: "e"}) }()
+	b.held <- struct{}{} // it is under way
+	if err := c.Forget(t.Context(), instances[1]); err != nil {
+		t.Error(err)
+	}
+	if a := <-answered; a.Fault != nil {
+		t.Errorf("%+v", a.Fault)
+	}
+	if err := c.Drain(t.Context()); err != nil {
+		t.Error(err)
 	}
 }

@@ -93,33 +93,15 @@ func (s *server) Session(stream grpc.BidiStreamingServer[sourcev1.Frame, sourcev
 	}
 	ctx, cancel := context.WithCancel(stream.Context())
 	h := &session{source: s.source, ctx: ctx, instances: map[uint64]*instance{}}
-	h.sender = plugin.NewSender(func(batch []*sourcev1.Message) error {
-		return stream.Send(&sourcev1.Frame{Messages: batch})
-	}, messageSize)
+	h.sender = plugin.NewSender(func(batch []*sourcev1.Message) error { return stream.Send(frame(batch)) }, messageSize)
 	defer h.sender.Close()
 	defer h.running.Wait()
 	defer s.ended() // a process of its own: what ignores its end does not keep it
 	defer cancel()
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		for {
-			frame, err := stream.Recv()
-			if err != nil {
-				return // the host is gone or has hung up; either way this is the end
-			}
-			for _, m := range frame.GetMessages() {
-				h.handle(m)
-			}
-		}
-	}()
-	select {
-	case <-ended:
-		return nil
-	case <-h.sender.Done():
-		return errors.New("the session's messages cannot be sent")
-	}
+	return plugin.Attend(stream, h.sender, h.handle, nil)
 }
+
+func frame(batch []*sourcev1.Message) *sourcev1.Frame { return &sourcev1.Frame{Messages: batch} }
 
 // session is the source's side of a Session.
 type session struct {
@@ -175,6 +157,9 @@ func (h *session) start(number uint64, s Setting) {
 		h.mu.Lock()
 		delete(h.instances, number)
 		h.mu.Unlock()
+		i.mu.Lock()
+		i.report()
+		i.mu.Unlock()
 		i.send(&sourcev1.Message{Body: &sourcev1.Message_Ended{Ended: &sourcev1.Ended{Fault: plugin.FaultToWire(err)}}})
 	})
 }
@@ -192,6 +177,9 @@ type instance struct {
 	last    uint64
 	waiting map[uint64]chan error // batches without an answer, also where nobody waits for it any more
 	cursor  bool                  // the only one of them has a cursor
+
+	logSince        time.Time
+	logged, dropped int // lines: since logSince, and without a word about it
 }
 
 // run runs the source. Where it panics, that is its own fault and ends nobody else's instances.
@@ -321,12 +309,38 @@ func (i *instance) Emit(ctx context.Context, b Batch) error {
 	}
 }
 
-// maxLogText bounds a line.
-const maxLogText = 8 << 10
+// Limits of what an instance logs. What is beyond them is dropped, and counted: it would stand in the way of batches, and fill the log of
+// the node.
+const (
+	maxLogText = 8 << 10 // bytes of a line
+	logLines   = 100     // in each logWindow
+	logWindow  = 10 * time.Second
+)
 
 func (i *instance) Log(level, format string, args ...any) {
-	text := fmt.Sprintf(format, args...)
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if now := time.Now(); now.Sub(i.logSince) > logWindow {
+		i.logSince, i.logged = now, 0
+	}
+	if i.logged++; i.logged > logLines {
+		i.dropped++
+		return
+	}
+	i.report()
+	i.line(level, fmt.Sprintf(format, args...))
+}
+
+// report says how many lines were dropped since it was last said. It is called with mu held.
+func (i *instance) report() {
+	if i.dropped > 0 {
+		i.line("warn", fmt.Sprintf("%d lines more were dropped", i.dropped))
+		i.dropped = 0
+	}
+}
+
+func (i *instance) line(level, text string) {
 	i.send(&sourcev1.Message{Body: &sourcev1.Message_Log{Log: &sourcev1.Log{
-		Level: plugin.WireText(level), Message: []byte(text[:min(len(text), maxLogText)]),
+		Level: plugin.WireText(level), Message: []byte(fault.Cut(text, maxLogText-len("…"))),
 	}}})
 }

@@ -82,7 +82,8 @@ type Emitter interface {
 	Offer(ctx context.Context, b Batch) error
 	// Emit offers a batch as often as it takes. Its errors leave open whether the batch was taken in.
 	Emit(ctx context.Context, b Batch) error
-	// Log writes a line for whoever runs the node. Level is debug, info, warn or error.
+	// Log writes a line for whoever runs the node, up to 100 in ten seconds; more are dropped, and counted. Level is debug, info, warn or
+	// error.
 	Log(level, format string, args ...any)
 }
 

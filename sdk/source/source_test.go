@@ -303,3 +303,73 @@ func TestCursorsFollowOneAnother(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A source that logs without end stands in the way of nobody's batches, its own neither.
+func TestLogIsBounded(t *testing.T) {
+	t.Parallel()
+	const flood = 100_000
+	flooded := make(chan struct{})
+	done := errors.New("done")
+	c := dial(t, func(s *grpc.Server) {
+		sourcev1.RegisterSourceServer(s, newServer(emits{func(ctx context.Context, out Emitter) error {
+			if err := out.Emit(ctx, Batch{Events: []Event{{ID: "before", Type: "t"}}}); err != nil { // there is credit
+				return err
+			}
+			for range flood {
+				out.Log("info", "%s", strings.Repeat("x", 200))
+			}
+			over, cancel := context.WithCancel(ctx)
+			cancel()
+			_ = out.Offer(over, Batch{Events: []Event{{ID: "after", Type: "t"}}}) // is sent, and nobody waits
+			close(flooded)
+			return done
+		}}))
+	})
+	var lines []string // of the client's goroutine, until the instance has ended
+	i, err := c.Start(Setting{Config: []byte("{}")}, func(level, line string) {
+		<-flooded // the host does not keep up
+		lines = append(lines, level+" "+line)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range []string{"before", "after"} {
+		b, err := i.Next(t.Context())
+		if err != nil {
+			t.Fatalf("%s: %v", id, err)
+		}
+		if b.Events[0].ID != id {
+			t.Errorf("the event is %q, want %q", b.Events[0].ID, id)
+		}
+		b.Ack()
+	}
+	if _, err := i.Next(t.Context()); err == nil || !strings.Contains(err.Error(), done.Error()) {
+		t.Errorf("the instance ends with %v", err)
+	}
+	if len(lines) == 0 || len(lines) > flood/2 || !strings.HasSuffix(lines[len(lines)-1], " lines more were dropped") {
+		t.Errorf("%d lines, the last: %q", len(lines), lines[len(lines)-1:])
+	}
+}
+
+// A line that is too long is cut, and breaks no contract.
+func TestLongLine(t *testing.T) {
+	t.Parallel()
+	said := make(chan string, 1)
+	c := dial(t, func(s *grpc.Server) {
+		sourcev1.RegisterSourceServer(s, newServer(emits{func(_ context.Context, out Emitter) error {
+			out.Log("info", "%s", strings.Repeat("ö", maxLogText))
+			return nil
+		}}))
+	})
+	if _, err := c.Start(Setting{Config: []byte("{}")}, func(_, line string) { said <- line }); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case line := <-said:
+		if len(line) > maxLogText || strings.Trim(line, "ö") != "…" {
+			t.Errorf("a line of %d bytes: %q", len(line), line[len(line)-10:])
+		}
+	case <-c.Lost():
+		t.Error(c.Err())
+	}
+}

@@ -5,8 +5,6 @@ package http
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -76,8 +74,7 @@ type instance struct {
 	to      *url.URL
 	headers http.Header
 	signers []*webhooks.Webhook
-	client  *http.Client
-	carrier *http.Transport
+	carrier *http.Transport // not a client, which would look for redirects to follow
 }
 
 func invalid(format string, args ...any) error {
@@ -117,7 +114,6 @@ func (Sink) Open(s sink.Setting) (sink.Instance, error) {
 		x.signers = append(x.signers, signer)
 	}
 	x.carrier = transport(s)
-	x.client = &http.Client{Transport: x.carrier, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	return x, nil
 }
 
@@ -233,8 +229,8 @@ func (x *instance) Deliver(items []*sink.Item) {
 var (
 	errUnreachable = fault.New(fault.ScriptError, fault.Script, "the host cannot be reached: it does not exist, does not answer, or is none "+
 		"that sinks may reach, which are public addresses at the ports 80 and 443, and what the setting http_allow names")
-	errTLS = fault.New(fault.ScriptError, fault.Script, "there is no TLS connection to the host: its certificate is not valid for it, or it "+
-		"does not speak TLS")
+	errTLS = fault.New(fault.ScriptError, fault.Script, "there is no TLS connection to the host: its certificate is not valid for it, it does "+
+		"not know its name or wants a certificate, or it does not speak TLS 1.2 or later")
 	errBroken = fault.New(fault.ScriptError, fault.Script, "the connection ended before the answer, or what came is no answer in HTTP with at "+
 		"most %d bytes of headers", maxHeaders)
 )
@@ -243,7 +239,7 @@ var (
 func (x *instance) post(i *sink.Item) (int, error) {
 	r := x.request(i)
 	began := time.Now()
-	answer, err := x.client.Do(r)
+	answer, err := x.carrier.RoundTrip(r)
 	if err != nil {
 		return 0, explain(i.Context(), err)
 	}
@@ -331,19 +327,13 @@ func retryAfter(value string, now time.Time) time.Duration {
 
 // explain is what is told of an error. What it says itself is for nobody: it holds addresses.
 func explain(ctx context.Context, err error) error {
-	var (
-		f           *fault.Fault
-		certificate *tls.CertificateVerificationError
-		record      tls.RecordHeaderError
-		alert       tls.AlertError
-		hostname    x509.HostnameError
-	)
+	var f *fault.Fault
 	switch {
 	case ctx.Err() != nil:
 		return fault.New(fault.Deadline, fault.Script, "the receiver did not answer in time")
 	case errors.As(err, &f):
 		return f
-	case errors.As(err, &certificate) || errors.As(err, &record) || errors.As(err, &alert) || errors.As(err, &hostname):
+	case strings.Contains(err.Error(), "tls: "): // most of these have no type of their own
 		return errTLS
 	}
 	return errBroken

@@ -2,10 +2,13 @@ package http_test
 
 import (
 	"bytes"
+	"crypto/tls"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -303,21 +306,45 @@ func TestRedirect(t *testing.T) {
 	if len(other.Received()) > 0 {
 		t.Error("it was followed")
 	}
+	for _, nowhere := range []string{"", "http://[", "%zz", "/"} { // an answer like any other
+		r.mu.Lock()
+		r.answer = func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Location", nowhere)
+			w.WriteHeader(http.StatusPermanentRedirect)
+		}
+		r.mu.Unlock()
+		if a := deliver(&sink.Delivery{EventID: "e"}); a.Fault == nil || a.Status != http.StatusPermanentRedirect {
+			t.Errorf("to %q: %+v", nowhere, a)
+		}
+	}
 }
 
-// A certificate that nobody has signed is said to be that.
-func TestCertificate(t *testing.T) {
+// Where there is no TLS connection that is said, whatever it is that the host does not do.
+func TestTLS(t *testing.T) {
 	t.Parallel()
-	s := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("it was reached") }))
-	s.Config.ErrorLog = nil
-	s.StartTLS()
-	defer s.Close()
-	c := sinktest.Dial(t, httpsink.New())
-	instance, err := c.Configure(t.Context(), sink.Config{JSON: fmt.Appendf(nil, `{"url": %q}`, s.URL), Reach: inside})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if a := sinktest.Deliver(t, c, instance, &sink.Delivery{EventID: "e"}); a.Fault == nil || !strings.Contains(a.Fault.Message, "certificate") {
-		t.Errorf("%+v", a)
+	refuses := func(*tls.ClientHelloInfo) (*tls.Config, error) { return nil, errors.New("no such name") }
+	for what, config := range map[string]*tls.Config{
+		"a certificate that nobody has signed":    {},
+		"no version that is in use":               {MaxVersion: tls.VersionTLS11},
+		"a name that is not known":                {GetConfigForClient: refuses},
+		"a server that does not speak TLS at all": nil,
+	} {
+		s := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Errorf("%s: it was reached", what) }))
+		s.Config.ErrorLog = log.New(io.Discard, "", 0)
+		if config != nil {
+			s.TLS = config
+			s.StartTLS()
+		} else {
+			s.Start()
+		}
+		defer s.Close()
+		c := sinktest.Dial(t, httpsink.New())
+		instance, err := c.Configure(t.Context(), sink.Config{JSON: fmt.Appendf(nil, `{"url": "https://%s/"}`, s.Listener.Addr()), Reach: inside})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if a := sinktest.Deliver(t, c, instance, &sink.Delivery{EventID: "e"}); a.Fault == nil || !strings.HasPrefix(a.Fault.Message, "there is no TLS connection") {
+			t.Errorf("%s: %+v", what, a)
+		}
 	}
 }

@@ -34,6 +34,7 @@ const (
 	step        = 30 * time.Second // for each answer of the server, and for the whole of a message's data
 	parallel    = 2                // connections
 	maxText     = 64 << 10         // of an event that is sent as text
+	maxSaid     = 128 << 10        // bytes from the server, for the connection and for each message: an answer to each recipient has 512
 )
 
 // How a connection is encrypted.
@@ -196,9 +197,24 @@ func (*instance) Close() {}
 var errUnreachable = fault.New(fault.ScriptError, fault.Script, "the mail server cannot be reached: it does not exist, does not answer, or is "+
 	"none that sinks may reach, which are public addresses at the ports 25, 465, 587 and 2525, and what the setting http_allow names")
 
+// bounded is a connection of which so much may be read: what a server says is kept in memory until its answer ends.
+type bounded struct {
+	net.Conn
+	left int // bytes
+}
+
+func (b *bounded) Read(p []byte) (int, error) {
+	if b.left == 0 {
+		return 0, fmt.Errorf("the server said more than %d bytes", maxSaid)
+	}
+	n, err := b.Conn.Read(p[:min(len(p), b.left)])
+	b.left -= n
+	return n, err
+}
+
 // connection is one to the server.
 type connection struct {
-	raw    net.Conn // who closes it ends whatever is waited for
+	raw    *bounded // who closes it ends whatever is waited for
 	client *gomail.Client
 	smtp   *gosmtp.Client
 }
@@ -237,11 +253,12 @@ func (x *instance) connect(ctx context.Context) (*connection, error) {
 		return nil, context.Cause(ctx)
 	}
 	address := net.JoinHostPort(x.Host, strconv.Itoa(x.Port))
-	raw, err := x.dial(ctx, "tcp", address)
+	dialled, err := x.dial(ctx, "tcp", address)
 	if err != nil {
 		return nil, err
 	}
-	given := raw
+	raw := &bounded{dialled, maxSaid}
+	given := net.Conn(raw)
 	if x.TLS == withTLS {
 		given = tls.Client(raw, x.tls)
 	}
@@ -261,6 +278,7 @@ func (x *instance) connect(ctx context.Context) (*connection, error) {
 // send hands one message over, and reports whether the connection is good for another.
 func (x *instance) send(c *connection, i *sink.Item, m *gomail.Msg) (good bool) {
 	stop := context.AfterFunc(i.Context(), c.close)
+	c.raw.left = maxSaid
 	began := time.Now()
 	err := c.client.SendWithSMTPClient(c.smtp, m)
 	good = stop() // before the answer, which ends the context

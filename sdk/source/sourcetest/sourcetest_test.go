@@ -55,6 +55,8 @@ func (f *flawed) Run(ctx context.Context, s source.Setting, out source.Emitter) 
 		}
 	case "single": // no defect: its events come one by one
 		s.Config = bytes.Replace(s.Config, []byte(`"batch": 10`), []byte(`"batch": 1`), 1)
+	case "whole": // no defect either: they come all at once
+		s.Config = bytes.Replace(s.Config, []byte(`"batch": 10`), []byte(`"batch": 1000`), 1)
 	case "deaf":
 		ctx = context.WithoutCancel(ctx)
 	case "lossy", "renaming", "cursorless", "crashing":
@@ -122,6 +124,11 @@ func TestExample(t *testing.T) {
 func TestOneByOne(t *testing.T) {
 	t.Parallel()
 	sourcetest.Run(t, suite(t, "single"))
+}
+
+func TestAtOnce(t *testing.T) {
+	t.Parallel()
+	sourcetest.Run(t, suite(t, "whole"))
 }
 
 // Each defect is found by the checks that are there for it.

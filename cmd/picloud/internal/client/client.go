@@ -50,6 +50,12 @@ func Is(err error, kind string) bool {
 	return errors.As(err, &failed) && strings.HasSuffix(failed.Type, ":"+kind)
 }
 
+// InPath reports whether the server refused what stands in the path, such as an id that is none.
+func InPath(err error) bool {
+	failed := (*Error)(nil)
+	return errors.As(err, &failed) && len(failed.Errors) > 0 && strings.HasPrefix(failed.Errors[0].Location, "path.")
+}
+
 // Path joins the segments of a path below /api/v1, each escaped: dots as well where they would lead elsewhere.
 func Path(segments ...string) string {
 	var path strings.Builder
