@@ -158,8 +158,11 @@ func TestTriggers(t *testing.T) {
 	s.problem(t, 400, "GET", "/api/v1/apps/a/entries?queue=%ff", nil)
 	s.problem(t, 422, "POST", triggers, object{"name": "x", "kind": "dead_letter", "route_id": route.ID, "script": "hello"})
 	s.want(t, 201, "POST", triggers, object{
-		"name": "failed", "kind": "dead_letter", "script": "hello", "filter": object{"reasons": []string{"exhausted"}},
+		"name": "failed", "kind": "dead_letter", "script": "hello", "filter": object{"reasons": []string{"exhausted"}, "scripts": []string{script.ID}},
 	}, &made)
+	if names := made.Filter.Scripts; len(names) != 1 || names[0] != "hello" { // letters are known by the names of scripts
+		t.Errorf("it is for %q", names)
+	}
 	for field, wrong := range map[string]object{
 		"body.policy.max_attempts": {"max_attempts": 3},
 		"body.policy.delay":        {"delay": "1s"},

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"time"
 
@@ -171,12 +172,12 @@ func (a *api) createTrigger(ctx context.Context, in *struct {
 	if err != nil {
 		return nil, err
 	}
+	if err := a.checkFilter(ctx, b.Kind, &b.Filter); err != nil {
+		return nil, err
+	}
 	t := tenant.Trigger{
 		App: app(ctx), Name: b.Name, Kind: b.Kind, Route: b.RouteID, Filter: tenant.TriggerFilter(b.Filter), Policy: *policy,
 		Enabled: b.Enabled == nil || *b.Enabled, RegisteredBy: by(ctx),
-	}
-	if err := a.checkFilter(ctx, b.Kind, &b.Filter); err != nil {
-		return nil, err
 	}
 	switch b.Kind {
 	case tenant.TriggerHTTP:
@@ -212,7 +213,7 @@ func (a *api) createTrigger(ctx context.Context, in *struct {
 	return answer(viewTrigger(&made)), nil
 }
 
-// checkFilter says what is wrong with the filter of a trigger of a kind.
+// checkFilter says what is wrong with the filter of a trigger of a kind, and puts names where it has ids of scripts.
 func (a *api) checkFilter(ctx context.Context, kind string, f *TriggerFilter) error {
 	filter := tenant.TriggerFilter(*f)
 	err := filter.Validate(kind)
@@ -231,10 +232,15 @@ func (a *api) checkFilter(ctx context.Context, kind string, f *TriggerFilter) er
 	if err != nil {
 		return err
 	}
-	for _, name := range f.Scripts { // with a typing error in one the trigger would never fire
-		if _, err := a.target(ctx, "body.filter.scripts", name); err != nil {
+	for i, ref := range f.Scripts { // with a typing error in one, or its id in place of its name, the trigger would never fire
+		s, err := a.Scripts.Get(ctx, app(ctx), ref)
+		switch {
+		case errors.Is(err, tenant.ErrNotFound):
+			return wrong("body.filter.scripts", fmt.Sprintf("the app has no script %q", ref))
+		case err != nil:
 			return err
 		}
+		f.Scripts[i] = s.Name
 	}
 	return nil
 }

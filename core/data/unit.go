@@ -11,6 +11,8 @@ import (
 const (
 	MaxStaged      = 1000    // rows that are read, and things that are written or sent, each
 	MaxStagedBytes = 4 << 20 // of what is written and sent
+
+	MaxReplacedBytes = 32 << 20 // of what was there before, where triggers are shown it
 )
 
 // Row names a value or a document in the app of a unit.

@@ -29,6 +29,12 @@ const (
 	causeRead = 4096
 )
 
+// The causes of letters that the sweep makes of runs whose end nobody has judged, see core/postgres.
+const (
+	CauseNodeLost  = "node_lost"
+	CauseNotStored = "not_stored"
+)
+
 // Cause names the group of a dead letter: those whose script failed in the same version with the same error, but for
 // numbers, ids, addresses and what is in quotes. It is short and stable.
 func Cause(version int, kind, message string) string {

@@ -48,43 +48,53 @@ type handledEvent struct {
 	ContentType string    `json:"content_type,omitempty"`
 }
 
+// FailureFunc makes the entries of those who are told of failures, whatever becomes of them. See lifecycle.Teller.
+type FailureFunc func(s *tenant.Snapshot, x *outbox.Settlement) ([]*outbox.Entry, error)
+
 // Handlers knows who asks for dead letters, in one version of the configuration.
 type Handlers struct {
 	snapshot *tenant.Snapshot
+	failure  FailureFunc
 	unfit    trigger.UnfitFunc
 }
 
 // NewHandlers returns those of snapshot.
-func NewHandlers(snapshot *tenant.Snapshot, unfit trigger.UnfitFunc) Handlers {
-	return Handlers{snapshot, unfit}
+func NewHandlers(snapshot *tenant.Snapshot, failure FailureFunc, unfit trigger.UnfitFunc) Handlers {
+	return Handlers{snapshot, failure, unfit}
 }
 
 // Version is that of the configuration.
 func (h Handlers) Version() int64 { return h.snapshot.Version }
 
-// Apps lists those in which somebody asks for dead letters.
+// Apps lists those in which somebody asks for dead letters, or for failures.
 func (h Handlers) Apps() []uuid.UUID {
 	apps := []uuid.UUID{} // an array in the database, never null
 	for app := range h.snapshot.Apps() {
-		if slices.ContainsFunc(app.Triggers, handles) {
+		if len(h.snapshot.Triggers(app.ID, tenant.TriggerDeadLetter))+len(h.snapshot.Triggers(app.ID, tenant.TriggerApp)) > 0 {
 			apps = append(apps, app.ID)
 		}
 	}
 	return apps
 }
 
-// Of makes an entry for each trigger that asks for the letter. One that is deeper in a chain of events than may be must not
-// be written.
-func (h Handlers) Of(l *Letter) (entries []*outbox.Entry, err error) {
-	app := h.snapshot.App(l.App)
-	if app == nil {
-		return nil, nil
+// Expressions is how many a letter of an app may have to be held against.
+func (h Handlers) Expressions(app uuid.UUID) (n int) {
+	for _, kind := range []string{tenant.TriggerDeadLetter, tenant.TriggerApp} {
+		for _, t := range h.snapshot.Triggers(app, kind) {
+			if t.Filter.When != "" {
+				n++
+			}
+		}
 	}
+	return n
+}
+
+// Of makes an entry for each trigger that asks for the letter, and for each that asks for failures, where whoever ran the event could not
+// tell those. One that is deeper in a chain of events than may be must not be written.
+func (h Handlers) Of(l *Letter) (entries []*outbox.Entry, err error) {
 	var happened *trigger.Change
-	for i := range app.Triggers {
-		t := &app.Triggers[i]
-		lane := h.snapshot.Lane(t.ID)
-		if lane == nil || !wants(t, l) {
+	for _, t := range h.snapshot.Triggers(l.App, tenant.TriggerDeadLetter) {
+		if !wants(t, l) {
 			continue
 		}
 		if happened == nil {
@@ -97,44 +107,47 @@ func (h Handlers) Of(l *Letter) (entries []*outbox.Entry, err error) {
 		if trigger.Takes(t, happened, h.unfit) != nil {
 			continue
 		}
-		e, err := handler(t, lane, l, happened.Data)
+		e, err := handler(t, l, happened.Data)
 		if err != nil {
 			return nil, err
 		}
 		entries = append(entries, e)
 	}
+	if l.Cause == CauseNodeLost || l.Cause == CauseNotStored {
+		told, err := h.failure(h.snapshot, l.settlement())
+		return append(entries, told...), err
+	}
 	return entries, nil
 }
 
-func handles(t tenant.Trigger) bool { return t.Kind == tenant.TriggerDeadLetter && t.Enabled }
+// settlement is how the letter's last attempt has ended.
+func (l *Letter) settlement() *outbox.Settlement {
+	e := &outbox.Entry{
+		ID: l.ID, App: l.App, Target: l.Target, TargetKind: outbox.TargetScript, Kind: l.Kind, RootID: l.RootID, Depth: l.Depth,
+		Attempt: l.Attempts, Envelope: l.Envelope,
+	}
+	if l.SinkName != "" {
+		e.TargetKind = outbox.TargetSink
+	}
+	return &outbox.Settlement{
+		Entry: e, Outcome: outbox.DeadLettered, Reason: l.Reason, Error: l.Error, Fault: l.Fault, Version: l.Version, Started: l.AcceptedAt,
+	}
+}
 
 func wants(t *tenant.Trigger, l *Letter) bool {
 	all := func(list []string, word string) bool { return len(list) == 0 || slices.Contains(list, word) }
-	return handles(*t) && all(t.Filter.Scripts, l.TargetName) && all(t.Filter.Reasons, l.Reason)
+	return all(t.Filter.Scripts, l.TargetName) && all(t.Filter.Reasons, l.Reason)
 }
 
-// handler makes the entry of one handler. It is tried once: what fails here must not make work of its own. Of the trigger's
-// policy, the limits are its lane's.
-func handler(t *tenant.Trigger, lane *tenant.Lane, l *Letter, data []byte) (*outbox.Entry, error) {
-	id, err := uuid.NewV7()
+// handler makes the entry of one handler. It is tried once: what fails here must not make work of its own.
+func handler(t *tenant.Trigger, l *Letter, data []byte) (*outbox.Entry, error) {
+	env := event.Envelope{Type: "dead_letter", Subject: l.TargetName, ContentType: "application/json"}
+	cause := &outbox.Entry{ID: l.ID, RootID: l.RootID, Depth: l.Depth, Principal: t.RegisteredBy, Envelope: l.Envelope}
+	e, err := trigger.NewEntry(t.Lane, outbox.KindLetter, env, data, nil, cause)
 	if err != nil {
 		return nil, err
 	}
-	now := time.Now()
-	env := event.Envelope{
-		ID: id.String(), Source: "dead_letter", Type: "dead_letter", Subject: l.TargetName, Time: now, ContentType: "application/json",
-	}
-	encoded, err := env.Marshal()
-	if err != nil {
-		return nil, err
-	}
-	e := &outbox.Entry{
-		ID: id, EventID: id, App: l.App, Lane: t.ID, Trigger: t.ID, RootID: l.RootID, HandlerFor: l.ID, Principal: t.RegisteredBy,
-		AcceptedAt: now, Kind: outbox.KindLetter, State: outbox.Ready, Depth: l.Depth + 1, Priority: int16(t.Policy.Priority),
-		Envelope: encoded, Payload: data,
-	}
-	trigger.Aim(e, lane)
-	e.MaxAttempts = 1
+	e.Trigger, e.HandlerFor, e.State, e.MaxAttempts = t.ID, l.ID, outbox.Ready, 1
 	return e, nil
 }
 

@@ -16,7 +16,7 @@ var ErrOld = errors.New("the configuration is old")
 
 // Store is where dead letters are.
 type Store interface {
-	// Announce takes some letters that are new, writes the entries of those who handle them, as the epoch owner, and marks
+	// Announce takes some letters that are new, writes the entries of those who ask for them, as the epoch owner, and marks
 	// the letters, in one transaction. It returns how many letters there were and how many entries, or ErrOld.
 	Announce(ctx context.Context, owner int64, handlers Handlers) (letters, entries int, err error)
 	// StepReplay does a second's worth of one replay that is due. It returns how many letters it put back, and whether there
@@ -31,15 +31,19 @@ type Worker struct {
 	snapshot func() *tenant.Snapshot
 	epoch    func() int64
 	wake     func()
+	failure  FailureFunc
 	unfit    trigger.UnfitFunc
 	log      hclog.Logger
 	poke     chan struct{}
 }
 
 // NewWorker makes a worker. epoch is the node's, zero while it has none; wake is called after entries were written.
-func NewWorker(store Store, snapshot func() *tenant.Snapshot, epoch func() int64, wake func(), unfit trigger.UnfitFunc, log hclog.Logger) *Worker {
+func NewWorker(
+	store Store, snapshot func() *tenant.Snapshot, epoch func() int64, wake func(), failure FailureFunc, unfit trigger.UnfitFunc, log hclog.Logger,
+) *Worker {
 	return &Worker{
-		store: store, snapshot: snapshot, epoch: epoch, wake: wake, unfit: unfit, log: log.Named("deadletter"), poke: make(chan struct{}, 1),
+		store: store, snapshot: snapshot, epoch: epoch, wake: wake, failure: failure, unfit: unfit, log: log.Named("deadletter"),
+		poke: make(chan struct{}, 1),
 	}
 }
 
@@ -77,7 +81,7 @@ func (w *Worker) announce(ctx context.Context) bool {
 	if epoch == 0 {
 		return false // the pulse asks again
 	}
-	letters, entries, err := w.store.Announce(ctx, epoch, NewHandlers(w.snapshot(), w.unfit))
+	letters, entries, err := w.store.Announce(ctx, epoch, NewHandlers(w.snapshot(), w.failure, w.unfit))
 	if errors.Is(err, ErrOld) {
 		return false // the pulse has it read, and asks again
 	}

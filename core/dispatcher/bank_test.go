@@ -118,7 +118,7 @@ func openBank(
 	late := &lateOutbox{b: b}
 	host := service.New(service.Config{
 		Outbox: late, Snapshot: func() *tenant.Snapshot { return snapshot }, Entries: postgres.NewKeyedStore(store), KV: postgres.NewKVStore(store),
-		Docs: postgres.NewDocStore(store), Queues: postgres.NewQueueStore(store), Log: log,
+		Docs: postgres.NewDocStore(store), Queues: postgres.NewQueueStore(store), Units: postgres.NewUnitStore(store), Log: log,
 	})
 	cfg := dispatcher.Config{
 		Node:  dispatcher.Node{Name: "bank", Kinds: []int16{1, 2, 3, 4, 5, 6, 9}},

@@ -260,11 +260,22 @@ func TestUnitConflicts(t *testing.T) {
 			"kv.get", `INSERT INTO kv_entries (app, collection, key, value) VALUES ($1, 'c', 'k', '1')`,
 			`UPDATE kv_entries SET expires_at = now() - interval '1 second' WHERE app = $1`,
 		},
+		"document changed": {
+			"docs.get", `INSERT INTO docs (app, collection, id, data) VALUES ($1, 'c', $1, '{}')`,
+			`UPDATE docs SET data = '{"n": 1}', version = nextval('data_versions') WHERE app = $1`,
+		},
+		"document created": {"docs.get", `SELECT $1::uuid`, `INSERT INTO docs (app, collection, id, data) VALUES ($1, 'c', $1, '{}')`},
+		"document deleted": {"docs.get", `INSERT INTO docs (app, collection, id, data) VALUES ($1, 'c', $1, '{}')`, `DELETE FROM docs WHERE app = $1`},
 	} {
 		conflicts := func(t *testing.T, ends error) { // with what comes of the run after it was overtaken
 			read, goOn := make(chan struct{}), make(chan struct{})
-			b := startBank(t, "", uuid.New(), func(call func(string, any) (map[string]any, error), _ []byte) (any, error) {
-				if _, err := call(c.read, map[string]any{"collection": "c", "key": "k"}); err != nil {
+			app := uuid.New()
+			what := map[string]any{"collection": "c", "key": "k"}
+			if strings.HasPrefix(c.read, "docs.") {
+				what = map[string]any{"collection": "c", "id": app}
+			}
+			b := startBank(t, "", app, func(call func(string, any) (map[string]any, error), _ []byte) (any, error) {
+				if _, err := call(c.read, what); err != nil {
 					return nil, err
 				}
 				close(read)
@@ -367,6 +378,39 @@ func TestUnitBounds(t *testing.T) {
 		}
 		if _, f := b.askOf(t, c.over); f == nil || !strings.Contains(f.Message, c.says) {
 			t.Errorf("%s, over the bound: %v", name, f)
+		}
+	}
+}
+
+// What triggers are shown of the values before is bounded; where none looks at the collection, those are not read.
+func TestUnitReplaces(t *testing.T) {
+	t.Parallel()
+	b := startBank(t, "", uuid.New(), does)
+	for _, c := range []struct {
+		collection  string
+		values, one int // how many of 1 MiB are there, and one of so many bytes
+		says        string
+	}{
+		{"watched", 31, 1 << 20, ""},
+		{"watched", 32, 1, "more than 33554432 bytes"},
+		{"c", 32, 1, ""},
+	} {
+		if _, err := b.pool.Exec(t.Context(), `
+INSERT INTO kv_entries (app, collection, key, value)
+SELECT $1, $2, n::text, repeat('1', CASE n WHEN 0 THEN $4 ELSE 1048576 END) FROM generate_series(0, $3) AS n`,
+			b.app.ID, c.collection, c.values, c.one); err != nil {
+			t.Fatal(err)
+		}
+		var sets []string
+		for n := range c.values + 1 {
+			sets = append(sets, fmt.Sprintf(`["kv.set",{"collection":"%s","key":"%d","value":2}]`, c.collection, n))
+		}
+		_, f := b.askOf(t, `[`+strings.Join(sets, ",")+`]`)
+		if c.says == "" && f != nil || c.says != "" && (f == nil || f.Origin != fault.Script || !strings.Contains(f.Message, c.says)) {
+			t.Errorf("%+v: %v", c, f)
+		}
+		if _, err := b.pool.Exec(t.Context(), `DELETE FROM kv_entries`); err != nil {
+			t.Fatal(err)
 		}
 	}
 }

@@ -165,35 +165,52 @@ func (t *Teller) tell(ctx context.Context, s *tenant.Snapshot, r *Release) error
 }
 
 // Failed tells of a run, or a delivery to a sink, that has failed for good, before that is settled: if the node dies between the two, it
-// is told again. A failure of who is told of failures is not told. What those send in turn ends with the length of its chain: a script that
-// tells a sink of every failure, also of that sink's, does so a few times.
+// is told again.
 func (t *Teller) Failed(x *outbox.Settlement) {
+	entries, err := t.Failure(t.Snapshot(), x)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	for _, entry := range entries {
+		if err == nil {
+			err = t.Outbox.Append(ctx, entry)
+		}
+	}
+	if err != nil {
+		t.Log.Warn("nobody was told of a failure", "execution_id", x.Entry.ID, "error", err)
+	}
+}
+
+// Failure makes the entries of those who are told that a run, or a delivery to a sink, has failed for good. A failure of who is told of
+// failures is not told. What those send in turn ends with the length of its chain: a script that tells a sink of every failure, also of
+// that sink's, does so a few times.
+func (t *Teller) Failure(snapshot *tenant.Snapshot, x *outbox.Settlement) ([]*outbox.Entry, error) {
 	e := x.Entry
 	switch x.Outcome {
 	case outbox.Failed, outbox.DeadLettered, outbox.HandlerFailed:
 	default:
-		return
+		return nil, nil
 	}
-	snapshot := t.Snapshot()
-	if len(snapshot.Triggers(e.App, tenant.TriggerApp)) == 0 || e.Kind == outbox.KindApp {
-		return
+	triggers := snapshot.Triggers(e.App, tenant.TriggerApp)
+	tells := func(to *tenant.Trigger) bool { return to.ID == e.Trigger } // also of a dead letter that was put back
+	if len(triggers) == 0 || e.Kind == outbox.KindApp || slices.ContainsFunc(triggers, tells) {
+		return nil, nil
 	}
 	var script, sink string
 	var scripts []string // that a trigger may ask for by name
 	if e.TargetKind == outbox.TargetSink {
 		to := snapshot.SinkOf(e.App, e.Target)
 		if to == nil {
-			return
+			return nil, nil
 		}
 		sink = to.Name
 	} else {
 		of := snapshot.Script(e.Target)
 		if of == nil {
-			return
+			return nil, nil
 		}
 		script, scripts = of.Name, []string{of.Name}
 	}
-	entries, err := t.entries(snapshot, e.App, tenant.EventFailed, cmp.Or(script, sink), scripts, e, struct {
+	return t.entries(snapshot, e.App, tenant.EventFailed, cmp.Or(script, sink), scripts, e, struct {
 		Event       string    `json:"event"`
 		Script      string    `json:"script"` // that failed, or
 		Sink        string    `json:"sink"`   // that did not take it
@@ -211,16 +228,6 @@ func (t *Teller) Failed(x *outbox.Settlement) {
 		tenant.EventFailed, script, sink, x.Version, e.ID.String(), e.Kind.String(), x.Outcome.String(), x.Reason, x.Error, x.Fault, e.Attempt,
 		x.Started.UTC(), x.Duration.Milliseconds(),
 	})
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	for _, entry := range entries {
-		if err == nil {
-			err = t.Outbox.Append(ctx, entry)
-		}
-	}
-	if err != nil {
-		t.Log.Warn("nobody was told of a failure", "execution_id", e.ID, "error", err)
-	}
 }
 
 // entries makes those of the triggers that take an event, but those whose policy cannot be applied to it. subject is the first script or

@@ -109,3 +109,19 @@ func TestFailuresAtTheEndOfTheirChain(t *testing.T) {
 		}
 	}
 }
+
+// Who is told of failures and fails at that is not told of it, also where the dead letter was put back.
+func TestFailuresOfWhoIsToldAreNot(t *testing.T) {
+	t.Parallel()
+	app := newApp()
+	for name, e := range map[string]outbox.Entry{
+		"first": {Kind: outbox.KindApp, Trigger: app.Triggers[0].ID}, "put back": {Kind: outbox.KindReplay, Trigger: app.Triggers[0].ID},
+	} {
+		e.ID, e.App, e.Target = uuid.New(), app.ID, app.Scripts[0].ID
+		w := &world{}
+		newTeller(w, app).Failed(&outbox.Settlement{Outcome: outbox.DeadLettered, Entry: &e})
+		if len(w.told) != 0 {
+			t.Errorf("%s: %+v", name, w.told)
+		}
+	}
+}

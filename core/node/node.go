@@ -301,7 +301,8 @@ func (n *Node) startDispatcher(ctx context.Context, url string, p *postgres.Pool
 		kinds = append(kinds, int16(k))
 	}
 	n.letters = deadletter.NewWorker(postgres.NewDeadLetterStore(p.General), n.snapshot.Load,
-		func() int64 { return n.dispatcher.Epoch() }, func() { n.dispatcher.Wake() }, n.notices.Unfit, n.log)
+		func() int64 { return n.dispatcher.Epoch() }, func() { n.dispatcher.Wake() },
+		func(s *tenant.Snapshot, x *outbox.Settlement) ([]*outbox.Entry, error) { return n.teller.Failure(s, x) }, n.notices.Unfit, n.log)
 	n.background(n.letters.Run)
 	allow, err := guard.ParseAllowed(n.cfg.HTTPAllow)
 	if err != nil {
@@ -360,7 +361,7 @@ func (n *Node) runner(p *postgres.Pools, in *inbox.Inbox, web *outbound.Client) 
 	services := service.New(service.Config{
 		Outbox: late{n}, Callees: callees{n, in}, Snapshot: n.snapshot.Load, Entries: postgres.NewKeyedStore(p.Data),
 		KV: postgres.NewKVStore(p.Data), Files: postgres.NewFileStore(p.Data), Contents: n.contents, Docs: postgres.NewDocStore(p.Data),
-		Queues: postgres.NewQueueStore(p.Data), Web: web, Secrets: n.vault, Email: n.cfg.SMTPFrom, Unfit: n.notices.Unfit, Log: n.log,
+		Queues: postgres.NewQueueStore(p.Data), Units: postgres.NewUnitStore(p.Data), Web: web, Secrets: n.vault, Email: n.cfg.SMTPFrom, Unfit: n.notices.Unfit, Log: n.log,
 	})
 	commit := func(ctx context.Context, e *outbox.Entry, res *execution.Result, unit *service.Unit) *fault.Fault {
 		return n.dispatcher.Commit(ctx, e, res, unit)

@@ -19,22 +19,26 @@ UPDATE dead_letters SET announced = true WHERE id = ANY (ARRAY (
     FOR UPDATE SKIP LOCKED))`
 
 	sqlAnnounceTake = `
-SELECT id, coalesce(octet_length(payload), 0) FROM dead_letters
+SELECT id, app, coalesce(octet_length(payload), 0) FROM dead_letters
 WHERE NOT announced AND app = ANY ($1::uuid[]) ORDER BY created_at LIMIT 100 FOR UPDATE SKIP LOCKED`
 
 	sqlAnnounceVersion = `SELECT version FROM config`
 
 	sqlAnnounceRead = `
 SELECT d.id, d.app, d.event_id, d.target, coalesce(s.name, ''), ` + sinkOfLetter + `, d.root_id, d.kind, d.attempts, d.reason, d.error, d.fault,
-    d.version, d.depth, d.accepted_at, d.created_at, d.envelope, d.payload
+    d.version, d.depth, d.cause, d.accepted_at, d.created_at, d.envelope, d.payload
 FROM dead_letters d LEFT JOIN scripts s ON s.id = d.target AND s.app = d.app LEFT JOIN sinks k ON k.id = d.target AND k.app = d.app
 WHERE d.id = ANY ($1::uuid[]) ORDER BY d.created_at`
 
 	sqlAnnounceDone = `UPDATE dead_letters SET announced = true WHERE id = ANY ($1::uuid[])`
 )
 
-// announceBytes bounds what one transaction reads of letters.
-const announceBytes = 16 << 20
+// Bounds of what one transaction reads of letters, and of how many expressions it holds them against, each of which may take 10 ms: an app
+// with many must not use up the time that all have.
+const (
+	announceBytes       = 16 << 20
+	announceExpressions = 300
+)
 
 // Announce takes dead letters that are new, writes the entries of their handlers and marks the letters.
 func (s *DeadLetterStore) Announce(ctx context.Context, owner int64, c deadletter.Handlers) (letters, entries int, err error) {
@@ -92,10 +96,11 @@ func (a *announcement) run(ctx context.Context) error {
 // take locks up to 100 new letters of apps, but not more than may be read at once.
 func (a *announcement) take(ctx context.Context, apps []uuid.UUID) (ids []uuid.UUID, err error) {
 	rows, _ := a.tx.Query(ctx, sqlAnnounceTake, apps)
-	var id uuid.UUID
-	var size, total int
-	_, err = pgx.ForEachRow(rows, []any{&id, &size}, func() error {
-		if total += size; total <= announceBytes || len(ids) == 0 {
+	var id, app uuid.UUID
+	var size, total, expressions int
+	_, err = pgx.ForEachRow(rows, []any{&id, &app, &size}, func() error {
+		total, expressions = total+size, expressions+a.handlers.Expressions(app)
+		if total <= announceBytes && expressions <= announceExpressions || len(ids) == 0 {
 			ids = append(ids, id)
 		}
 		return nil
@@ -111,7 +116,7 @@ func (a *announcement) hand(ctx context.Context, ids []uuid.UUID) error {
 	rows, _ := a.tx.Query(ctx, sqlAnnounceRead, ids)
 	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (l deadletter.Letter, err error) {
 		err = row.Scan(&l.ID, &l.App, &l.EventID, &l.Target, &l.TargetName, &l.SinkName, &l.RootID, &l.Kind, &l.Attempts, &l.Reason, &l.Error,
-			&l.Fault, &l.Version, &l.Depth, &l.AcceptedAt, &l.CreatedAt, &l.Envelope, &l.Payload)
+			&l.Fault, &l.Version, &l.Depth, &l.Cause, &l.AcceptedAt, &l.CreatedAt, &l.Envelope, &l.Payload)
 		return l, err
 	})
 	if err != nil {
@@ -155,5 +160,8 @@ func (a *announcement) hand(ctx context.Context, ids []uuid.UUID) error {
 }
 
 func noHandler(e *outbox.Entry) string {
+	if e.HandlerFor == uuid.Nil {
+		return "nobody is told of a failure"
+	}
 	return "no handler for the dead letter " + e.HandlerFor.String()
 }

@@ -10,10 +10,12 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/hashicorp/go-hclog"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/picloud/picloud/core/coretest"
 	"github.com/picloud/picloud/core/deadletter"
+	"github.com/picloud/picloud/core/lifecycle"
 	"github.com/picloud/picloud/core/outbox"
 	"github.com/picloud/picloud/core/postgres"
 	"github.com/picloud/picloud/core/tenant"
@@ -80,7 +82,8 @@ func asks(app *tenant.App, f tenant.TriggerFilter) *tenant.Trigger {
 
 // handlers are those of the apps, by the configuration that the database has now.
 func (g *graveyard) handlers(apps ...*tenant.App) deadletter.Handlers {
-	return deadletter.NewHandlers(tenant.NewSnapshot(int64(g.count(`SELECT version FROM config`)), apps), nil)
+	teller := lifecycle.New(lifecycle.Config{Log: hclog.NewNullLogger()})
+	return deadletter.NewHandlers(tenant.NewSnapshot(int64(g.count(`SELECT version FROM config`)), apps), teller.Failure, nil)
 }
 
 // letter is what differs between dead letters of the tests.
@@ -230,6 +233,43 @@ func TestAnnounceStopped(t *testing.T) {
 	}
 }
 
+// Whoever asks for failures is told of those that no node is left to tell of, and of no others by their letters.
+func TestAnnounceWhatANodeLost(t *testing.T) {
+	t.Parallel()
+	g := newGraveyard(t)
+	g.app.Triggers = append(g.app.Triggers, tenant.Trigger{
+		ID: uuid.New(), App: g.app.ID, Name: "alarm", Kind: tenant.TriggerApp, Script: g.app.Scripts[1].ID, Enabled: true,
+		Filter: tenant.TriggerFilter{Events: []string{tenant.EventFailed}, Scripts: []string{"work"}}, RegisteredBy: g.by,
+	})
+	env := event.Envelope{Type: "queue.message"}
+	encoded, err := env.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	last := map[int]uuid.UUID{} // of an owner that is no node: of a node that died, and of none, since nothing could be stored
+	for _, owner := range []int{0, 1 << 40} {
+		id := uuid.Must(uuid.NewV7())
+		g.exec(`INSERT INTO outbox (id, event_id, app, lane, target, root_id, run_at, accepted_at, timeout_ms, kind, state, owner, attempt,
+				max_attempts, envelope) VALUES ($1, $1, $2, $3, $3, $1, now(), now(), 1000, 4, 2, $4, 2, 2, $5)`,
+			id, g.app.ID, g.app.Scripts[0].ID, owner, encoded)
+		last[owner] = id
+	}
+	if _, ended, dead, err := postgres.NewOutboxStore(g.pool).Sweep(t.Context()); err != nil || ended != 2 || dead != 2 {
+		t.Fatalf("%d ended, %d dead letters, %v", ended, dead, err)
+	}
+	g.bury(letter{reason: "exhausted", cause: "0123456789abcdef"})
+	if letters, entries := g.announce(g.handlers(g.app)); letters != 3 || entries != 2 {
+		t.Errorf("took %d letters, %d are told", letters, entries)
+	}
+	for owner, id := range last {
+		if n := g.count(`SELECT count(*) FROM outbox WHERE kind = 12 AND trigger = $1 AND target = $2 AND depth = 1 AND root_id = $3 AND principal = $4
+			AND convert_from(payload, 'UTF8') LIKE '%"script":"work"%"execution_id":"' || $3 || '","kind":"queue","outcome":"dead_lettered","reason":"exhausted"%'`,
+			g.app.Triggers[0].ID, g.app.Scripts[1].ID, id, g.by); n != 1 {
+			t.Errorf("owner %d: %d are told", owner, n)
+		}
+	}
+}
+
 // A letter waits for who knows the newest configuration, and for a node that may write.
 func TestAnnounceNeedsTheConfigurationAndTheLease(t *testing.T) {
 	t.Parallel()
@@ -297,5 +337,24 @@ func TestAnnounceLarge(t *testing.T) {
 	}
 	if letters, _ := g.announce(h); letters != 2 {
 		t.Errorf("then %d", letters)
+	}
+}
+
+// What many expressions are asked of is taken a few at a time, so that no app's letters take the time that there is for those of all.
+func TestAnnounceExpressions(t *testing.T) {
+	t.Parallel()
+	g := newGraveyard(t)
+	for range 150 {
+		asks(g.app, tenant.TriggerFilter{When: "data.reason == 'fatal'"})
+		asks(g.app, tenant.TriggerFilter{Reasons: []string{"exhausted"}})
+	}
+	for range 5 {
+		g.bury(letter{reason: "poison"})
+	}
+	h := g.handlers(g.app)
+	for _, want := range []int{2, 2, 1, 0} {
+		if letters, entries, err := g.store.Announce(t.Context(), g.epoch, h); err != nil || letters != want || entries != 0 {
+			t.Errorf("took %d letters to %d handlers, want %d, %v", letters, entries, want, err)
+		}
 	}
 }

@@ -54,18 +54,27 @@ SELECT keep_answer FROM outbox o WHERE id = $2 AND claims = $3 AND owner = $1 AN
 	sqlUnitTurn       = `SELECT pg_advisory_xact_lock(hashtextextended($1, 7))`
 	sqlUnitTurnShared = `SELECT pg_advisory_xact_lock_shared(hashtextextended($1, 7))`
 
+	// sqlUnitValues and sqlUnitDocs lock what a unit writes, and return what it is now, as text where it is wanted.
 	sqlUnitValues = `
-SELECT k.collection, k.key, k.version, k.value FROM kv_entries k
-JOIN unnest($2::text[], $3::text[]) AS x (collection, key) ON k.collection = x.collection AND k.key = x.key
-WHERE k.app = $1 AND (k.expires_at IS NULL OR k.expires_at > now())`
-
+SELECT k.collection, k.key, k.version, CASE WHEN x.wanted THEN k.value ELSE '' END FROM kv_entries k
+JOIN unnest($2::text[], $3::text[], $4::boolean[]) AS x (collection, key, wanted) ON k.collection = x.collection AND k.key = x.key
+WHERE k.app = $1 AND (k.expires_at IS NULL OR k.expires_at > now()) ORDER BY k.collection, k.key FOR UPDATE OF k`
 	sqlUnitDocs = `
-SELECT d.collection, d.id::text, d.version, d.data::text FROM docs d
-JOIN unnest($2::text[], $3::uuid[]) AS x (collection, id) ON d.collection = x.collection AND d.id = x.id
-WHERE d.app = $1`
+SELECT d.collection, d.id::text, d.version, CASE WHEN x.wanted THEN d.data::text ELSE '' END FROM docs d
+JOIN unnest($2::text[], $3::uuid[], $4::boolean[]) AS x (collection, id, wanted) ON d.collection = x.collection AND d.id = x.id
+WHERE d.app = $1 ORDER BY d.collection, d.id FOR UPDATE OF d`
 
-	sqlUnitValuesLocked = sqlUnitValues + ` ORDER BY k.collection, k.key FOR UPDATE OF k`
-	sqlUnitDocsLocked   = sqlUnitDocs + ` ORDER BY d.collection, d.id FOR UPDATE OF d`
+	// sqlUnitOvertaken asks whether one of some values, or of some documents, has another version than that; 0: there is none.
+	sqlUnitOvertaken = `
+SELECT EXISTS (
+    SELECT 1 FROM unnest($2::text[], $3::text[], $4::bigint[]) AS x (collection, key, version)
+    LEFT JOIN kv_entries k ON k.app = $1 AND k.collection = x.collection AND k.key = x.key
+        AND (k.expires_at IS NULL OR k.expires_at > now())
+    WHERE coalesce(k.version, 0) <> x.version
+) OR EXISTS (
+    SELECT 1 FROM unnest($5::text[], $6::uuid[], $7::bigint[]) AS x (collection, id, version)
+    LEFT JOIN docs d ON d.app = $1 AND d.collection = x.collection AND d.id = x.id
+    WHERE coalesce(d.version, 0) <> x.version)`
 
 	sqlUnitSet = `
 INSERT INTO kv_entries AS k (app, collection, key, value, expires_at)
@@ -99,7 +108,7 @@ func (s *UnitStore) Commit(
 	}
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		ended := *x // of which a try may leave the answer out
-		c := &unitCommit{tx: tx, owner: owner, app: x.Entry.App, unit: u, caused: caused, before: map[data.Row]versioned{}}
+		c := &unitCommit{tx: tx, owner: owner, app: x.Entry.App, unit: u, caused: caused, made: map[data.Row]data.Caused{}, before: map[data.Row]versioned{}}
 		if err := c.run(ctx, &ended); err != nil {
 			return err
 		}
@@ -137,8 +146,22 @@ type unitCommit struct {
 	app     uuid.UUID
 	unit    *data.Unit
 	caused  func(kind outbox.Kind, collection string) data.Caused
+	made    map[data.Row]data.Caused // by collection, so that it is one answer throughout
 	before  map[data.Row]versioned
 	entries []*outbox.Entry
+
+	replaced int // bytes of what is in before
+}
+
+// makes is what makes the entries that triggers of a collection want; nil: none does.
+func (c *unitCommit) makes(kind outbox.Kind, collection string) data.Caused {
+	of := data.Row{Kind: kind, Collection: collection}
+	caused, known := c.made[of]
+	if !known {
+		caused = c.caused(kind, collection)
+		c.made[of] = caused
+	}
+	return caused
 }
 
 func (c *unitCommit) run(ctx context.Context, x *outbox.Settlement) error {
@@ -158,10 +181,8 @@ func (c *unitCommit) run(ctx context.Context, x *outbox.Settlement) error {
 		return err
 	}
 	failpoint.Hit(failpoint.UnitChecked)
-	for i := range c.unit.Writes {
-		if err := c.write(ctx, &c.unit.Writes[i]); err != nil {
-			return err
-		}
+	if err := c.writeAll(ctx); err != nil {
+		return err
 	}
 	if err := c.send(ctx); err != nil {
 		return err
@@ -246,39 +267,43 @@ func (c *unitCommit) check(ctx context.Context) error {
 		return fmt.Errorf("lock what is read and written: %w", err)
 	}
 	for _, kind := range []outbox.Kind{outbox.KindKV, outbox.KindDocs} {
-		for _, locked := range []bool{true, false} {
-			var names, keys []string
-			for _, t := range turns {
-				if t.row.Kind == kind && writes[t.row] == locked {
-					names, keys = append(names, t.row.Collection), append(keys, t.row.Key)
-				}
+		var rows []data.Row
+		for _, t := range turns {
+			if t.row.Kind == kind && writes[t.row] {
+				rows = append(rows, t.row)
 			}
-			if err := c.look(ctx, kind, locked, names, keys); err != nil {
-				return err
-			}
+		}
+		if err := c.lock(ctx, kind, rows); err != nil {
+			return err
 		}
 	}
-	for row, version := range c.unit.Reads {
-		if c.before[row].version != version && !planted.Is(planted.Unchecked) {
-			return data.ErrUnitConflict
-		}
+	switch changed, err := overtaken(ctx, c.tx, c.app, c.unit.Reads); {
+	case err != nil:
+		return err
+	case changed && !planted.Is(planted.Unchecked):
+		return data.ErrUnitConflict
 	}
 	return nil
 }
 
-// look reads rows, and keeps from changing those that are written.
-func (c *unitCommit) look(ctx context.Context, kind outbox.Kind, locked bool, collections, keys []string) error {
-	if len(keys) == 0 {
+// lock keeps rows that are written from changing, and reads what they are, with what they hold where triggers are shown that.
+func (c *unitCommit) lock(ctx context.Context, kind outbox.Kind, locked []data.Row) error {
+	if len(locked) == 0 {
 		return nil
 	}
-	sql := map[outbox.Kind]map[bool]string{
-		outbox.KindKV:   {true: sqlUnitValuesLocked, false: sqlUnitValues},
-		outbox.KindDocs: {true: sqlUnitDocsLocked, false: sqlUnitDocs},
-	}[kind][locked]
-	rows, _ := c.tx.Query(ctx, sql, c.app, collections, keys)
+	sql := map[outbox.Kind]string{outbox.KindKV: sqlUnitValues, outbox.KindDocs: sqlUnitDocs}[kind]
+	collections, keys, wanted := make([]string, len(locked)), make([]string, len(locked)), make([]bool, len(locked))
+	for i, row := range locked {
+		collections[i], keys[i], wanted[i] = row.Collection, row.Key, c.makes(kind, row.Collection) != nil
+	}
+	rows, _ := c.tx.Query(ctx, sql, c.app, collections, keys, wanted)
 	row, value, version := data.Row{Kind: kind}, "", int64(0)
 	_, err := pgx.ForEachRow(rows, []any{&row.Collection, &row.Key, &version, &value}, func() error {
 		c.before[row] = versioned{version, []byte(value)}
+		if c.replaced += len(value); c.replaced > data.MaxReplacedBytes {
+			return &outbox.Rejected{Err: fmt.Errorf(
+				"what triggers are shown of the values before has more than %d bytes: divide the work", data.MaxReplacedBytes)}
+		}
 		return nil
 	})
 	if err != nil {
@@ -287,52 +312,84 @@ func (c *unitCommit) look(ctx context.Context, kind outbox.Kind, locked bool, co
 	return nil
 }
 
-// write changes one row, and makes the entries that this leads to.
-func (c *unitCommit) write(ctx context.Context, w *data.Staged) error {
+// Overtaken reports whether some rows of an app have other versions now than those; 0: there was none.
+func (s *UnitStore) Overtaken(ctx context.Context, app uuid.UUID, reads map[data.Row]int64) (bool, error) {
+	return overtaken(ctx, s.pool, app, reads)
+}
+
+func overtaken(ctx context.Context, db querier, app uuid.UUID, reads map[data.Row]int64) (is bool, err error) {
+	var of [2]struct { // values, documents
+		collections, keys []string
+		versions          []int64
+	}
+	for row, version := range reads {
+		x := &of[0]
+		if row.Kind == outbox.KindDocs {
+			x = &of[1]
+		}
+		x.collections, x.keys, x.versions = append(x.collections, row.Collection), append(x.keys, row.Key), append(x.versions, version)
+	}
+	err = db.QueryRow(ctx, sqlUnitOvertaken, app, of[0].collections, of[0].keys, of[0].versions,
+		of[1].collections, of[1].keys, of[1].versions).Scan(&is)
+	if err != nil {
+		return false, fmt.Errorf("look whether what was read has changed: %w", err)
+	}
+	return is, nil
+}
+
+// writeAll changes rows, and writes the entries that this leads to: all together, since a thousand by themselves took longer than a commit may.
+func (c *unitCommit) writeAll(ctx context.Context) error {
+	b := &pgx.Batch{}
+	var due []*outbox.Entry
+	for i := range c.unit.Writes {
+		entries, err := c.write(b, &c.unit.Writes[i])
+		if err != nil {
+			return err
+		}
+		due = append(due, entries...)
+	}
+	if err := c.tx.SendBatch(ctx, b).Close(); err != nil {
+		return fmt.Errorf("write: %w", rejected(err))
+	}
+	var err error
+	c.entries, err = insertCaused(ctx, c.tx, c.owner, due)
+	return err
+}
+
+// write adds the change of one row to a batch, and makes the entries that it leads to.
+func (c *unitCommit) write(b *pgx.Batch, w *data.Staged) ([]*outbox.Entry, error) {
 	before := c.before[w.Row]
 	change := data.Change{
 		Place: data.Place{App: c.app, Collection: w.Collection, Key: w.Key}, Op: tenant.OpUpdate, Value: w.Value, Previous: before.value,
 	}
 	switch {
 	case w.Value == nil && before.version == 0:
-		return nil // it is gone already
+		return nil, nil // it is gone already
 	case w.Value == nil:
 		change.Op = tenant.OpDelete
 	case before.version == 0:
 		change.Op = tenant.OpCreate
 	}
-	var err error
 	if w.Kind == outbox.KindKV {
-		err = c.value(ctx, w, before.version == 0)
-	} else {
-		err = c.document(ctx, w, change.Op)
+		c.value(b, w, before.version == 0)
+	} else if err := c.document(b, w, change.Op); err != nil {
+		return nil, err
 	}
-	if err != nil {
-		return err
-	}
-	caused := c.caused(w.Kind, w.Collection)
+	caused := c.makes(w.Kind, w.Collection)
 	if caused == nil {
-		return nil
+		return nil, nil
 	}
-	entries, err := caused(change)
-	if err != nil {
-		return err
-	}
-	if entries, err = insertCaused(ctx, c.tx, c.owner, entries); err != nil {
-		return err
-	}
-	c.entries = append(c.entries, entries...)
-	return nil
+	return caused(change)
 }
 
 // value writes a value. fresh: there was none, and if there is one now, somebody else has been faster.
-func (c *unitCommit) value(ctx context.Context, w *data.Staged, fresh bool) error {
+func (c *unitCommit) value(b *pgx.Batch, w *data.Staged, fresh bool) {
 	if w.Value == nil {
-		return c.changed(c.tx.Exec(ctx, sqlKVDelete, c.owner, c.app, w.Collection, w.Key, nil))
+		b.Queue(sqlKVDelete, c.owner, c.app, w.Collection, w.Key, nil).Exec(changedOne)
+		return
 	}
 	_, read := c.unit.Reads[w.Row]
-	return c.changed(c.tx.Exec(ctx, sqlUnitSet, c.owner, c.app, w.Collection, w.Key, string(w.Value), w.TTL.Milliseconds(),
-		untilTime(w), fresh && read))
+	b.Queue(sqlUnitSet, c.owner, c.app, w.Collection, w.Key, string(w.Value), w.TTL.Milliseconds(), untilTime(w), fresh && read).Exec(changedOne)
 }
 
 // untilTime is when a value expires that keeps the time that it had.
@@ -343,30 +400,31 @@ func untilTime(w *data.Staged) *time.Time {
 	return optionalTime(w.ExpiresAt)
 }
 
-func (c *unitCommit) document(ctx context.Context, w *data.Staged, op string) error {
+func (c *unitCommit) document(b *pgx.Batch, w *data.Staged, op string) error {
 	id, err := uuid.Parse(w.Key)
 	if err != nil {
 		return fmt.Errorf("id of a document: %w", err)
 	}
 	switch op {
 	case tenant.OpDelete:
-		var n int
-		if err := c.tx.QueryRow(ctx, sqlDocDelete, c.owner, c.app, w.Collection, id).Scan(&n); err != nil || n == 1 {
-			return err
-		}
-		return data.ErrUnitConflict
+		b.Queue(sqlDocDelete, c.owner, c.app, w.Collection, id).QueryRow(func(row pgx.Row) error {
+			var n int
+			if err := row.Scan(&n); err != nil || n == 1 {
+				return err
+			}
+			return data.ErrUnitConflict
+		})
 	case tenant.OpCreate:
-		return c.changed(c.tx.Exec(ctx, sqlDocCreate, c.owner, c.app, w.Collection, id, w.Value))
+		b.Queue(sqlDocCreate, c.owner, c.app, w.Collection, id, w.Value).Exec(changedOne)
+	default:
+		b.Queue(sqlDocUpdate, c.owner, c.app, w.Collection, id, w.Value).Exec(changedOne)
 	}
-	return c.changed(c.tx.Exec(ctx, sqlDocUpdate, c.owner, c.app, w.Collection, id, w.Value))
+	return nil
 }
 
-// changed says what a statement means that was to change or return one row.
-func (c *unitCommit) changed(tag pgconn.CommandTag, err error) error {
-	switch {
-	case err != nil:
-		return fmt.Errorf("write: %w", rejected(err))
-	case tag.RowsAffected() != 1:
+// changedOne says what it means that a statement has not changed or returned one row.
+func changedOne(tag pgconn.CommandTag) error {
+	if tag.RowsAffected() != 1 {
 		return data.ErrUnitConflict
 	}
 	return nil

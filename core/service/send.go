@@ -163,24 +163,11 @@ func (c *call) send(ctx context.Context, e *outbox.Entry) (uuid.UUID, error) {
 
 // refusal says in a script's terms why an entry was not accepted.
 func (c *call) refusal(ctx context.Context, e *outbox.Entry, err error) error {
-	var overloaded *outbox.Overloaded
-	var rejected *outbox.Rejected
-	switch {
-	case ctx.Err() != nil:
+	if ctx.Err() != nil {
 		return context.Cause(ctx)
-	case errors.Is(err, outbox.ErrTooDeep):
-		return fault.New(fault.LoopDepth, fault.Script, "%v", err)
-	case errors.Is(err, outbox.ErrBudget):
-		return fault.New(fault.LoopBudget, fault.Script, "what began with execution %s has led to %d events, more are not let "+
-			"through: if it is no loop, divide the work by what starts it", e.RootID, outbox.MaxRootEvents)
-	case errors.Is(err, outbox.ErrKeyReused):
-		return invalid("idempotency_key: %v", err)
-	case errors.As(err, &overloaded):
-		f := fault.New(fault.Overloaded, fault.Script, "%s", overloaded.Message)
-		f.RetryAfter = overloaded.RetryAfter
+	}
+	if f := refused(e, err); f != nil {
 		return f
-	case errors.As(err, &rejected):
-		return invalid("the event cannot be stored: %v", rejected.Err)
 	}
 	if errors.Is(err, outbox.ErrUnknown) {
 		return fault.New(fault.Unavailable, fault.Platform, "it is not known whether the event was accepted; "+
@@ -190,4 +177,26 @@ func (c *call) refusal(ctx context.Context, e *outbox.Entry, err error) error {
 	f := fault.New(fault.Unavailable, fault.Platform, "the event was not accepted; try again")
 	f.RetryAfter = time.Second
 	return f
+}
+
+// refused is refusal where the script, or what it sends, is at fault; nil: neither is.
+func refused(e *outbox.Entry, err error) *fault.Fault {
+	var overloaded *outbox.Overloaded
+	var rejected *outbox.Rejected
+	switch {
+	case errors.Is(err, outbox.ErrTooDeep):
+		return fault.New(fault.LoopDepth, fault.Script, "%v", err)
+	case errors.Is(err, outbox.ErrBudget):
+		return fault.New(fault.LoopBudget, fault.Script, "what began with execution %s has led to %d events, more are not let "+
+			"through: if it is no loop, divide the work by what starts it", e.RootID, outbox.MaxRootEvents)
+	case errors.Is(err, outbox.ErrKeyReused):
+		return fault.New(fault.Invalid, fault.Script, "idempotency_key: %v", err)
+	case errors.As(err, &overloaded):
+		f := fault.New(fault.Overloaded, fault.Script, "%s", overloaded.Message)
+		f.RetryAfter = overloaded.RetryAfter
+		return f
+	case errors.As(err, &rejected):
+		return fault.New(fault.Invalid, fault.Script, "the event cannot be stored: %v", rejected.Err)
+	}
+	return nil
 }

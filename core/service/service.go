@@ -103,6 +103,7 @@ type Host struct {
 	callees  Callees
 	entries  Entries
 	queues   Queues
+	units    Units
 	kv       KV
 	files    Files
 	contents *files.Store
@@ -122,6 +123,7 @@ type Config struct {
 	Callees  Callees
 	Entries  Entries
 	Queues   Queues
+	Units    Units
 	KV       KV
 	Files    Files
 	Contents *files.Store
@@ -136,7 +138,7 @@ type Config struct {
 // New makes a host.
 func New(c Config) *Host {
 	return &Host{
-		outbox: c.Outbox, snapshot: c.Snapshot, callees: c.Callees, entries: c.Entries, queues: c.Queues, kv: c.KV, docs: c.Docs, files: c.Files, contents: c.Contents,
+		outbox: c.Outbox, snapshot: c.Snapshot, callees: c.Callees, entries: c.Entries, queues: c.Queues, units: c.Units, kv: c.KV, docs: c.Docs, files: c.Files, contents: c.Contents,
 		web: c.Web, secrets: c.Secrets, email: c.Email, unfit: c.Unfit, log: c.Log.Named("service"), share: newShare(),
 	}
 }

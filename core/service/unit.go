@@ -6,8 +6,6 @@ import (
 	"errors"
 	"maps"
 	"slices"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -15,7 +13,6 @@ import (
 
 	"github.com/picloud/picloud/core/data"
 	"github.com/picloud/picloud/core/outbox"
-	"github.com/picloud/picloud/core/tenant"
 	"github.com/picloud/picloud/sdk/fault"
 )
 
@@ -69,35 +66,23 @@ func (u *Unit) Conflict() bool {
 	return u.conflict
 }
 
+// Units know whether something that a run has read has changed since.
+type Units interface {
+	// Overtaken reports whether some rows of an app have other versions now than those; 0: there was none.
+	Overtaken(ctx context.Context, app uuid.UUID, reads map[data.Row]int64) (bool, error)
+}
+
 // Overtaken reports whether something that the run has read has changed since. It is asked of a run that has failed: the values that it saw
 // may never have been there together. It ends the unit, as Work does, and is false where it cannot be told.
 func (u *Unit) Overtaken(ctx context.Context) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.over = true
-	for row, before := range u.reads {
-		if now, err := u.call.stored(ctx, row); err != nil || now != before {
-			return err == nil
-		}
+	if len(u.reads) == 0 {
+		return false
 	}
-	return false
-}
-
-// stored is the version of a row as it is stored; 0: there is none.
-func (c *call) stored(ctx context.Context, row data.Row) (int64, error) {
-	if row.Kind == outbox.KindKV {
-		i, err := c.kv.Get(ctx, data.Place{App: c.run.Entry.App, Collection: row.Collection, Key: row.Key})
-		return i.Version, err
-	}
-	id, err := uuid.Parse(row.Key)
-	if err != nil {
-		return 0, err
-	}
-	d, err := c.docs.Get(ctx, data.DocPlace{App: c.run.Entry.App, Collection: row.Collection, ID: id})
-	if errors.Is(err, tenant.ErrNotFound) {
-		return 0, nil
-	}
-	return d.Version, err
+	is, err := u.call.units.Overtaken(ctx, u.call.run.Entry.App, u.reads)
+	return is && err == nil
 }
 
 // Work is what has to be done. It ends the unit: what comes later is refused.
@@ -108,7 +93,8 @@ func (u *Unit) Work() *data.Unit {
 	w := &data.Unit{Reads: u.reads, Sends: u.sends}
 	for _, row := range u.order {
 		s := u.rows[row]
-		if s.Value != nil || u.reads[row] != 0 || !u.known(row) { // not what the run itself has made and deleted
+		version, read := u.reads[row]
+		if s.Value != nil || version != 0 || !read { // not what the run itself has made and deleted
 			w.Writes = append(w.Writes, s.Staged)
 		}
 	}
@@ -133,11 +119,6 @@ func (u *Unit) Sends() (events, bytes int) {
 	return events, bytes
 }
 
-func (u *Unit) known(row data.Row) bool {
-	_, is := u.reads[row]
-	return is
-}
-
 // Caused makes the entries that triggers make of a change, by the configuration as it is now; nil: none takes any of the collection.
 func (u *Unit) Caused(kind outbox.Kind, collection string) data.Caused {
 	u.mu.Lock()
@@ -152,25 +133,16 @@ func (u *Unit) Caused(kind outbox.Kind, collection string) data.Caused {
 
 // Refusal says why a unit could not be committed, in terms of its script; nil: it is no fault of the script's.
 func (u *Unit) Refusal(err error) *fault.Fault {
-	u.mu.Lock()
-	c := u.call
-	u.mu.Unlock()
-	var rejected *outbox.Rejected
-	var overloaded *outbox.Overloaded
-	var policy *misfit
-	switch {
-	case errors.As(err, &policy), errors.As(err, &rejected), errors.As(err, &overloaded), errors.Is(err, outbox.ErrBudget),
-		errors.Is(err, outbox.ErrTooDeep), errors.Is(err, outbox.ErrKeyReused):
-		f := fault.From(c.refusal(context.Background(), c.run.Entry, err))
-		if policy != nil {
-			f = fault.New(fault.Invalid, fault.Script, "nothing was changed: %v", policy.error)
-		}
-		if f.Kind == fault.Invalid || f.Kind == fault.Overloaded { // the run has begun: it is the script that failed
-			f.Kind = fault.ScriptError
-		}
-		return f
+	if policy := (*misfit)(nil); errors.As(err, &policy) {
+		return fault.New(fault.ScriptError, fault.Script, "nothing was changed: %v", policy.error)
 	}
-	return nil
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	f := refused(u.call.run.Entry, err)
+	if f != nil && (f.Kind == fault.Invalid || f.Kind == fault.Overloaded) { // the run has begun: it is the script that failed
+		f.Kind = fault.ScriptError
+	}
+	return f
 }
 
 // errOver is for a run that did not wait for its own calls: nobody reads it.
@@ -287,285 +259,4 @@ func (u *Unit) send(groups [][]*outbox.Entry) error {
 	}
 	u.sends = append(u.sends, groups...)
 	return nil
-}
-
-// inUnit are the methods that a transactional script can call. Those that send stage what they send by themselves.
-var inUnit = map[string]func(c *call, ctx context.Context, args []byte) (any, error){
-	"kv.get": (*call).unitKVGet, "kv.has": (*call).unitKVHas, "kv.set": (*call).unitKVSet, "kv.delete": (*call).unitKVDelete,
-	"kv.increment": (*call).unitKVIncrement,
-
-	"docs.create": (*call).unitDocsCreate, "docs.get": (*call).unitDocsGet, "docs.update": (*call).unitDocsUpdate,
-	"docs.delete": (*call).unitDocsDelete,
-
-	"invoke.send": (*call).invokeSend, "queue.send": (*call).queueSend, "pubsub.publish": (*call).pubsubPublish,
-	"sink.send": (*call).sinkSend, "email.send": (*call).emailSend,
-	"queue.depth": (*call).queueDepth, "secrets.get": (*call).secretsGet, "secrets.list": (*call).secretsList,
-}
-
-// notInUnit says why a transactional script cannot call a method.
-func notInUnit(service, method string) error {
-	why := "it would take effect at once, whatever becomes of the run"
-	switch service + "." + method {
-	case "kv.list", "docs.find", "docs.find_one", "docs.list":
-		why = "what it finds could change before the run ends, without being noticed; read by key"
-	case "files.get", "files.head", "files.list", "files.read":
-		why = "files are no part of the transaction, so what it reads could be of another time than the rest"
-	case "invoke.call":
-		why = "the other script's effects would not be undone; send it an event"
-	}
-	return invalid("a transactional script cannot call %s.%s: %s", service, method, why)
-}
-
-// kvRow reads a value as the run sees it. The mutex of the unit is held by the caller, so that a run's own calls take turns.
-func (c *call) kvRow(ctx context.Context, p data.Place) (data.Item, error) {
-	row := data.Row{Kind: outbox.KindKV, Collection: p.Collection, Key: p.Key}
-	u := c.run.Unit
-	if s := u.rows[row]; s != nil {
-		return data.Item{Key: p.Key, Value: s.Value, Version: s.version, ExpiresAt: s.ExpiresAt}, nil
-	}
-	i, err := c.kv.Get(ctx, p)
-	if err != nil {
-		return i, c.dataRefusal(ctx, err)
-	}
-	return i, u.read(row, i.Version)
-}
-
-func (c *call) unitKVGet(ctx context.Context, args []byte) (any, error) {
-	var in kvPlace
-	if err := decode(args, &in); err != nil {
-		return nil, err
-	}
-	p, err := c.kvPlace(in)
-	if err != nil {
-		return nil, err
-	}
-	c.run.Unit.mu.Lock()
-	defer c.run.Unit.mu.Unlock()
-	i, err := c.kvRow(ctx, p)
-	if err != nil {
-		return nil, err
-	}
-	return viewItem(i), nil
-}
-
-func (c *call) unitKVHas(ctx context.Context, args []byte) (any, error) {
-	var in kvPlace
-	if err := decode(args, &in); err != nil {
-		return nil, err
-	}
-	p, err := c.kvPlace(in)
-	if err != nil {
-		return nil, err
-	}
-	c.run.Unit.mu.Lock()
-	defer c.run.Unit.mu.Unlock()
-	i, err := c.kvRow(ctx, p)
-	if err != nil {
-		return nil, err
-	}
-	return struct {
-		Found bool `json:"found"`
-	}{i.Version != 0}, nil
-}
-
-func (c *call) unitKVSet(ctx context.Context, args []byte) (any, error) {
-	w, err := c.kvWrite(args)
-	if err != nil {
-		return nil, err
-	}
-	u := c.run.Unit
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if w.If != nil {
-		i, err := c.kvRow(ctx, w.Place)
-		if err != nil {
-			return nil, err
-		}
-		if i.Version != *w.If {
-			return nil, c.dataRefusal(ctx, data.ErrConflict)
-		}
-	}
-	s, err := u.write(data.Staged{Row: data.Row{Kind: outbox.KindKV, Collection: w.Collection, Key: w.Key}, Value: w.Value, TTL: w.TTL})
-	if err != nil {
-		return nil, err
-	}
-	return struct {
-		Version int64 `json:"version"`
-	}{s.version}, nil
-}
-
-func (c *call) unitKVDelete(ctx context.Context, args []byte) (any, error) {
-	p, required, err := c.kvRemoval(args)
-	if err != nil {
-		return nil, err
-	}
-	u := c.run.Unit
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	i, err := c.kvRow(ctx, p)
-	if err != nil {
-		return nil, err
-	}
-	if required != nil && (*required != i.Version || i.Version == 0) { // outside of a unit, too, it has to be there
-		return nil, c.dataRefusal(ctx, data.ErrConflict)
-	}
-	if i.Version != 0 {
-		if _, err := u.write(data.Staged{Row: data.Row{Kind: outbox.KindKV, Collection: p.Collection, Key: p.Key}}); err != nil {
-			return nil, err
-		}
-	}
-	return struct {
-		Deleted bool `json:"deleted"`
-	}{i.Version != 0}, nil
-}
-
-func (c *call) unitKVIncrement(ctx context.Context, args []byte) (any, error) {
-	p, by, ttl, err := c.kvAddition(args)
-	if err != nil {
-		return nil, err
-	}
-	u := c.run.Unit
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	i, err := c.kvRow(ctx, p)
-	if err != nil {
-		return nil, err
-	}
-	w := data.Staged{Row: data.Row{Kind: outbox.KindKV, Collection: p.Collection, Key: p.Key}, TTL: ttl}
-	sum := by
-	if i.Version != 0 {
-		text := strings.TrimPrefix(string(i.Value), "-")
-		n, err := strconv.ParseInt(string(i.Value), 10, 64)
-		sum += n
-		if err != nil || len(text) > 16 || sum > data.MaxSum || sum < -data.MaxSum {
-			return nil, c.dataRefusal(ctx, data.ErrNoNumber)
-		}
-		w.TTL, w.ExpiresAt = 0, i.ExpiresAt
-	}
-	w.Value = strconv.AppendInt(nil, sum, 10)
-	if _, err := u.write(w); err != nil {
-		return nil, err
-	}
-	return struct {
-		Value int64 `json:"value"`
-	}{sum}, nil
-}
-
-// docRow reads a document as the run sees it; nil: there is none. The mutex of the unit is held.
-func (c *call) docRow(ctx context.Context, p data.DocPlace) (*data.Doc, error) {
-	row := data.Row{Kind: outbox.KindDocs, Collection: p.Collection, Key: p.ID.String()}
-	u := c.run.Unit
-	if s := u.rows[row]; s != nil {
-		if s.Value == nil {
-			return nil, nil
-		}
-		return &data.Doc{ID: p.ID, Data: s.Value, Version: s.version, CreatedAt: s.created, UpdatedAt: s.updated}, nil
-	}
-	d, err := c.docs.Get(ctx, p)
-	if errors.Is(err, tenant.ErrNotFound) {
-		return nil, u.read(row, 0)
-	}
-	if err != nil {
-		return nil, c.dataRefusal(ctx, err)
-	}
-	return &d, u.read(row, d.Version)
-}
-
-// stageDoc stages what a document is to hold. The mutex of the unit is held.
-func (c *call) stageDoc(p data.DocPlace, body []byte, before *data.Doc) (any, error) {
-	s, err := c.run.Unit.write(data.Staged{Row: data.Row{Kind: outbox.KindDocs, Collection: p.Collection, Key: p.ID.String()}, Value: body})
-	if err != nil {
-		return nil, err
-	}
-	if s.created = s.updated; before != nil {
-		s.created = before.CreatedAt
-	}
-	return viewDoc(data.Doc{ID: p.ID, Data: body, Version: s.version, CreatedAt: s.created, UpdatedAt: s.updated}), nil
-}
-
-func (c *call) unitDocsCreate(ctx context.Context, args []byte) (any, error) {
-	p, body, fresh, err := c.docNew(args)
-	if err != nil {
-		return nil, err
-	}
-	u := c.run.Unit
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if fresh {
-		err = u.read(data.Row{Kind: outbox.KindDocs, Collection: p.Collection, Key: p.ID.String()}, 0)
-	} else {
-		var d *data.Doc
-		if d, err = c.docRow(ctx, p); err == nil && d != nil {
-			err = c.dataRefusal(ctx, data.ErrDocExists)
-		}
-	}
-	if err != nil {
-		return nil, err
-	}
-	return c.stageDoc(p, body, nil)
-}
-
-func (c *call) unitDocsGet(ctx context.Context, args []byte) (any, error) {
-	var in docPlace
-	if err := decode(args, &in); err != nil {
-		return nil, err
-	}
-	p, err := c.docPlace(in)
-	if err != nil {
-		return nil, err
-	}
-	c.run.Unit.mu.Lock()
-	defer c.run.Unit.mu.Unlock()
-	d, err := c.docRow(ctx, p)
-	if err != nil || d == nil {
-		return oneDoc{}, err
-	}
-	view := viewDoc(*d)
-	return oneDoc{&view}, nil
-}
-
-func (c *call) unitDocsUpdate(ctx context.Context, args []byte) (any, error) {
-	p, body, required, err := c.docChange(args)
-	if err != nil {
-		return nil, err
-	}
-	c.run.Unit.mu.Lock()
-	defer c.run.Unit.mu.Unlock()
-	d, err := c.docRow(ctx, p)
-	switch {
-	case err != nil:
-		return nil, err
-	case d == nil:
-		return nil, c.dataRefusal(ctx, tenant.ErrNotFound)
-	case required != nil && *required != d.Version:
-		return nil, c.dataRefusal(ctx, data.ErrConflict)
-	}
-	return c.stageDoc(p, body, d)
-}
-
-func (c *call) unitDocsDelete(ctx context.Context, args []byte) (any, error) {
-	p, required, err := c.docRemoval(args)
-	if err != nil {
-		return nil, err
-	}
-	u := c.run.Unit
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	d, err := c.docRow(ctx, p)
-	switch {
-	case err != nil:
-		return nil, err
-	case d == nil && required != nil:
-		return nil, c.dataRefusal(ctx, tenant.ErrNotFound)
-	case d != nil && required != nil && *required != d.Version:
-		return nil, c.dataRefusal(ctx, data.ErrConflict)
-	}
-	if d != nil {
-		if _, err := u.write(data.Staged{Row: data.Row{Kind: outbox.KindDocs, Collection: p.Collection, Key: p.ID.String()}}); err != nil {
-			return nil, err
-		}
-	}
-	return struct {
-		Deleted bool `json:"deleted"`
-	}{d != nil}, nil
 }

@@ -113,17 +113,9 @@ func (c *Change) meets(source string) (bool, error) {
 		return false, err
 	}
 	if c.variables == nil {
-		data, err := c.Payload()
-		if err != nil {
-			return false, err
-		}
-		parsed, err := c.parsed(data)
-		if err != nil {
-			return false, fmt.Errorf("read the data of the event: %w", err)
-		}
 		c.variables = map[string]any{
 			"event.type": c.Type(), "event.subject": c.Subject(), "event.collection": c.Collection, "event.key": c.Key,
-			"event.id": c.Key, "event.op": c.Op, "event.topic": c.Topic, "event.source": c.Source, "data": parsed,
+			"event.id": c.Key, "event.op": c.Op, "event.topic": c.Topic, "event.source": c.Source, "data": c.value,
 		}
 	}
 	result, _, err := p.Eval(c.variables)
@@ -134,6 +126,19 @@ func (c *Change) meets(source string) (bool, error) {
 		return false, fmt.Errorf("it is a %s, not a bool", result.Type().TypeName())
 	}
 	return result == types.True, nil
+}
+
+// value is the data of the event for an expression that looks at it: of a webhook or a source it may be no JSON, which is no matter to others.
+func (c *Change) value() any {
+	data, err := c.Payload()
+	if err != nil {
+		return types.WrapErr(err)
+	}
+	parsed, err := c.parsed(data)
+	if err != nil {
+		return types.WrapErr(fmt.Errorf("read the data of the event: %w", err))
+	}
+	return parsed
 }
 
 // parsed is the data of the event as an expression sees it: what JSON it is, or the fields of a form by name.

@@ -216,7 +216,7 @@ func TestWhenOfBombs(t *testing.T) {
 		strings.Repeat(`{"a":`, 60) + "1" + strings.Repeat("}", 60): true,
 	} {
 		c := &Change{Kind: outbox.KindPubSub, Topic: "t", Data: json.RawMessage(data)}
-		if is, err := c.meets("event.topic == 't'"); is != want || (err == nil) != want {
+		if is, err := c.meets("[data].size() == 1"); is != want || (err == nil) != want {
 			t.Errorf("%.20s of %d bytes: %t, %v", data, len(data), is, err)
 		}
 	}
@@ -250,5 +250,22 @@ func TestFailingExpressions(t *testing.T) {
 	}
 	if strings.Join(told, ", ") != "no field, no number" {
 		t.Errorf("%q fail", told)
+	}
+}
+
+// An expression that does not look at the data of an event does not fail where that is no JSON.
+func TestWhenDataIsNoJSON(t *testing.T) {
+	t.Parallel()
+	for _, data := range []string{"", "<a/>", "{"} {
+		c := &Change{Kind: outbox.KindSource, Source: "s", Topic: "t", Data: json.RawMessage(data), ContentType: "text/plain"}
+		for source, want := range map[string]string{
+			"event.type == 't'": "", "data == 't' || event.source == 's'": "",
+			"data.a == 1": "read the data of the event", "has(data.a)": "read the data of the event", "data == null": "read the data of the event",
+		} {
+			is, err := c.meets(source)
+			if is != (want == "") || (err == nil) != is || !is && !strings.Contains(err.Error(), want) {
+				t.Errorf("%q, %s: %t, %v", data, source, is, err)
+			}
+		}
 	}
 }
