@@ -171,7 +171,6 @@ func TestAbsent(t *testing.T) {
 		{"releases show abc", unparsable, "there is no release abc of app \"default\": see `picloud releases ls --app default`"},
 		{"queues pause mail", nothing, "there is no queue \"mail\" in app \"default\": see `picloud queues ls --app default`"},
 		{"queues create q --script s", nothing, "there is no app \"default\": see `picloud apps ls`"},
-		{"sinks create s --url http://x.example", nothing, "there is no app \"default\": see `picloud apps ls`"},
 		{"sources create s --kind smtp --config {}", nothing, "there is no app \"default\": see `picloud apps ls`"},
 		{"triggers create t --kind kv --script s", nothing, "there is no app \"default\": see `picloud apps ls`"},
 		{"triggers dead-letter t --script s", nothing, "there is no app \"default\": see `picloud apps ls`"},
