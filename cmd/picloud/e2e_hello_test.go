@@ -79,29 +79,36 @@ func failures(t *testing.T, n *instance) {
 		panic("on purpose")
 	case "error":
 		return nil, errors.New("on purpose")
+	case "channel":
+		return make(chan int), nil
+	}
+	return "fine", nil`, "errors"), "--route", "GET /bad/{how}")
+	n.command("deploy", script(t, "endless", `
+	switch ctx.Request.Param("how") {
 	case "loop":
 		for {
 		}
 	case "block":
 		<-make(chan int)
-	case "channel":
-		return make(chan int), nil
 	}
-	return "fine", nil`, "errors"), "--route", "GET /bad/{how}", "--timeout", "300ms")
+	return "fine", nil`), "--route", "GET /endless/{how}", "--timeout", "300ms")
 	for _, c := range []struct {
-		how    string
+		path   string
 		status int
 		kind   string
 	}{
-		{"panic", http.StatusBadGateway, "script_panic"},
-		{"error", http.StatusBadGateway, "script_error"},
-		{"loop", http.StatusGatewayTimeout, "deadline"},
-		{"block", http.StatusGatewayTimeout, "deadline"},
-		{"channel", http.StatusBadGateway, "invalid_response"},
+		{"/bad/panic", http.StatusBadGateway, "script_panic"},
+		{"/bad/error", http.StatusBadGateway, "script_error"},
+		{"/bad/channel", http.StatusBadGateway, "invalid_response"},
+		{"/endless/loop", http.StatusGatewayTimeout, "deadline"},
+		{"/endless/block", http.StatusGatewayTimeout, "deadline"},
 	} {
-		n.problem("/bad/"+c.how, c.status, c.kind)
+		n.problem(c.path, c.status, c.kind)
 		n.expect("/bad/not", http.StatusOK, `"fine"`)
 	}
+	await(t, "the script that had no end has one", func() bool { // in 300 ms, which a busy machine may need for something else
+		return n.must(http.MethodGet, "/endless/not", nil).status == http.StatusOK
+	})
 }
 
 // refusals checks that a source that is wrong is refused with its place, and changes nothing.

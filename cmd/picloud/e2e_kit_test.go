@@ -292,7 +292,22 @@ func (n *instance) send(method, path string, body []byte) (reply, error) {
 	return n.do(req)
 }
 
-func (n *instance) do(req *http.Request) (reply, error) {
+// do sends a request again while no slot comes free for it, as callers are told to: on a busy machine runs take long.
+func (n *instance) do(req *http.Request) (r reply, err error) {
+	for end := time.Now().Add(patience); ; {
+		r, err = n.once(req)
+		if err != nil || field(r.body, "type") != "urn:picloud:problem:busy" || time.Now().After(end) {
+			return r, err
+		}
+		if req.GetBody != nil {
+			if req.Body, err = req.GetBody(); err != nil {
+				return reply{}, err
+			}
+		}
+	}
+}
+
+func (n *instance) once(req *http.Request) (reply, error) {
 	res, err := n.client.Do(req)
 	if err != nil {
 		return reply{}, err

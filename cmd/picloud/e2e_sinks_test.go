@@ -561,11 +561,19 @@ func TestInstalledSink(t *testing.T) {
 // What waits for a sink that is deleted is a dead letter, not lost.
 func TestSinkIsDeleted(t *testing.T) {
 	t.Parallel()
-	n, _ := withHook(t)
-	n.command("deploy", script(t, "send", `return ctx.Sink("billing").Send("hello", &picloud.Delivery{Delay: time.Second})`, "time"), "--route", "POST /send")
+	n, h := withHook(t)
+	hold := make(chan struct{})
+	h.set(http.StatusServiceUnavailable, hold)
+	n.command("deploy", script(t, "send", `return ctx.Sink("billing").Send("hello", &picloud.Delivery{OrderingKey: "k"})`), "--route", "POST /send")
 	n.must(http.MethodPost, "/send", nil)
+	await(t, "the first is on its way", func() bool { return len(h.asked()) > 0 })
+	n.must(http.MethodPost, "/send", nil) // waits for it
 	n.command("sinks", "delete", "billing")
-	await(t, "there is a dead letter", func() bool {
-		return strings.Contains(n.command("dead-letters", "ls"), `"target_gone"`)
+	close(hold)
+	await(t, "both are dead letters", func() bool {
+		return strings.Count(n.command("dead-letters", "ls"), `"target_gone"`) == 2
 	})
+	if len(h.asked()) != 1 {
+		t.Errorf("it was asked for %v", h.asked())
+	}
 }

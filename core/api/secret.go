@@ -23,7 +23,7 @@ func viewSecret(i *secret.Info) Secret { return Secret{Name: i.Name, UpdatedAt: 
 // SecretValue is what a secret is set to.
 type SecretValue struct {
 	Name  string          `json:"name" minLength:"1" maxLength:"63" example:"STRIPE_KEY" doc:"Letters, digits, underscores, dots and dashes, with a letter or underscore first"`
-	Value json.RawMessage `json:"value" doc:"Any JSON value, up to 64 KiB with at most 100 texts and numbers"`
+	Value json.RawMessage `json:"value" doc:"Any JSON value, up to 64 KiB with at most 100 texts, lines of texts, and numbers"`
 }
 
 // Rotation is how far a rotation of keys has come.

@@ -5,12 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"os"
 	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -24,7 +22,7 @@ const template = "migrated"
 
 // server is the one Postgres of a test process, started by the first test that needs it.
 type server struct {
-	dir      string
+	dir      dataDir
 	postgres *embedded.Server
 	admin    *pgxpool.Pool
 	made     atomic.Int64 // databases so far
@@ -90,7 +88,7 @@ func theServer() (*server, error) {
 }
 
 func startServer() (_ *server, err error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	s := &server{}
 	defer func() {
@@ -102,7 +100,7 @@ func startServer() (_ *server, err error) {
 		return nil, err
 	}
 	log := hclog.New(&hclog.LoggerOptions{Name: "coretest", Level: hclog.Warn})
-	if s.postgres, err = embedded.Start(ctx, embedded.Config{Dir: s.dir, Conns: 100 + 2*postgres.NodeConns*runtime.GOMAXPROCS(0), NoSync: true, Log: log}); err != nil {
+	if s.postgres, err = embedded.Start(ctx, embedded.Config{Dir: s.dir.path, Conns: 100 + 2*postgres.NodeConns*runtime.GOMAXPROCS(0), NoSync: true, Log: log}); err != nil {
 		return nil, err
 	}
 	if s.admin, err = postgres.Open(ctx, postgres.Config{URL: s.postgres.URL()}, log); err != nil {
@@ -134,11 +132,14 @@ func (s *server) stop() error {
 	}
 	var err error
 	if s.postgres != nil {
-		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		err = s.postgres.Stop(ctx)
 	}
-	return errors.Join(err, os.RemoveAll(s.dir))
+	if s.dir.open != nil {
+		err = errors.Join(err, s.dir.remove())
+	}
+	return err
 }
 
 func stopServer() error {

@@ -1,6 +1,7 @@
 package coretest
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -22,21 +23,29 @@ func DataDir(t testing.TB) string {
 	}
 	t.Cleanup(func() {
 		// The server of a process that was killed may still write while it notices.
-		var err error
-		for range 50 {
-			if err = os.RemoveAll(dir); err == nil {
-				return
-			}
-			<-time.After(100 * time.Millisecond)
-		}
-		t.Errorf("remove data folder: %v", err)
+		Eventually(t, "the data folder can be removed", func() bool { return dir.remove() == nil })
 	})
-	return dir
+	return dir.path
+}
+
+// dataDir is a folder that is ours for as long as it is open: the lock on it tells other test processes so, whether or not a
+// server runs in it at the moment.
+type dataDir struct {
+	path string
+	open *os.File
+}
+
+// remove may be called again when it has failed.
+func (d dataDir) remove() error {
+	if err := os.RemoveAll(d.path); err != nil {
+		return err
+	}
+	return d.open.Close()
 }
 
 // makeDataDir makes a folder: in memory where there is plenty, since a copy of the template takes 10 ms there and 120 to
 // 250 ms on a disk. It also removes what test processes that were killed have left.
-func makeDataDir() (string, error) {
+func makeDataDir() (_ dataDir, err error) {
 	parent := os.TempDir()
 	if inMemory := "/dev/shm"; hasRoom(inMemory) {
 		parent = inMemory
@@ -48,11 +57,14 @@ func makeDataDir() (string, error) {
 			_ = os.RemoveAll(dir) // somebody else's, perhaps
 		}
 	}
-	dir, err := os.MkdirTemp(parent, pattern)
-	if err != nil {
-		return "", err
+	var d dataDir
+	if d.path, err = os.MkdirTemp(parent, pattern); err != nil {
+		return dataDir{}, err
 	}
-	return dir, os.Chmod(dir, 0o711)
+	if d.open, err = os.Open(d.path); err != nil {
+		return dataDir{}, err
+	}
+	return d, errors.Join(unix.Flock(int(d.open.Fd()), unix.LOCK_EX), os.Chmod(d.path, 0o711))
 }
 
 func hasRoom(dir string) bool {
@@ -61,15 +73,13 @@ func hasRoom(dir string) bool {
 		unix.Access(dir, unix.W_OK) == nil
 }
 
-// isAbandoned reports whether nobody owns the server in a folder any more. One that was made just now may have no owner
-// yet.
+// isAbandoned reports whether nobody has a folder any more. One that was made just now may not be locked yet.
 func isAbandoned(dir string) bool {
-	file, err := os.OpenFile(filepath.Join(dir, "postgres", "owner.lock"), os.O_RDWR, 0)
+	file, err := os.Open(dir)
 	if err != nil {
 		return false
 	}
 	defer func() { _ = file.Close() }()
 	info, err := file.Stat()
-	return err == nil && time.Since(info.ModTime()) > time.Minute &&
-		unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil
+	return err == nil && time.Since(info.ModTime()) > time.Minute && unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil
 }

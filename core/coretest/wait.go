@@ -6,7 +6,7 @@ import (
 )
 
 // patience is how long Eventually waits. It is no measure of speed, only the end of a test that hangs.
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 // Eventually waits until a condition holds that sends no signal, such as the state of another process, and fails the
 // test when it does not. what completes "never came true: ". Call it from the test's goroutine.

@@ -71,6 +71,9 @@ func (s *Schedule) Next(t time.Time) time.Time {
 	t = t.In(s.zone)
 	for in := t; ; { // in is within the period of one offset that is searched
 		start, end := in.ZoneBounds()
+		if !end.IsZero() && !end.After(in) { // package time has years of 365 days, where a rule says when clocks are set: in is on the last of 366
+			end = end.Add(day)
+		}
 		_, offset := in.Zone()
 		next := s.at(t, offset)
 		if next.IsZero() {

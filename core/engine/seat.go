@@ -7,15 +7,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/picloud/picloud/core/retry"
 	"github.com/picloud/picloud/sdk/fault"
-)
-
-// Back-off of a process that keeps dying: the first death costs nothing, then each doubles the wait. A process that
-// lived for crashForget is a fresh start.
-const (
-	crashPause  = 100 * time.Millisecond
-	crashCap    = 30 * time.Second
-	crashForget = time.Minute
 )
 
 // seat is the place of the processes that share the runs of one app and engine: none, one, or more where one is not enough.
@@ -31,8 +24,7 @@ type seat struct {
 	processes []*process // that take runs, the oldest first
 	leaving   []*process // that have successors
 	starting  *starting  // nil: no start is under way
-	born      time.Time  // of the last start
-	crashes   int
+	crashes   retry.Crashes
 	closed    bool
 }
 
@@ -106,11 +98,11 @@ func (s *seat) pick() (p *process, dead <-chan struct{}, start *starting, err er
 
 // grow returns another process, if one is there at once and may be taken, else busy. It is called with mu held.
 func (s *seat) grow(busy *process) *process {
-	if len(s.processes) >= s.manager.cfg.most || s.starting != nil || s.wait() > 0 {
+	if len(s.processes) >= s.manager.cfg.most || s.starting != nil || s.crashes.Wait(time.Now()) > 0 {
 		return busy
 	}
 	if p := s.manager.spares.take(s.key.engine); p != nil {
-		s.born = time.Now()
+		s.crashes.Started(time.Now())
 		s.adopt(p)
 		return p
 	}
@@ -134,8 +126,8 @@ func (s *seat) begin() (*starting, error) {
 	if s.starting != nil {
 		return s.starting, nil
 	}
-	if wait := s.wait(); wait > 0 {
-		f := fault.New(fault.Unavailable, fault.Script, "the app's engine process died %d times in a row", s.crashes)
+	if wait := s.crashes.Wait(time.Now()); wait > 0 {
+		f := fault.New(fault.Unavailable, fault.Script, "the app's engine process died %d times in a row", s.crashes.Row())
 		f.RetryAfter = wait
 		return nil, f
 	}
@@ -151,7 +143,8 @@ func (s *seat) launch() *starting {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		defer close(start.done)
-		s.starting, s.born, start.err = nil, time.Now(), err
+		s.starting, start.err = nil, err
+		s.crashes.Started(time.Now())
 		switch {
 		case err != nil:
 		case s.closed:
@@ -186,10 +179,7 @@ func (s *seat) watch(p *process) {
 	defer s.mu.Unlock()
 	s.remove(p)
 	if crashed {
-		if time.Since(s.born) > crashForget {
-			s.crashes = 0
-		}
-		s.crashes++
+		s.crashes.Died(time.Now())
 	}
 	close(p.buried)
 }
@@ -197,14 +187,6 @@ func (s *seat) watch(p *process) {
 func (s *seat) remove(p *process) {
 	is := func(x *process) bool { return x == p }
 	s.processes, s.leaving = slices.DeleteFunc(s.processes, is), slices.DeleteFunc(s.leaving, is)
-}
-
-// wait is how long no process may be started yet. It is called with mu held.
-func (s *seat) wait() time.Duration {
-	if s.crashes < 2 {
-		return 0
-	}
-	return time.Until(s.born.Add(min(crashPause<<min(s.crashes-2, 16), crashCap)))
 }
 
 // retire has a process take no more runs and end with the last. It is called with mu held.

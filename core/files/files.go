@@ -40,13 +40,20 @@ var (
 // MaxOpen is how many bytes the uploads of an app may have together, on one node: they are part of no file yet, and so of no quota.
 const MaxOpen = 10 << 30
 
-// Store is the folder. Its methods are safe for concurrent use, but for the parts of one upload.
+// Store is the folder. Its methods are safe for concurrent use.
 type Store struct {
 	root *os.Root
 	room int64 // MaxOpen
 
-	mu   sync.Mutex
-	open map[uuid.UUID]map[string]int64 // sizes of uploads, by app and path
+	mu    sync.Mutex
+	open  map[uuid.UUID]map[string]int64 // sizes of uploads, by app and path
+	turns map[string]*turn               // of uploads that something is done to, by path
+}
+
+// turn is whose turn it is to do something to an upload.
+type turn struct {
+	sync.Mutex
+	users int // who have it or wait for it
 }
 
 // Open opens the folder, which is made if it is missing.
@@ -58,7 +65,7 @@ func Open(dir string) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the folder of files: %w", err)
 	}
-	return &Store{root: root, room: MaxOpen, open: map[uuid.UUID]map[string]int64{}}, nil
+	return &Store{root: root, room: MaxOpen, open: map[uuid.UUID]map[string]int64{}, turns: map[string]*turn{}}, nil
 }
 
 // Close closes the folder.
@@ -112,6 +119,7 @@ func (s *Store) Append(app, run uuid.UUID, id string, offset int64, part []byte)
 	if err != nil {
 		return 0, err
 	}
+	defer s.enter(name)()
 	f, err := s.root.OpenFile(name, os.O_WRONLY|os.O_APPEND, 0)
 	if err != nil {
 		return 0, gone(err)
@@ -128,10 +136,29 @@ func (s *Store) Append(app, run uuid.UUID, id string, offset int64, part []byte)
 		return offset, ErrRoom
 	}
 	n, err := f.Write(part)
-	if _, away := s.root.Stat(name); errors.Is(away, fs.ErrNotExist) { // it was given up meanwhile
-		s.forget(app, name)
-	}
 	return offset + int64(n), err
+}
+
+// enter waits for the turn of an upload, of which a script may write two parts at a time, or make the file meanwhile: what one of them looked
+// at must hold until it is done. The function that it returns ends the turn.
+func (s *Store) enter(name string) (leave func()) {
+	s.mu.Lock()
+	t := s.turns[name]
+	if t == nil {
+		t = &turn{}
+		s.turns[name] = t
+	}
+	t.users++
+	s.mu.Unlock()
+	t.Lock()
+	return func() {
+		t.Unlock()
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if t.users--; t.users == 0 {
+			delete(s.turns, name)
+		}
+	}
 }
 
 // grow notes the size that an upload is going to have, if there is room for it.
@@ -169,6 +196,7 @@ func (s *Store) Finish(ctx context.Context, app, run uuid.UUID, id string) (c Co
 	if err != nil {
 		return c, err
 	}
+	defer s.enter(name)()
 	f, err := s.root.OpenFile(name, os.O_RDWR, 0)
 	if err != nil {
 		return c, gone(err)
@@ -275,6 +303,7 @@ func (s *Store) Abandon(app, run uuid.UUID, id string) error {
 	if err != nil {
 		return nil // there is no such upload
 	}
+	defer s.enter(name)()
 	if err := s.root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}

@@ -164,6 +164,53 @@ func TestUploads(t *testing.T) {
 }
 
 // What an app writes at one time is bounded, and what is finished or given up is no part of that.
+// TestTurns has a run do one thing several times at once to an upload: a part is written behind what is there, or not at all, and one file
+// is made.
+func TestTurns(t *testing.T) {
+	t.Parallel()
+	b := newBox(t)
+	once := func(do func() error, late error) {
+		t.Helper()
+		const times = 8
+		ends := make(chan error, times)
+		for range times {
+			go func() { ends <- do() }()
+		}
+		done := 0
+		for range times {
+			switch err := <-ends; {
+			case err == nil:
+				done++
+			case !errors.Is(err, late):
+				t.Errorf("who comes too late is told %v, not %v", err, late)
+			}
+		}
+		if done != 1 {
+			t.Errorf("it was done %d times", done)
+		}
+	}
+	for range 20 {
+		id, err := b.Begin(b.app, b.run)
+		if err != nil {
+			t.Fatal(err)
+		}
+		once(func() error {
+			_, err := b.Append(b.app, b.run, id, 0, []byte("part"))
+			return err
+		}, ErrOffset)
+		once(func() error {
+			c, err := b.Finish(b.Context(), b.app, b.run, id)
+			if err == nil && c.Size != 4 {
+				t.Errorf("the content has %d bytes, not 4", c.Size)
+			}
+			return err
+		}, ErrGone)
+	}
+	if len(b.turns) != 0 {
+		t.Errorf("%d turns are still noted", len(b.turns))
+	}
+}
+
 func TestRoom(t *testing.T) {
 	t.Parallel()
 	b := newBox(t)

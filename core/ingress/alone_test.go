@@ -30,11 +30,14 @@ type whole struct {
 	stop func() // of the dispatcher
 	pool *pgxpool.Pool
 
+	told chan struct{}
+
 	mu     sync.Mutex
 	starts map[string]int // by execution
 }
 
-// Invoke counts a start and takes as long as the request's body says; where that is no duration, until it is ended.
+// Invoke counts a start and takes as long as the request's body says: "told" is until told is closed; where it is no duration, until it is
+// ended.
 func (w *whole) Invoke(ctx context.Context, _ *tenant.Script, _ bool, r *engine.Request, out engine.Reply) error {
 	w.mu.Lock()
 	w.starts[r.ExecutionID]++
@@ -45,8 +48,13 @@ func (w *whole) Invoke(ctx context.Context, _ *tenant.Script, _ bool, r *engine.
 	}
 	timer := time.NewTimer(d)
 	defer timer.Stop()
+	told := w.told
+	if string(r.Body) != "told" {
+		told = nil
+	}
 	select {
 	case <-timer.C:
+	case <-told:
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
@@ -92,7 +100,7 @@ func startWhole(t *testing.T) *whole {
 		t.Cleanup(p.Close)
 		return p
 	}
-	w := &whole{pool: open(), starts: map[string]int{}}
+	w := &whole{pool: open(), told: make(chan struct{}), starts: map[string]int{}}
 	nodes, err := postgres.NewNodeStore(url)
 	if err != nil {
 		t.Fatal(err)
@@ -140,13 +148,14 @@ func (w *whole) count(t *testing.T, sql string, args ...any) (n int) {
 func TestWaitThenResult(t *testing.T) {
 	t.Parallel()
 	w := startWhole(t)
-	res, body := with(t, "POST", w.url+"/wait", "300ms")
+	res, body := with(t, "POST", w.url+"/wait", "told")
 	id := res.Header.Get(ExecutionHeader)
 	if res.StatusCode != http.StatusAccepted || res.Header.Get("Location") == "" {
 		t.Fatalf("%d %s", res.StatusCode, body)
 	}
+	time.AfterFunc(300*time.Millisecond, func() { close(w.told) }) // while somebody waits
 	res, body = with(t, "GET", w.url+res.Header.Get("Location")+"&wait=60s", "")
-	if res.StatusCode != http.StatusCreated || body != id+" took 300ms" {
+	if res.StatusCode != http.StatusCreated || body != id+" took told" {
 		t.Errorf("%d %s", res.StatusCode, body)
 	}
 	if n := w.startsOf(id); n != 1 {
@@ -238,25 +247,26 @@ func TestIdempotencyOfASyncCall(t *testing.T) {
 
 	first := make(chan string)
 	go func() {
-		_, body, _ := send(t.Context(), "400ms")
+		_, body, _ := send(t.Context(), "told")
 		first <- body
 	}()
 	coretest.Eventually(t, "the first runs", started(1))
-	if status, body, h := send(t.Context(), "400ms"); status != 409 || kind(body) != "in_flight" || h.Get("Retry-After") != "1" {
+	if status, body, h := send(t.Context(), "told"); status != 409 || kind(body) != "in_flight" || h.Get("Retry-After") != "1" {
 		t.Errorf("in flight: %d %s", status, body)
 	}
+	close(w.told)
 	want := <-first
 	var status int
 	var body string
 	var h http.Header
 	coretest.Eventually(t, "the answer is kept", func() bool {
-		status, body, h = send(t.Context(), "400ms")
+		status, body, h = send(t.Context(), "told")
 		return status != 409
 	})
 	if status != 201 || body != want || h.Get("Idempotency-Replayed") != "true" {
 		t.Errorf("again: %d %s", status, body)
 	}
-	if res, body := with(t, "POST", w.url+"/stay", "1ms", "Idempotency-Key", "400ms"); res.StatusCode != 422 {
+	if res, body := with(t, "POST", w.url+"/stay", "1ms", "Idempotency-Key", "told"); res.StatusCode != 422 {
 		t.Errorf("another request: %d %s", res.StatusCode, body)
 	}
 

@@ -134,7 +134,6 @@ func setupIngress(t *testing.T, reply func(*outbox.Entry, *inbox.Reply)) (*line,
 		MaxBody: maxBody,
 		Log:     hclog.NewNullLogger(),
 	})
-	handler.bodyPatience = 100 * time.Millisecond
 	server := httptest.NewServer(handler)
 	t.Cleanup(func() { server.Close(); http.DefaultClient.CloseIdleConnections() })
 	return l, server.URL, handler
@@ -364,7 +363,8 @@ func TestInvokerCollectsTheWholeAnswer(t *testing.T) {
 // A caller that announces a body and does not send it is told off, and its connection is closed.
 func TestBodyThatDoesNotCome(t *testing.T) {
 	t.Parallel()
-	_, url := setup(t, answer(200, "ok"))
+	_, url, handler := setupIngress(t, answer(200, "ok"))
+	handler.bodyPatience = 100 * time.Millisecond
 	for _, head := range []string{"Content-Length: 900\r\n\r\nabc", "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"} {
 		conn, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
 		if err != nil {
@@ -392,7 +392,7 @@ func TestManyLargeBodies(t *testing.T) {
 		answer(200, "ok")(e, r)
 	})
 	large := strings.Repeat("x", 3*bodyFirst)
-	handler.cfg.MaxBody, handler.held, handler.heldWait = int64(len(large)), semaphore.NewWeighted(2*bodyFirst), time.Millisecond
+	handler.cfg.MaxBody, handler.held, handler.heldWait = int64(len(large)), semaphore.NewWeighted(2*bodyFirst), time.Minute
 	first := make(chan int)
 	go func() {
 		res, err := http.Post(url+"/sync/1/a", "", strings.NewReader(large)) //nolint:noctx // it ends when the test lets it
@@ -405,9 +405,11 @@ func TestManyLargeBodies(t *testing.T) {
 		first <- res.StatusCode
 	}()
 	<-l.taken
+	handler.heldWait = time.Millisecond
 	if res, body := send(t, "POST", url+"/sync/1/a", large); res.StatusCode != 503 || res.Header.Get("Retry-After") != "1" || !strings.Contains(body, "large bodies") {
 		t.Errorf("a second one: %d %s", res.StatusCode, body)
 	}
+	handler.heldWait = time.Minute
 	if res, body := send(t, "POST", url+"/sync/1/a", large[:bodyFirst]); res.StatusCode != 200 {
 		t.Errorf("a small one: %d %s", res.StatusCode, body)
 	}

@@ -157,7 +157,7 @@ func (in *Ingress) seat() bool {
 func (in *Ingress) rise() { <-in.seats }
 
 // follow yields how far an entry has come: at once, and then again and again until limit has passed, ctx ends, or the
-// server is about to. An error is the last that it yields.
+// server is about to. After limit it looks once more. An error is the last that it yields.
 func (in *Ingress) follow(ctx context.Context, app, id uuid.UUID, limit time.Duration) iter.Seq2[*outbox.Result, error] {
 	return func(yield func(*outbox.Result, error) bool) {
 		res, err := in.cfg.Results.Get(ctx, app, id)
@@ -168,11 +168,11 @@ func (in *Ingress) follow(ctx context.Context, app, id uuid.UUID, limit time.Dur
 		defer over.Stop()
 		next := time.NewTimer(firstPause)
 		defer next.Stop()
-		for pause := firstPause; ; {
+		for pause, last := firstPause, false; !last; {
 			select {
 			case <-next.C:
 			case <-over.C:
-				return
+				last = true
 			case <-in.draining:
 				return
 			case <-ctx.Done():

@@ -98,15 +98,18 @@ func TestLimits(t *testing.T) {
 func TestSlow(t *testing.T) {
 	t.Parallel()
 	for what, head := range map[string]string{"body": "HTTP/1.1 200 OK\r\n\r\n", "headers": "HTTP/1.1 200 OK\r\nX: ", "nothing": ""} {
-		ended := make(chan struct{})
+		began, ended := make(chan struct{}, 100), make(chan struct{}, 100)
 		address := raw(t, func(c net.Conn) {
-			defer close(ended)
+			began <- struct{}{}
 			_, _ = c.Read(make([]byte, 1<<16))
 			_, _ = c.Write([]byte(head))
 			_, _ = io.Copy(io.Discard, c) // until the other side gives up
+			ended <- struct{}{}
 		})
-		_, err := client(t, address).Do(t.Context(), app, &outbound.Request{Method: "GET", URL: "http://" + address, Timeout: 30 * time.Millisecond})
-		refused(t, what, err, fault.Deadline, "within 30ms")
+		for limit := 30 * time.Millisecond; len(began) == 0; limit *= 2 { // it may not have come as far as the server
+			_, err := client(t, address).Do(t.Context(), app, &outbound.Request{Method: "GET", URL: "http://" + address, Timeout: limit})
+			refused(t, what, err, fault.Deadline, "within "+limit.String())
+		}
 		until(t, ended, "the connection stays open")
 	}
 	started := make(chan struct{})

@@ -21,6 +21,7 @@ import (
 	goplugin "github.com/hashicorp/go-plugin"
 	"go.uber.org/goleak"
 
+	"github.com/picloud/picloud/core/coretest"
 	"github.com/picloud/picloud/core/pluginhost"
 	"github.com/picloud/picloud/sdk/engine"
 	"github.com/picloud/picloud/sdk/engine/enginetest"
@@ -245,17 +246,20 @@ func kindOf(err error) fault.Kind { return fault.From(err).Kind }
 
 func gone(pid int) bool { return errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) }
 
-func eventually(t *testing.T, what string, ok func() bool) {
+// hang has a run ignore its deadline, and returns what its caller is told. One whose time is over before the process has it is tried again
+// with more.
+func hang(t *testing.T, p *pluginhost.Process) (err error) {
 	t.Helper()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for range 2000 {
-		if ok() {
-			return
+	for limit := 20 * time.Millisecond; ; limit *= 2 {
+		ctx, cancel := context.WithTimeout(t.Context(), limit)
+		_, err = invoke(ctx, p, "hang")
+		cancel()
+		select {
+		case <-p.Engine().Stuck():
+			return err
+		default:
 		}
-		<-tick.C
 	}
-	t.Fatal("never: " + what)
 }
 
 func TestLaunchAndKill(t *testing.T) {
@@ -267,7 +271,7 @@ func TestLaunchAndKill(t *testing.T) {
 	}
 	p.Kill()
 	<-p.Done()
-	eventually(t, "the process is gone", func() bool { return gone(p.Pid()) })
+	coretest.Eventually(t, "the process is gone", func() bool { return gone(p.Pid()) })
 	if _, err := invoke(t.Context(), p, "echo"); kindOf(err) != fault.Unavailable {
 		t.Fatal(err)
 	}
@@ -347,7 +351,7 @@ func TestStartIsGivenUp(t *testing.T) {
 		ended <- err
 	}()
 	var pid int
-	eventually(t, "the process has begun", func() bool { pid = find(t, name); return pid != 0 })
+	coretest.Eventually(t, "the process has begun", func() bool { pid = find(t, name); return pid != 0 })
 	if _, err := invoke(t.Context(), launch(t, h, "engine/puppet"), "echo"); err != nil {
 		t.Error(err)
 	}
@@ -355,7 +359,7 @@ func TestStartIsGivenUp(t *testing.T) {
 	if err := <-ended; !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
-	eventually(t, "the process is gone", func() bool { return gone(pid) })
+	coretest.Eventually(t, "the process is gone", func() bool { return gone(pid) })
 }
 
 func TestCloseEndsStarts(t *testing.T) {
@@ -367,7 +371,7 @@ func TestCloseEndsStarts(t *testing.T) {
 		_, err := h.Launch(t.Context(), name)
 		ended <- err
 	}()
-	eventually(t, "the process has begun", func() bool { return find(t, name) != 0 })
+	coretest.Eventually(t, "the process has begun", func() bool { return find(t, name) != 0 })
 	h.Close()
 	if err := <-ended; err == nil {
 		t.Error("it was started")
@@ -389,11 +393,7 @@ func TestReasons(t *testing.T) {
 		"kill":   {func(p *pluginhost.Process) { p.Kill(); p.Kill() }, nil, "signal 9"},
 		"exit":   {func(p *pluginhost.Process) { _, _ = invoke(t.Context(), p, "exit") }, pluginhost.ErrDied, "it exited with status 3"},
 		"signal": {func(p *pluginhost.Process) { _ = syscall.Kill(p.Pid(), syscall.SIGKILL) }, pluginhost.ErrDied, "memory runs out"},
-		"stuck": {func(p *pluginhost.Process) {
-			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
-			defer cancel()
-			_, _ = invoke(ctx, p, "hang")
-		}, pluginhost.ErrStuck, "did not end in time"},
+		"stuck":  {func(p *pluginhost.Process) { _ = hang(t, p) }, pluginhost.ErrStuck, "did not end in time"},
 	} {
 		p := launch(t, h, "engine/puppet")
 		if err := p.Err(); err != nil {
@@ -407,7 +407,7 @@ func TestReasons(t *testing.T) {
 		if how := p.Fate(); !strings.Contains(how, c.says) {
 			t.Errorf("%s: %s", name, how)
 		}
-		eventually(t, "the process is gone", func() bool { return gone(p.Pid()) })
+		coretest.Eventually(t, "the process is gone", func() bool { return gone(p.Pid()) })
 	}
 }
 
@@ -436,7 +436,7 @@ func TestChildrenOfPlugins(t *testing.T) {
 			}
 			_ = syscall.Kill(pid, syscall.SIGKILL)
 		}
-		eventually(t, c.how+": the child is gone", func() bool { return over(pid) })
+		coretest.Eventually(t, c.how+": the child is gone", func() bool { return over(pid) })
 	}
 }
 
@@ -460,13 +460,11 @@ func TestStuckRunsAreKilled(t *testing.T) {
 	if _, err := invoke(ctx, p, "hang"); kindOf(err) != fault.Unavailable && kindOf(err) != fault.Deadline {
 		t.Fatal(err)
 	}
-	ctx, cancel = context.WithTimeout(t.Context(), 50*time.Millisecond)
-	defer cancel()
-	if _, err := invoke(ctx, p, "hang"); kindOf(err) != fault.Deadline {
+	if err := hang(t, p); kindOf(err) != fault.Deadline {
 		t.Fatal(err)
 	}
 	<-p.Done()
-	eventually(t, "the process is gone", func() bool { return gone(p.Pid()) })
+	coretest.Eventually(t, "the process is gone", func() bool { return gone(p.Pid()) })
 }
 
 func TestOutput(t *testing.T) {
@@ -579,7 +577,7 @@ func TestNoPluginOutlivesItsHost(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.Close()
-	eventually(t, "the plugin is gone", func() bool { return over(pid) })
+	coretest.Eventually(t, "the plugin is gone", func() bool { return over(pid) })
 }
 
 // over reports whether a process runs no more; an orphan stays a zombie until init collects it.
@@ -624,7 +622,7 @@ func TestPluginExitsWithItsSession(t *testing.T) {
 	if err := <-ended; kindOf(err) != fault.EngineLost {
 		t.Error(err)
 	}
-	eventually(t, "the process has exited", client.Exited)
+	coretest.Eventually(t, "the process has exited", client.Exited)
 }
 
 // beginning is a Reply that is closed when the answer begins.

@@ -3,6 +3,7 @@ package postgres
 import (
 	"encoding/base64"
 	"encoding/json"
+	"strings"
 
 	"github.com/picloud/picloud/core/tenant"
 )
@@ -31,6 +32,12 @@ func decodeCursor(cursor string, key ...any) error {
 	want := len(key)
 	if err := json.Unmarshal(b, &key); err != nil || len(key) != want {
 		return tenant.ErrCursor
+	}
+	for _, k := range key {
+		text, _ := k.(*string)
+		if k == nil || text != nil && strings.IndexByte(*text, 0) >= 0 { // no text of the database
+			return tenant.ErrCursor
+		}
 	}
 	return nil
 }

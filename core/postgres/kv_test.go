@@ -2,6 +2,7 @@ package postgres_test
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"strconv"
@@ -202,6 +203,18 @@ func TestKVList(t *testing.T) {
 		}
 		if strings.Join(got, " ") != strings.Join(want, " ") {
 			t.Errorf("%q: %q, not %q", prefix, got, want)
+		}
+	}
+}
+
+// A cursor is what somebody says: one that no list has returned is refused, and makes the database fail in nothing.
+func TestKVListOfForgedCursors(t *testing.T) {
+	t.Parallel()
+	d := newDrawer(t)
+	for _, forged := range []string{`["\u0000"]`, `["a\u0000b"]`, `[null]`, `null`, `[]`, `["a","b"]`, `[1]`, `{}`, `x`} {
+		cursor := base64.RawURLEncoding.EncodeToString([]byte(forged))
+		if _, _, err := d.List(t.Context(), d.place.App, "c", "", cursor, 1); !errors.Is(err, tenant.ErrCursor) {
+			t.Errorf("%s: %v", forged, err)
 		}
 	}
 }

@@ -161,8 +161,8 @@ func TestSecretLimits(t *testing.T) {
 		}
 		return strings.Join(parts, ",")
 	}
-	s.set(s.ours, "B", "["+many(secret.MaxParts-1)+"]") // and the list itself
-	for _, value := range []string{`"` + strings.Repeat("x", secret.MaxValue-1) + `"`, "[" + many(secret.MaxParts) + "]", `{`, ``} {
+	s.set(s.ours, "B", "["+many(secret.MaxParts)+"]")
+	for _, value := range []string{`"` + strings.Repeat("x", secret.MaxValue-1) + `"`, "[" + many(secret.MaxParts+1) + "]", `{`, ``} {
 		wrong := (*tenant.Invalid)(nil)
 		if _, err := s.vault.Set(t.Context(), s.user, s.ours, "C", json.RawMessage(value)); !errors.As(err, &wrong) || wrong.Field != "value" {
 			t.Errorf("%.20s: %v", value, err)

@@ -1,4 +1,5 @@
-// Package retry is the arithmetic of trying again: back-off, jitter, limits. Pure functions; the dispatcher applies them.
+// Package retry is the arithmetic of trying again: back-off, jitter, limits. It reads no clock; the dispatcher applies it to entries, and who keeps
+// processes to those that die.
 package retry
 
 import (

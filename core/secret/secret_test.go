@@ -134,7 +134,10 @@ func TestVeilOfLittle(t *testing.T) {
 	if err := v.Add(value([]any{"abc", 123, false, "abcd", 1234})); err != nil {
 		t.Fatal(err)
 	}
-	if got := v.Text("abc 123 false abcd 1234"); got != "abc 123 false [secret] [secret]" {
+	if err := v.Add(value([]any{})); err != nil {
+		t.Fatal(err)
+	}
+	if got := v.Text("abc 123 false abcd 1234 []"); got != "abc 123 false [secret] [secret] []" {
 		t.Error(got)
 	}
 	if none.Text("x") != "x" || none.Fault(nil) != nil || string(none.Bytes([]byte("x"), true)) != "x" || string(none.JSON([]byte("1"))) != "1" {

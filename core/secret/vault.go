@@ -25,7 +25,7 @@ const (
 	MaxValue  = 64 << 10 // bytes of a value as JSON
 	MaxName   = 63
 	MaxPerApp = 1000
-	// MaxParts is how many texts and numbers a value may hold: each of them is masked.
+	// MaxParts is how many texts, lines of texts, and numbers a value may hold: each of them is masked.
 	MaxParts = 100
 )
 
@@ -117,7 +117,7 @@ func CheckValue(value json.RawMessage) error {
 	case err != nil:
 		return &tenant.Invalid{Field: "value", Message: "is no JSON"}
 	case len(parts) > MaxParts:
-		return &tenant.Invalid{Field: "value", Message: fmt.Sprintf("holds %d texts and numbers, more than %d", len(parts), MaxParts)}
+		return &tenant.Invalid{Field: "value", Message: fmt.Sprintf("holds %d texts, lines of texts, and numbers, more than %d", len(parts), MaxParts)}
 	}
 	return nil
 }

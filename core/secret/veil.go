@@ -42,6 +42,9 @@ func (v *Veil) Add(value json.RawMessage) error {
 	if err != nil {
 		return err
 	}
+	if len(value) >= leastPart && (value[0] == '[' || value[0] == '{') {
+		parts = append(parts, string(value))
+	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	for _, p := range parts {
@@ -49,7 +52,7 @@ func (v *Veil) Add(value json.RawMessage) error {
 			continue
 		}
 		if len(v.parts) >= maxKnownParts || v.bytes+len(p) > maxKnownBytes {
-			return fault.New(fault.Limit, fault.Script, "the run knows more secrets than %d texts and numbers, or %d bytes", maxKnownParts, maxKnownBytes)
+			return fault.New(fault.Limit, fault.Script, "the run knows more secrets than %d texts, lines of texts, and numbers, or %d bytes", maxKnownParts, maxKnownBytes)
 		}
 		if v.parts == nil {
 			v.parts = map[string]bool{}
@@ -61,7 +64,7 @@ func (v *Veil) Add(value json.RawMessage) error {
 	return nil
 }
 
-// partsOf are the texts and numbers in a value, and lines of those, that are worth hiding; and the value itself.
+// partsOf are the texts and numbers in a value, and lines of those, that are worth hiding.
 func partsOf(value json.RawMessage) (parts []string, err error) {
 	d := json.NewDecoder(bytes.NewReader(value))
 	d.UseNumber()
@@ -91,12 +94,10 @@ func partsOf(value json.RawMessage) (parts []string, err error) {
 		case json.Number:
 			add(v.String())
 		case []any:
-			add(string(value))
 			for _, x := range v {
 				walk(x)
 			}
 		case map[string]any:
-			add(string(value))
 			for _, x := range v {
 				walk(x)
 			}

@@ -47,6 +47,35 @@ func TestKVKeysAreText(t *testing.T) {
 	}
 }
 
+// A value comes back as it was set, also a text that JavaScript has cut in the middle of a character.
+func TestKVValuesStay(t *testing.T) {
+	t.Parallel()
+	b := setupKV(t)
+	for _, value := range []string{`"a\ud800b"`, `{"\udc00":1,"a":1,"a":2}`, `"\u003c<\/\u0000"`, `1e400`, `-0.0`} {
+		if _, err := b.ask(t, "kv.set", `{"collection":"c","key":"k","value":`+value+`}`); err != nil {
+			t.Fatal(err)
+		}
+		got, err := b.host.Call(t.Context(), b.run, "kv", "get", []byte(`{"collection":"c","key":"k"}`))
+		if err != nil || !strings.Contains(string(got), `"value":`+value+`,`) {
+			t.Errorf("%s: %s, %v", value, got, err)
+		}
+	}
+}
+
+// What no argument can be is said in words of the script's language, not of the platform's.
+func TestArgumentsOfNoType(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	for args, words := range map[string]string{
+		`"limit":1.5`: "limit: must be a whole number of at most 18 digits", `"limit":1e300`: "limit: must be a whole number",
+		`"limit":100000000000000000000`: "limit: must be a whole number", `"limit":"1"`: "limit: must not be a text",
+		`"cursor":[]`: "cursor: must not be a list", `"cursor":{}`: "cursor: must not be an object", `"cursor":7`: "cursor: must not be a number",
+		`"cursor":true`: "cursor: must not be true", `"cursor":false`: "cursor: must not be false",
+	} {
+		b.refused(t, "kv.list", `{"collection":"c",`+args+`}`, fault.Invalid, words)
+	}
+}
+
 // Every bound is kept at itself, and one past it is refused in words that name it.
 func TestKVBounds(t *testing.T) {
 	t.Parallel()

@@ -106,8 +106,15 @@ func TestLimits(t *testing.T) {
 		"files: a file":              {most: core.MaxFile, elsewhere: "core/service/files_test.go: TestFilesRefusals"},
 		"files: all files of an app": {most: core.FilesQuota, elsewhere: "core/service/files_test.go: TestFilesQuota"},
 
-		"secrets: a name":                {most: secret.MaxName, call: f("secrets.get", `{"name":%q}`, func(n int) any { return x(n) })},
-		"secrets: a value":               {most: secret.MaxValue, call: f("secrets.set", `{"name":"A","value":%q}`, func(n int) any { return x(n - 2) })},
+		"secrets: a name":  {most: secret.MaxName, call: f("secrets.get", `{"name":%q}`, func(n int) any { return x(n) })},
+		"secrets: a value": {most: secret.MaxValue, call: f("secrets.set", `{"name":"A","value":%q}`, func(n int) any { return x(n - 2) })},
+		"secrets: texts, lines of texts, and numbers of a value": {most: secret.MaxParts, call: f("secrets.set", `{"name":"A","value":[%s]}`, func(n int) any {
+			lines := make([]string, n-1) // and the text itself
+			for i := range lines {
+				lines[i] = fmt.Sprintf("line %03d", i)
+			}
+			return fmt.Sprintf("%q", strings.Join(lines, "\n"))
+		})},
 		"secrets: all secrets of an app": {most: secret.MaxPerApp, elsewhere: "core/postgres/secret_test.go: TestSecretLimits"},
 
 		"http: a URL": {most: outbound.MaxURL, elsewhere: "core/outbound/request_test.go: TestInjection"},

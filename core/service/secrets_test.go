@@ -123,7 +123,7 @@ func TestSecretsRefusals(t *testing.T) {
 		{"secrets.set", `{"name":"A"}`, fault.Invalid, "value: is missing"},
 		{"secrets.set", `{"name":"1","value":1}`, fault.Invalid, "name"},
 		{"secrets.set", `{"name":"A","value":"` + strings.Repeat("x", secret.MaxValue-1) + `"}`, fault.Invalid, "65537 bytes"},
-		{"secrets.set", `{"name":"A","value":` + many + `]}`, fault.Invalid, "texts and numbers"},
+		{"secrets.set", `{"name":"A","value":` + many + `]}`, fault.Invalid, "101 texts, lines of texts, and numbers"},
 	} {
 		setup(t).refused(t, x.what, x.args, x.kind, x.words)
 	}

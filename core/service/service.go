@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"net/http"
 	"runtime/debug"
+	"strconv"
 	"strings"
 
 	jsonv2 "github.com/go-json-experiment/json"
@@ -217,7 +218,9 @@ func (h *Host) granted(run *Run, service string) error {
 }
 
 // plain leaves what scripts have stored as it is: whether its names differ and its text is UTF-8 was decided when it came.
-var plain = jsonv2.JoinOptions(jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true), jsonv2.Deterministic(true))
+var plain = jsonv2.JoinOptions(
+	jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true), jsontext.PreserveRawStrings(true), jsonv2.Deterministic(true),
+)
 
 // encode writes an answer.
 func encode(answer any) ([]byte, error) {
@@ -239,10 +242,17 @@ func decode(args []byte, into any) error {
 		return invalid("the arguments cannot be read: %v", err)
 	case errors.Is(s.Err, jsonv2.ErrUnknownName):
 		return invalid("there is no argument %q", s.JSONPointer.LastToken())
+	case errors.Is(s.Err, strconv.ErrSyntax), errors.Is(s.Err, strconv.ErrRange):
+		return invalid("%s: must be a whole number of at most 18 digits", strings.TrimPrefix(string(s.JSONPointer), "/"))
 	case s.Err != nil:
 		return invalid("%s: %v", strings.TrimPrefix(string(s.JSONPointer), "/"), s.Err)
 	}
-	return invalid("%s: must not be a %s", strings.TrimPrefix(string(s.JSONPointer), "/"), s.JSONKind)
+	return invalid("%s: must not be %s", strings.TrimPrefix(string(s.JSONPointer), "/"), kinds[s.JSONKind])
+}
+
+// kinds are the types of JSON, in the words of errors.
+var kinds = map[jsontext.Kind]string{
+	'n': "null", 't': "true", 'f': "false", '0': "a number", '"': "a text", '[': "a list", '{': "an object",
 }
 
 // keyText is a text by which something is known again. JSON can hold what is no Unicode, which would be read as U+FFFD: two keys would be one.

@@ -8,17 +8,10 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/picloud/picloud/core/retry"
 	"github.com/picloud/picloud/core/tenant"
 	"github.com/picloud/picloud/sdk/fault"
 	"github.com/picloud/picloud/sdk/sink"
-)
-
-// Back-off of a process that keeps dying: the first death costs nothing, then each doubles the wait. A process that lived for
-// crashForget is a fresh start.
-const (
-	crashPause  = 100 * time.Millisecond
-	crashCap    = 30 * time.Second
-	crashForget = time.Minute
 )
 
 // house is the place of the process of a kind: there is none, or one.
@@ -29,8 +22,7 @@ type house struct {
 	mu       sync.Mutex
 	process  *process
 	starting *starting // nil: no start is under way
-	born     time.Time // of the last start
-	crashes  int
+	crashes  retry.Crashes
 	closed   bool
 }
 
@@ -101,12 +93,10 @@ func (h *house) begin() (*starting, error) {
 	if h.starting != nil {
 		return h.starting, nil
 	}
-	if h.crashes >= 2 {
-		if wait := time.Until(h.born.Add(min(crashPause<<min(h.crashes-2, 16), crashCap))); wait > 0 {
-			f := fault.New(fault.Unavailable, fault.Plugin, "the process of the sink %q died %d times in a row", h.kind, h.crashes)
-			f.RetryAfter = wait
-			return nil, f
-		}
+	if wait := h.crashes.Wait(time.Now()); wait > 0 {
+		f := fault.New(fault.Unavailable, fault.Plugin, "the process of the sink %q died %d times in a row", h.kind, h.crashes.Row())
+		f.RetryAfter = wait
+		return nil, f
 	}
 	start := &starting{done: make(chan struct{})}
 	h.starting = start
@@ -115,7 +105,8 @@ func (h *house) begin() (*starting, error) {
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		defer close(start.done)
-		h.starting, h.born = nil, time.Now()
+		h.starting = nil
+		h.crashes.Started(time.Now())
 		switch {
 		case err != nil:
 			if h.manager.life.Err() == nil {
@@ -147,10 +138,7 @@ func (h *house) adopt(started Process) {
 			h.process = nil
 		}
 		if p.Err() != nil {
-			if time.Since(h.born) > crashForget {
-				h.crashes = 0
-			}
-			h.crashes++
+			h.crashes.Died(time.Now())
 		}
 	}()
 }

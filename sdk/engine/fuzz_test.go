@@ -37,13 +37,17 @@ func FuzzHandle(f *testing.F) {
 		f.Add(b)
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		var frame enginev1.Frame
-		if proto.Unmarshal(b, &frame) != nil {
+		var said enginev1.Frame
+		if proto.Unmarshal(b, &said) != nil {
 			return
 		}
-		sender := plugin.NewSender(func([]*enginev1.Message) error { return nil }, messageSize)
-		defer sender.Close()
-		c := &Client{sender: sender, cancel: func() {}, runs: map[uint64]*run{}, next: 4}
+		c := &Client{runs: map[uint64]*run{}, next: 4}
+		session := func(ctx context.Context, _ ...grpc.CallOption) (grpc.BidiStreamingClient[enginev1.Frame, enginev1.Frame], error) {
+			return &still{ctx: ctx}, nil
+		}
+		c.link, _ = plugin.Open(t.Context(), session, frame, messageSize)
+		go c.link.Receive(c.handle, nil)
+		defer c.link.Close()
 		for id := uint64(1); id <= 3; id++ {
 			x := &run{
 				id: id, req: &Request{Log: func([]Log) {}}, ctx: t.Context(), wake: make(chan struct{}, 1), credit: 100,
@@ -53,11 +57,8 @@ func FuzzHandle(f *testing.F) {
 			}
 			c.runs[id] = x
 		}
-		for _, m := range frame.GetMessages() {
-			if err := c.handle(m); err != nil {
-				if !errors.Is(err, plugin.ErrProtocol) {
-					t.Fatal(err)
-				}
+		for _, m := range said.GetMessages() {
+			if c.handle(m) != nil {
 				break
 			}
 		}
@@ -82,6 +83,19 @@ func FuzzHandle(f *testing.F) {
 			x.mu.Unlock()
 		}
 	})
+}
+
+// still is a stream that takes everything and says nothing.
+type still struct {
+	grpc.BidiStreamingClient[enginev1.Frame, enginev1.Frame]
+	ctx context.Context
+}
+
+func (s *still) Header() (metadata.MD, error) { return metadata.MD{}, nil }
+func (s *still) Send(*enginev1.Frame) error   { return nil }
+func (s *still) Recv() (*enginev1.Frame, error) {
+	<-s.ctx.Done()
+	return nil, io.EOF
 }
 
 // deaf is a stream that takes nothing and says nothing.

@@ -35,9 +35,6 @@ type Request struct {
 // Grace is how long past its end a run may take to say so before its process counts as stuck; longer where many end together.
 const Grace = 250 * time.Millisecond
 
-// describeLimit bounds the first word of an engine.
-const describeLimit = 5 * time.Second
-
 // callsAtOnce bounds the service calls of one run that are under way.
 const callsAtOnce = 16
 
@@ -47,15 +44,12 @@ type Client struct {
 	rpc    enginev1.EngineClient
 	info   Info
 	layers []plugin.Layer
-	sender *plugin.Sender[*enginev1.Message]
+	link   *plugin.Link[*enginev1.Message]
 	window *Room // one place for each invocation that the engine takes at one time
-	cancel context.CancelFunc
 
 	mu    sync.Mutex
 	runs  map[uint64]*run
 	next  uint64
-	err   error         // why the session ended
-	lost  chan struct{} // closed when the session has ended
 	stuck chan struct{} // closed when a run did not end in time
 	once  sync.Once
 
@@ -72,10 +66,8 @@ func (c *Client) grace() time.Duration {
 
 // Dial opens the session with an engine that serves on conn. Close ends it.
 func Dial(ctx context.Context, conn grpc.ClientConnInterface) (*Client, error) {
-	c := &Client{
-		rpc: enginev1.NewEngineClient(conn), runs: map[uint64]*run{}, lost: make(chan struct{}), stuck: make(chan struct{}),
-	}
-	soon, stop := context.WithTimeout(ctx, describeLimit)
+	c := &Client{rpc: enginev1.NewEngineClient(conn), runs: map[uint64]*run{}, stuck: make(chan struct{})}
+	soon, stop := context.WithTimeout(ctx, plugin.CallLimit)
 	defer stop()
 	described, err := c.rpc.Describe(soon, &enginev1.DescribeRequest{})
 	if err != nil {
@@ -83,22 +75,10 @@ func Dial(ctx context.Context, conn grpc.ClientConnInterface) (*Client, error) {
 	}
 	c.info, c.layers = infoFromWire(described), plugin.LayersFromWire(described.GetLayers())
 	c.window = NewRoom(int(max(1, described.GetWindow())))
-	life, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	stream, err := c.rpc.Session(life)
-	if err != nil {
-		cancel()
-		return nil, fmt.Errorf("open session: %w", err)
+	if c.link, err = plugin.Open(soon, c.rpc.Session, frame, messageSize); err != nil {
+		return nil, err
 	}
-	waits := context.AfterFunc(soon, cancel)
-	if header, err := stream.Header(); err != nil || header == nil || !waits() { // without headers it has ended already
-		cancel()
-		return nil, fmt.Errorf("open session: %w", errors.Join(err, context.Cause(soon)))
-	}
-	c.cancel = cancel
-	c.sender = plugin.NewSender(func(batch []*enginev1.Message) error {
-		return stream.Send(&enginev1.Frame{Messages: batch})
-	}, messageSize)
-	go c.receive(stream)
+	go c.link.Receive(c.handle, nil)
 	return c, nil
 }
 
@@ -139,23 +119,16 @@ func (c *Client) Info() Info { return c.info }
 func (c *Client) Layers() []plugin.Layer { return c.layers }
 
 // Lost is closed when the session has ended: the process is gone, or of no use any more.
-func (c *Client) Lost() <-chan struct{} { return c.lost }
+func (c *Client) Lost() <-chan struct{} { return c.link.Lost() }
 
 // Err is why the session ended; nil while it lasts. It wraps plugin.ErrProtocol where the engine broke the contract.
-func (c *Client) Err() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.err
-}
+func (c *Client) Err() error { return c.link.Err() }
 
 // Stuck is closed when a run did not end within Grace of being told to. Only the end of the process stops it.
 func (c *Client) Stuck() <-chan struct{} { return c.stuck }
 
 // Close ends the session and every run in it.
-func (c *Client) Close() {
-	c.cancel()
-	<-c.lost
-}
+func (c *Client) Close() { c.link.Close() }
 
 // Load is Engine.Load in the process.
 func (c *Client) Load(ctx context.Context, b Bundle) (Loaded, error) {
@@ -196,7 +169,7 @@ func (c *Client) broken(ctx context.Context, err error) error {
 		return fault.New(fault.Deadline, fault.Plugin, "the engine %s did not answer in time", c.info.Name)
 	}
 	select {
-	case <-c.lost:
+	case <-c.link.Lost():
 		return c.lostFault()
 	case <-time.After(Grace): // the session's end follows the call's within moments, if the process died
 		return fault.New(fault.Internal, fault.Plugin, "the engine %s: %v", c.info.Name, err)
@@ -226,7 +199,7 @@ func (c *Client) Invoke(ctx context.Context, r *Request, out Reply) error {
 		defer c.window.Leave()
 	case <-ctx.Done():
 		return c.full()
-	case <-c.lost:
+	case <-c.link.Lost():
 		return c.unstarted()
 	}
 	x := &run{req: r, ctx: ctx, wake: make(chan struct{}, 1), credit: plugin.WindowBytes}
@@ -305,11 +278,7 @@ func (c *Client) begin(ctx context.Context, x *run) error {
 // send queues a message of a run. Where that fails the session is at its end, or comes to it.
 func (c *Client) send(x *run, m *enginev1.Message) error {
 	m.Id = x.id
-	err := c.sender.Send(m)
-	if err != nil {
-		c.cancel()
-	}
-	return err
+	return c.link.Send(m)
 }
 
 // follow hands the answer on until it ends.
@@ -359,39 +328,18 @@ func (c *Client) follow(ctx context.Context, x *run, out Reply) error {
 			done = nil
 			end(stopped(ctx))
 		case <-grace:
+			// Who was held up for long, as on a busy machine, finds both.
+			if x.ended() {
+				continue
+			}
 			c.once.Do(func() { close(c.stuck) })
 			return why
-		case <-c.lost:
+		case <-c.link.Lost():
 			// What arrived before the end still counts.
 			if x.ended() {
 				continue
 			}
 			return c.lostFault()
-		}
-	}
-}
-
-// receive takes messages in until the session ends, and then ends every run.
-func (c *Client) receive(stream grpc.BidiStreamingClient[enginev1.Frame, enginev1.Frame]) {
-	err := c.handleAll(stream)
-	c.mu.Lock()
-	c.err = err
-	c.mu.Unlock()
-	c.cancel() // before Close: a send in progress ends with the stream
-	c.sender.Close()
-	close(c.lost)
-}
-
-func (c *Client) handleAll(stream grpc.BidiStreamingClient[enginev1.Frame, enginev1.Frame]) error {
-	for {
-		frame, err := stream.Recv()
-		if err != nil {
-			return fmt.Errorf("receive: %w", err) // whatever it is: io.EOF, a broken connection, garbage
-		}
-		for _, m := range frame.GetMessages() {
-			if err := c.handle(m); err != nil {
-				return err
-			}
 		}
 	}
 }
@@ -404,7 +352,7 @@ func (c *Client) handle(m *enginev1.Message) error {
 	c.mu.Unlock()
 	if x == nil {
 		if !known {
-			return fmt.Errorf("%w: unknown invocation", plugin.ErrProtocol)
+			return errors.New("unknown invocation")
 		}
 		return nil
 	}
@@ -414,7 +362,7 @@ func (c *Client) handle(m *enginev1.Message) error {
 	case x.over:
 		return nil
 	case x.closed:
-		return fmt.Errorf("%w: a message after the end", plugin.ErrProtocol)
+		return errors.New("a message after the end")
 	}
 	switch b := m.GetBody().(type) {
 	case *enginev1.Message_Output:
@@ -425,7 +373,7 @@ func (c *Client) handle(m *enginev1.Message) error {
 		}
 	case *enginev1.Message_Credit:
 		if x.window == nil || x.window.Grant(b.Credit.GetBytes()) != nil {
-			return fmt.Errorf("%w: credit for what was not sent", plugin.ErrProtocol)
+			return errors.New("credit for what was not sent")
 		}
 	case *enginev1.Message_Call:
 		if x.calls == callsAtOnce {
@@ -437,7 +385,7 @@ func (c *Client) handle(m *enginev1.Message) error {
 		x.asked = true
 		go c.serveCall(x.helper(), x, b.Call)
 	default:
-		return fmt.Errorf("%w: a message that only the host sends", plugin.ErrProtocol)
+		return errors.New("a message that only the host sends")
 	}
 	return nil
 }

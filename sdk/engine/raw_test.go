@@ -104,7 +104,18 @@ func hostOf(t *testing.T, session func(*wire)) *engine.Client {
 // engineOf opens a session that the test drives with an engine that is served.
 func engineOf(t *testing.T, e engine.Engine) *wire {
 	t.Helper()
-	conn := enginetest.Listen(t, func(s *grpc.Server) { engine.Register(s, e) })
+	return sessionWith(t, func(s *grpc.Server) { engine.Register(s, e) })
+}
+
+// patientOf is engineOf for an engine whose answers leave as one message where they are whole, however long that takes.
+func patientOf(t *testing.T, e engine.Engine) *wire {
+	t.Helper()
+	return sessionWith(t, func(s *grpc.Server) { engine.RegisterPatient(s, e) })
+}
+
+func sessionWith(t *testing.T, register func(*grpc.Server)) *wire {
+	t.Helper()
+	conn := enginetest.Listen(t, register)
 	rpc := enginev1.NewEngineClient(conn)
 	stream, err := rpc.Session(t.Context())
 	if err != nil {

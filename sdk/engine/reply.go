@@ -55,7 +55,7 @@ func (r *reply) Head(h Head) error {
 	}
 	h.Headers = slices.Clone(h.Headers)
 	r.head, r.begun = &h, true
-	r.timer = time.AfterFunc(holdFor, func() {
+	r.timer = time.AfterFunc(r.run.session.server.hold, func() {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		_ = r.flush() // a run that is over has no use for it

@@ -2,7 +2,7 @@ package engine
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"sync"
 
 	"github.com/picloud/picloud/sdk/fault"
@@ -147,13 +147,13 @@ func (x *run) push(m *enginev1.Output) error {
 	n := len(m.GetData())
 	switch first := m.GetHead() != nil; {
 	case n > plugin.ChunkBytes || int64(n) > x.credit:
-		return fmt.Errorf("%w: output beyond its credit", plugin.ErrProtocol)
+		return errors.New("output beyond its credit")
 	case first && x.headed:
-		return fmt.Errorf("%w: a second head", plugin.ErrProtocol)
+		return errors.New("a second head")
 	case len(m.GetData()) > 0 && !first && !x.headed:
-		return fmt.Errorf("%w: output before the head", plugin.ErrProtocol)
+		return errors.New("output before the head")
 	case len(m.GetData()) == 0 && !first && !m.GetEnd():
-		return fmt.Errorf("%w: output without content", plugin.ErrProtocol)
+		return errors.New("output without content")
 	case first:
 		x.headed = true
 	}

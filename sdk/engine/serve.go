@@ -77,6 +77,7 @@ type server struct {
 	enginev1.UnimplementedEngineServer
 	engine Engine
 	layers []plugin.Layer // of isolation, that the process has put on itself
+	hold   time.Duration  // of the beginnings of answers
 
 	begun, ended func() // called at the beginning and the end of a session
 
@@ -89,7 +90,9 @@ type server struct {
 
 func newServer(e Engine) *server {
 	nothing := func() {}
-	return &server{engine: e, begun: nothing, ended: nothing, limits: map[string]Limits{}, large: semaphore.NewWeighted(largeBodies)}
+	return &server{
+		engine: e, hold: holdFor, begun: nothing, ended: nothing, limits: map[string]Limits{}, large: semaphore.NewWeighted(largeBodies),
+	}
 }
 
 func (s *server) Describe(context.Context, *enginev1.DescribeRequest) (*enginev1.DescribeResponse, error) {
@@ -158,31 +161,13 @@ func (s *server) Session(stream grpc.BidiStreamingServer[enginev1.Frame, enginev
 	}
 	ctx, cancel := context.WithCancel(stream.Context())
 	h := &session{server: s, ctx: ctx, runs: map[uint64]*served{}, spare: make(chan *served)}
-	h.sender = plugin.NewSender(func(batch []*enginev1.Message) error {
-		return stream.Send(&enginev1.Frame{Messages: batch})
-	}, messageSize)
+	h.sender = plugin.NewSender(func(batch []*enginev1.Message) error { return stream.Send(frame(batch)) }, messageSize)
 	defer h.sender.Close()
 	defer cancel()
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		for {
-			frame, err := stream.Recv()
-			if err != nil {
-				return // the host is gone or has hung up; either way this is the end
-			}
-			for _, m := range frame.GetMessages() {
-				h.handle(m)
-			}
-		}
-	}()
-	select {
-	case <-ended:
-		return nil
-	case <-h.sender.Done():
-		return errors.New("the session's messages cannot be sent")
-	}
+	return plugin.Attend(stream, h.sender, h.handle, nil)
 }
+
+func frame(batch []*enginev1.Message) *enginev1.Frame { return &enginev1.Frame{Messages: batch} }
 
 // session is the engine's side of a Session.
 type session struct {
@@ -217,6 +202,7 @@ type served struct {
 	owed     int64 // credit for what has come before that
 	weight   int64 // of a large one: what it has of the process' room
 	calls    map[uint64]chan *enginev1.CallResult
+	places   chan struct{} // of calls under way; made with calls
 	next     uint64
 
 	inv  Invocation
@@ -508,7 +494,7 @@ func (x *served) logged(l Log) {
 // callBytes bounds the arguments and the result of a service call: what a message can hold, with room for the rest of it.
 const callBytes = plugin.MaxMessage - 64<<10
 
-// call asks the host's service and waits.
+// call asks the host's service and waits, first for one of as many places as the host has for a run.
 func (x *served) call(ctx context.Context, service, method string, args []byte) ([]byte, error) {
 	if len(args) > callBytes {
 		return nil, fault.New(fault.Limit, fault.Script, "the arguments of a service call have %d bytes, more than %d", len(args), callBytes)
@@ -516,14 +502,24 @@ func (x *served) call(ctx context.Context, service, method string, args []byte) 
 	if !utf8.ValidString(service) || !utf8.ValidString(method) || len(service)+len(method) > 1<<10 {
 		return nil, fault.New(fault.NotFound, fault.Script, "there is no such service")
 	}
+	x.mu.Lock()
+	if x.calls == nil {
+		x.calls, x.places = map[uint64]chan *enginev1.CallResult{}, make(chan struct{}, callsAtOnce)
+	}
+	x.mu.Unlock()
+	select {
+	case x.places <- struct{}{}:
+		defer func() { <-x.places }()
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	case <-x.ctx.Done():
+		return nil, context.Cause(x.ctx)
+	}
 	if waits(service, method) {
 		defer x.lend()()
 	}
 	answer := make(chan *enginev1.CallResult, 1)
 	x.mu.Lock()
-	if x.calls == nil {
-		x.calls = map[uint64]chan *enginev1.CallResult{}
-	}
 	x.next++
 	id := x.next
 	x.calls[id] = answer

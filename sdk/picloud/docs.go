@@ -25,8 +25,13 @@ type Doc struct {
 	data json.RawMessage
 }
 
-// JSON decodes what the document holds into v.
-func (d *Doc) JSON(v any) error { return json.Unmarshal(d.data, v) }
+// JSON decodes what the document holds into v. Of a document that was not found the error is NotFound.
+func (d *Doc) JSON(v any) error {
+	if d.data == nil {
+		return &Error{Code: NotFound, Message: "there is no such document"}
+	}
+	return json.Unmarshal(d.data, v)
+}
 
 // Filter says which documents are meant: what is at each path, which may lead up to five levels down ("address.city", "items.0.price").
 // A value must be equal and of the same type; other conditions are an object of operators:

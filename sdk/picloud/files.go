@@ -3,6 +3,7 @@ package picloud
 import (
 	"errors"
 	"io"
+	"sync"
 	"time"
 )
 
@@ -119,10 +120,12 @@ func (f *Files) List(opts ...*ListOptions) (files []File, next string, err error
 	return answer.Items, answer.NextCursor, err
 }
 
-// FileWriter writes a file part by part. It is there once Finish has returned.
+// FileWriter writes a file part by part. It is there once Finish has returned. Its methods are safe for concurrent use.
 type FileWriter struct {
-	files  *Files
-	file   newFile
+	files *Files
+	file  newFile
+
+	mu     sync.Mutex
 	upload string
 	size   int64
 }
@@ -134,6 +137,8 @@ func (f *Files) Writer(name, contentType string) *FileWriter {
 
 // Write writes what is next.
 func (w *FileWriter) Write(b []byte) (n int, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	if err := w.begin(); err != nil {
 		return 0, err
 	}
@@ -155,6 +160,7 @@ func (w *FileWriter) Write(b []byte) (n int, err error) {
 	return n, nil
 }
 
+// begin begins the upload, where that has not been done. The mutex is held.
 func (w *FileWriter) begin() error {
 	if w.upload != "" {
 		return nil
@@ -169,6 +175,8 @@ func (w *FileWriter) begin() error {
 
 // Finish makes the file.
 func (w *FileWriter) Finish() (file File, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	if err := w.begin(); err != nil {
 		return file, err
 	}
@@ -179,10 +187,12 @@ func (w *FileWriter) Finish() (file File, err error) {
 	return file, err
 }
 
-// FileReader reads a file block by block, each checked against what was written.
+// FileReader reads a file block by block, each checked against what was written. Its methods are safe for concurrent use.
 type FileReader struct {
-	files   *Files
-	id      string
+	files *Files
+	id    string
+
+	mu      sync.Mutex
 	block   int
 	content string
 	buffer  []byte
@@ -194,6 +204,8 @@ func (f *Files) Reader(id string) *FileReader { return &FileReader{files: f, id:
 
 // Read reads what is next, until io.EOF.
 func (r *FileReader) Read(b []byte) (n int, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if len(r.buffer) == 0 && r.err == nil {
 		r.next()
 	}
@@ -205,7 +217,7 @@ func (r *FileReader) Read(b []byte) (n int, err error) {
 	return n, nil
 }
 
-// next fetches a block; err is what follows behind it.
+// next fetches a block; err is what follows behind it. The mutex is held.
 func (r *FileReader) next() {
 	var answer struct {
 		Data    []byte `json:"data_base64"`

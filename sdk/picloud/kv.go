@@ -3,6 +3,7 @@ package picloud
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"time"
 	"unicode/utf8"
 )
@@ -30,8 +31,13 @@ type Item struct {
 	value json.RawMessage
 }
 
-// JSON decodes the value into v.
-func (i Item) JSON(v any) error { return json.Unmarshal(i.value, v) }
+// JSON decodes the value into v. Where there is none the error is NotFound.
+func (i Item) JSON(v any) error {
+	if i.value == nil {
+		return &Error{Code: NotFound, Message: fmt.Sprintf("there is no value of the key %q", i.Key)}
+	}
+	return json.Unmarshal(i.value, v)
+}
 
 type kvPlace struct {
 	Collection string  `json:"collection"`

@@ -40,6 +40,30 @@ func newContext(h *host) *picloud.Context {
 	return picloud.NewContext(h, "x1", 1, &event.Envelope{}, nil)
 }
 
+// What is not there is said to be none, and no JSON that ends too early.
+func TestNothing(t *testing.T) {
+	t.Parallel()
+	c := newContext(&host{answer: `{"key":"k","version":0}`})
+	item, err := c.KV("c").Entry("k")
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc, found, err := c.Docs("c").Doc("d")
+	if err != nil || found {
+		t.Fatal(found, err)
+	}
+	var v any
+	_, sent := c.SendEmail(nil)
+	for err, want := range map[error]string{
+		item.JSON(&v): `not_found: there is no value of the key "k"`, doc.JSON(&v): "not_found: there is no such document",
+		sent: "invalid_argument: there is no message",
+	} {
+		if err == nil || err.Error() != want {
+			t.Errorf("%v, not %s", err, want)
+		}
+	}
+}
+
 func TestEveryDeliveryFieldIsSent(t *testing.T) {
 	t.Parallel()
 	h := &host{answer: `{"id":"e1"}`}

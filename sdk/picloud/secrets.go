@@ -41,8 +41,8 @@ func (s *Secrets) Text(name string) (string, error) {
 	return text, nil
 }
 
-// Set stores any value that JSON has a form for, up to 64 KiB with at most 100 texts and numbers. The name has letters,
-// digits, underscores, dots and dashes.
+// Set stores any value that JSON has a form for, up to 64 KiB with at most 100 texts, lines of texts, and
+// numbers. The name has letters, digits, underscores, dots and dashes.
 func (s *Secrets) Set(name string, v any) error {
 	value, err := s.runtime.JSON(v)
 	if err != nil {

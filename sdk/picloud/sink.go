@@ -59,6 +59,9 @@ type Attachment struct {
 // SendEmail has a message sent by the server's mail server and returns the id of the execution that sends it, once the message is safe.
 // With its attachments in base64 it has at most 6 MiB. Where e-mail is not configured the error is Unavailable.
 func (c *Context) SendEmail(m *Email, opts ...*Delivery) (id string, err error) {
+	if m == nil {
+		return "", &Error{Code: InvalidArgument, Message: "there is no message"}
+	}
 	o, err := one(opts)
 	if err != nil {
 		return "", err

@@ -5,7 +5,7 @@ func httpService() Service {
 		Name: "http", Type: "HTTP", Go: "ctx.HTTP",
 		Declares: `/** What came back, whatever its status. The body is text, or where it is none, bytes. Names of headers are canonical. */
   export interface HTTPResponse { status: number; headers: Record<string, string[]>; body: string | Uint8Array }`,
-		Says: "Requests to the world outside: to public addresses at the ports 80 and 443, and what the instance allows. An answer of any status is no error. Headers are texts or lists of them; a body of text or bytes is sent as it is, any other value as JSON.",
+		Says: "Requests to the world outside: to public addresses at the ports 80 and 443, and what the instance allows. An answer of any status is no error. Headers are texts or lists of them; a body of text or bytes is sent as it is, any other value as JSON. In JavaScript and Starlark the body of an answer is text, or where it is none, bytes.",
 		Methods: []Method{
 			fetched("get", "Get(url)", "Fetches a URL. Up to 5 redirects are followed, within 30 seconds or the time that is said."),
 			fetched("head", "Head(url)", "Asks for the headers of a URL."),

@@ -66,6 +66,7 @@ func Limits() []Limit {
 
 		{"secrets", "a name", 0, 63, Bytes, invalid},
 		{"secrets", "a value", 0, 64 << 10, Bytes, invalid},
+		{"secrets", "texts, lines of texts, and numbers of a value", 0, 100, Count, invalid},
 		{"secrets", "all secrets of an app", 0, 1000, Count, limit},
 
 		{"http", "a URL", 0, 8 << 10, Bytes, limit},

@@ -53,32 +53,24 @@ const MaxData = 8 << 20
 // Grace is how long past its end a delivery may take to be answered.
 const Grace = 250 * time.Millisecond
 
-// describeLimit bounds the first word of a sink, and what it does besides delivering.
-const describeLimit = 5 * time.Second
-
 // Client is one sink process as the host sees it. Its methods are safe for concurrent use.
 type Client struct {
 	rpc    sinkv1.SinkClient
 	info   Info
 	layers []plugin.Layer
-	sender *plugin.Sender[*sinkv1.Message]
+	link   *plugin.Link[*sinkv1.Message]
 	window chan struct{} // one token for each item that the sink takes at one time
-	cancel context.CancelFunc
 
 	mu       sync.Mutex
 	waiting  map[uint64]chan *sinkv1.Answer
 	next     uint64
 	instance uint64
-	err      error         // why the session ended
-	lost     chan struct{} // closed when the session has ended
 }
 
 // Dial opens the session with a sink that serves on conn. Close ends it.
 func Dial(ctx context.Context, conn grpc.ClientConnInterface) (*Client, error) {
-	c := &Client{
-		rpc: sinkv1.NewSinkClient(conn), waiting: map[uint64]chan *sinkv1.Answer{}, lost: make(chan struct{}),
-	}
-	soon, stop := context.WithTimeout(ctx, describeLimit)
+	c := &Client{rpc: sinkv1.NewSinkClient(conn), waiting: map[uint64]chan *sinkv1.Answer{}}
+	soon, stop := context.WithTimeout(ctx, plugin.CallLimit)
 	defer stop()
 	described, err := c.rpc.Describe(soon, &sinkv1.DescribeRequest{})
 	if err != nil {
@@ -86,22 +78,10 @@ func Dial(ctx context.Context, conn grpc.ClientConnInterface) (*Client, error) {
 	}
 	c.info, c.layers = infoFromWire(described), plugin.LayersFromWire(described.GetLayers())
 	c.window = make(chan struct{}, max(1, min(described.GetWindow(), maxWindow)))
-	life, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	stream, err := c.rpc.Session(life)
-	if err != nil {
-		cancel()
-		return nil, fmt.Errorf("open session: %w", err)
+	if c.link, err = plugin.Open(soon, c.rpc.Session, frame, messageSize); err != nil {
+		return nil, err
 	}
-	waits := context.AfterFunc(soon, cancel)
-	if header, err := stream.Header(); err != nil || header == nil || !waits() { // without headers it has ended already
-		cancel()
-		return nil, fmt.Errorf("open session: %w", errors.Join(err, context.Cause(soon)))
-	}
-	c.cancel = cancel
-	c.sender = plugin.NewSender(func(batch []*sinkv1.Message) error {
-		return stream.Send(&sinkv1.Frame{Messages: batch})
-	}, messageSize)
-	go c.receive(stream)
+	go c.link.Receive(c.handle, nil)
 	return c, nil
 }
 
@@ -115,27 +95,20 @@ func (c *Client) Info() Info { return c.info }
 func (c *Client) Layers() []plugin.Layer { return c.layers }
 
 // Lost is closed when the session has ended: the process is gone, or of no use any more.
-func (c *Client) Lost() <-chan struct{} { return c.lost }
+func (c *Client) Lost() <-chan struct{} { return c.link.Lost() }
 
 // Stuck is never closed: one that is slow with an item is not for others.
 func (c *Client) Stuck() <-chan struct{} { return nil }
 
 // Err is why the session ended; nil while it lasts. It wraps plugin.ErrProtocol where the sink broke the contract.
-func (c *Client) Err() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.err
-}
+func (c *Client) Err() error { return c.link.Err() }
 
 // Close ends the session and every delivery in it.
-func (c *Client) Close() {
-	c.cancel()
-	<-c.lost
-}
+func (c *Client) Close() { c.link.Close() }
 
 // Check says what is wrong with a configuration, as a *fault.Fault of kind fault.Invalid.
 func (c *Client) Check(ctx context.Context, cfg Config) error {
-	ctx, cancel := context.WithTimeout(ctx, describeLimit)
+	ctx, cancel := context.WithTimeout(ctx, plugin.CallLimit)
 	defer cancel()
 	m, err := c.rpc.Check(ctx, configToWire(0, cfg))
 	if err != nil {
@@ -149,7 +122,7 @@ func (c *Client) Check(ctx context.Context, cfg Config) error {
 
 // Configure makes an instance and returns its number, by which Deliver and Forget name it.
 func (c *Client) Configure(ctx context.Context, cfg Config) (uint64, error) {
-	ctx, cancel := context.WithTimeout(ctx, describeLimit)
+	ctx, cancel := context.WithTimeout(ctx, plugin.CallLimit)
 	defer cancel()
 	c.mu.Lock()
 	c.instance++
@@ -167,7 +140,7 @@ func (c *Client) Configure(ctx context.Context, cfg Config) (uint64, error) {
 
 // Forget drops an instance. What is under way ends as ever.
 func (c *Client) Forget(ctx context.Context, instance uint64) error {
-	ctx, cancel := context.WithTimeout(ctx, describeLimit)
+	ctx, cancel := context.WithTimeout(ctx, plugin.CallLimit)
 	defer cancel()
 	if _, err := c.rpc.Forget(ctx, &sinkv1.ForgetRequest{Instance: instance}); err != nil {
 		return c.broken(err)
@@ -210,7 +183,7 @@ func (c *Client) Deliver(ctx context.Context, instance uint64, d *Delivery) Answ
 		defer func() { <-c.window }()
 	case <-ctx.Done():
 		return failed(fault.Unavailable, fault.Platform, "the sink %s took no more items in time", c.info.Name)
-	case <-c.lost:
+	case <-c.link.Lost():
 		return failed(fault.Unavailable, fault.Plugin, "the sink process ended before the delivery")
 	}
 	deadline, _ := ctx.Deadline()
@@ -226,30 +199,36 @@ func (c *Client) Deliver(ctx context.Context, instance uint64, d *Delivery) Answ
 		c.mu.Unlock()
 	}()
 	item := deliveryToWire(instance, d, max(time.Millisecond, time.Until(deadline)))
-	if err := c.sender.Send(&sinkv1.Message{Id: id, Body: &sinkv1.Message_Item{Item: item}}); err != nil {
-		c.cancel()
+	if err := c.link.Send(&sinkv1.Message{Id: id, Body: &sinkv1.Message_Item{Item: item}}); err != nil {
 		return failed(fault.Unavailable, fault.Plugin, "the sink process ended before the delivery")
 	}
 	select {
 	case m := <-answered:
 		return answerFromWire(m)
-	case <-c.lost:
+	case <-c.link.Lost():
 		return c.lostAnswer(answered)
 	case <-ctx.Done():
 	}
-	_ = c.sender.Send(&sinkv1.Message{Id: id, Body: &sinkv1.Message_Cancel{Cancel: &sinkv1.Cancel{}}}) // lost: seen below
+	_ = c.link.Send(&sinkv1.Message{Id: id, Body: &sinkv1.Message_Cancel{Cancel: &sinkv1.Cancel{}}}) // lost: seen below
+	grace := time.NewTimer(Grace)
+	defer grace.Stop()
+	var m *sinkv1.Answer
 	select {
-	case m := <-answered:
-		a := answerFromWire(m)
-		if ctx.Err() == context.DeadlineExceeded {
-			a.Fault = late(a.Fault) // the cancellation may have come before the sink's own deadline
-		}
-		return a
-	case <-c.lost:
+	case m = <-answered:
+	case <-c.link.Lost():
 		return c.lostAnswer(answered)
-	case <-time.After(Grace):
-		return failed(fault.Deadline, fault.Plugin, "the sink %s did not answer in time", c.info.Name)
+	case <-grace.C:
+		select {
+		case m = <-answered: // who was held up for long, as on a busy machine, finds both
+		default:
+			return failed(fault.Deadline, fault.Plugin, "the sink %s did not answer in time", c.info.Name)
+		}
 	}
+	a := answerFromWire(m)
+	if ctx.Err() == context.DeadlineExceeded {
+		a.Fault = late(a.Fault) // the cancellation may have come before the sink's own deadline
+	}
+	return a
 }
 
 // late is the fault of a delivery that failed after its deadline: what failed for good has, what was never tried was not, and anything
@@ -275,38 +254,14 @@ func (c *Client) lostAnswer(answered chan *sinkv1.Answer) Answer {
 	return Answer{Fault: f}
 }
 
-// receive takes answers in until the session ends.
-func (c *Client) receive(stream grpc.BidiStreamingClient[sinkv1.Frame, sinkv1.Frame]) {
-	err := c.handleAll(stream)
-	c.mu.Lock()
-	c.err = err
-	c.mu.Unlock()
-	c.cancel() // before Close: a send in progress ends with the stream
-	c.sender.Close()
-	close(c.lost)
-}
-
-func (c *Client) handleAll(stream grpc.BidiStreamingClient[sinkv1.Frame, sinkv1.Frame]) error {
-	for {
-		frame, err := stream.Recv()
-		if err != nil {
-			return fmt.Errorf("receive: %w", err) // whatever it is: io.EOF, a broken connection, garbage
-		}
-		for _, m := range frame.GetMessages() {
-			if err := c.handle(m); err != nil {
-				return err
-			}
-		}
-	}
-}
-
+// handle takes a message in.
 func (c *Client) handle(m *sinkv1.Message) error {
 	a := m.GetAnswer()
 	if a == nil {
-		return fmt.Errorf("%w: a message that only the host sends", plugin.ErrProtocol)
+		return errors.New("a message that only the host sends")
 	}
 	if n := len(a.GetLogs()); n > maxLogs {
-		return fmt.Errorf("%w: %d lines of one delivery", plugin.ErrProtocol, n)
+		return fmt.Errorf("%d lines of one delivery", n)
 	}
 	c.mu.Lock()
 	answered, known := c.waiting[m.GetId()], m.GetId() != 0 && m.GetId() <= c.next
@@ -316,7 +271,7 @@ func (c *Client) handle(m *sinkv1.Message) error {
 	case answered != nil:
 		answered <- a
 	case !known:
-		return fmt.Errorf("%w: an answer to nothing", plugin.ErrProtocol)
+		return errors.New("an answer to nothing")
 	}
 	return nil
 }

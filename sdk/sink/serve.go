@@ -2,7 +2,6 @@ package sink
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"runtime/debug"
@@ -191,31 +190,12 @@ func (s *server) Session(stream grpc.BidiStreamingServer[sinkv1.Frame, sinkv1.Fr
 	ctx, cancel := context.WithCancel(stream.Context())
 	defer cancel()
 	h := &session{server: s, ctx: ctx, items: map[uint64]context.CancelFunc{}}
-	h.sender = plugin.NewSender(func(batch []*sinkv1.Message) error {
-		return stream.Send(&sinkv1.Frame{Messages: batch})
-	}, messageSize)
+	h.sender = plugin.NewSender(func(batch []*sinkv1.Message) error { return stream.Send(frame(batch)) }, messageSize)
 	defer h.sender.Close()
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		for {
-			frame, err := stream.Recv()
-			if err != nil {
-				return // the host is gone or has hung up; either way this is the end
-			}
-			for _, m := range frame.GetMessages() {
-				h.handle(m)
-			}
-			h.start()
-		}
-	}()
-	select {
-	case <-ended:
-		return nil
-	case <-h.sender.Done():
-		return errors.New("the session's messages cannot be sent")
-	}
+	return plugin.Attend(stream, h.sender, h.handle, h.start)
 }
+
+func frame(batch []*sinkv1.Message) *sinkv1.Frame { return &sinkv1.Frame{Messages: batch} }
 
 func messageSize(m *sinkv1.Message) int {
 	switch b := m.GetBody().(type) {

@@ -15,52 +15,33 @@ import (
 	sourcev1 "github.com/picloud/picloud/sdk/proto/source/v1"
 )
 
-// callLimit bounds the first word of a source, and a check of a configuration.
-const callLimit = 5 * time.Second
-
 // Client is one source process as the host sees it. Its methods are safe for concurrent use.
 type Client struct {
 	rpc    sourcev1.SourceClient
 	info   Info
 	layers []plugin.Layer
-	sender *plugin.Sender[*sourcev1.Message]
-	cancel context.CancelFunc
+	link   *plugin.Link[*sourcev1.Message]
 
 	mu        sync.Mutex
 	instances map[uint64]*Instance
 	last      uint64
-	err       error         // why the session ended
-	lost      chan struct{} // closed when the session has ended
+	lost      *fault.Fault // why the session ended; nil while it lasts
 }
 
 // Dial opens the session with a source that serves on conn. Close ends it.
 func Dial(ctx context.Context, conn grpc.ClientConnInterface) (*Client, error) {
-	c := &Client{
-		rpc: sourcev1.NewSourceClient(conn), instances: map[uint64]*Instance{}, lost: make(chan struct{}),
-	}
-	soon, stop := context.WithTimeout(ctx, callLimit)
+	c := &Client{rpc: sourcev1.NewSourceClient(conn), instances: map[uint64]*Instance{}}
+	soon, stop := context.WithTimeout(ctx, plugin.CallLimit)
 	defer stop()
 	described, err := c.rpc.Describe(soon, &sourcev1.DescribeRequest{})
 	if err != nil {
 		return nil, fmt.Errorf("describe: %w", err)
 	}
 	c.info, c.layers = infoFromWire(described), plugin.LayersFromWire(described.GetLayers())
-	life, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	stream, err := c.rpc.Session(life)
-	if err != nil {
-		cancel()
-		return nil, fmt.Errorf("open session: %w", err)
+	if c.link, err = plugin.Open(soon, c.rpc.Session, frame, messageSize); err != nil {
+		return nil, err
 	}
-	waits := context.AfterFunc(soon, cancel)
-	if header, err := stream.Header(); err != nil || header == nil || !waits() { // without headers it has ended already
-		cancel()
-		return nil, fmt.Errorf("open session: %w", errors.Join(err, context.Cause(soon)))
-	}
-	c.cancel = cancel
-	c.sender = plugin.NewSender(func(batch []*sourcev1.Message) error {
-		return stream.Send(&sourcev1.Frame{Messages: batch})
-	}, messageSize)
-	go c.receive(stream)
+	go c.link.Receive(c.handle, c.end)
 	return c, nil
 }
 
@@ -71,27 +52,20 @@ func (c *Client) Info() Info { return c.info }
 func (c *Client) Layers() []plugin.Layer { return c.layers }
 
 // Lost is closed when the session has ended: the process is gone, or of no use any more.
-func (c *Client) Lost() <-chan struct{} { return c.lost }
+func (c *Client) Lost() <-chan struct{} { return c.link.Lost() }
 
 // Stuck is never closed: what ignores its stop is left alone.
 func (c *Client) Stuck() <-chan struct{} { return nil }
 
 // Err is why the session ended; nil while it lasts. It wraps plugin.ErrProtocol where the source broke the contract.
-func (c *Client) Err() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.err
-}
+func (c *Client) Err() error { return c.link.Err() }
 
 // Close ends the session and every instance in it.
-func (c *Client) Close() {
-	c.cancel()
-	<-c.lost
-}
+func (c *Client) Close() { c.link.Close() }
 
 // Check says what is wrong with a configuration; nothing: it is right. An error says that nobody knows.
 func (c *Client) Check(ctx context.Context, config []byte) ([]Problem, error) {
-	ctx, cancel := context.WithTimeout(ctx, callLimit)
+	ctx, cancel := context.WithTimeout(ctx, plugin.CallLimit)
 	defer cancel()
 	m, err := c.rpc.Check(ctx, &sourcev1.CheckRequest{Config: config})
 	if err != nil {
@@ -133,9 +107,9 @@ func (c *Client) Start(s Setting, log func(level, message string)) (*Instance, e
 	i := &Instance{
 		client: c, number: c.last, log: log, batches: make(chan *Incoming, Credit), ended: make(chan struct{}), open: map[uint64]string{},
 	}
-	if c.err != nil {
+	if c.lost != nil {
 		c.mu.Unlock()
-		return nil, lost(c.err)
+		return nil, c.lost
 	}
 	c.instances[i.number] = i
 	c.mu.Unlock()
@@ -146,9 +120,7 @@ func (c *Client) Start(s Setting, log func(level, message string)) (*Instance, e
 
 func (i *Instance) send(m *sourcev1.Message) {
 	m.Instance = i.number
-	if i.client.sender.Send(m) != nil {
-		i.client.cancel()
-	}
+	_ = i.client.link.Send(m) // lost: every instance is told
 }
 
 // grant allows n batches more. There is room for Credit of them: more would block the session.
@@ -212,41 +184,19 @@ func (b *Incoming) answer(m *sourcev1.Message) {
 	}
 }
 
-// receive takes messages in until the session ends.
-func (c *Client) receive(stream grpc.BidiStreamingClient[sourcev1.Frame, sourcev1.Frame]) {
-	err := c.handleAll(stream)
+// end ends every instance with the session.
+func (c *Client) end(err error) {
+	lost := fault.New(fault.Unavailable, fault.Plugin, "the source process ended")
+	if errors.Is(err, plugin.ErrProtocol) {
+		lost.Detail = err.Error()
+	}
 	c.mu.Lock()
-	c.err = err
+	c.lost = lost
 	all := c.instances
 	c.instances = map[uint64]*Instance{}
 	c.mu.Unlock()
-	c.cancel() // before Close: a send in progress ends with the stream
-	c.sender.Close()
 	for _, i := range all {
-		i.end(lost(err))
-	}
-	close(c.lost)
-}
-
-func lost(err error) *fault.Fault {
-	f := fault.New(fault.Unavailable, fault.Plugin, "the source process ended")
-	if errors.Is(err, plugin.ErrProtocol) {
-		f.Detail = err.Error()
-	}
-	return f
-}
-
-func (c *Client) handleAll(stream grpc.BidiStreamingClient[sourcev1.Frame, sourcev1.Frame]) error {
-	for {
-		frame, err := stream.Recv()
-		if err != nil {
-			return fmt.Errorf("receive: %w", err) // whatever it is: io.EOF, a broken connection, garbage
-		}
-		for _, m := range frame.GetMessages() {
-			if err := c.handle(m); err != nil {
-				return fmt.Errorf("%w: %w", plugin.ErrProtocol, err)
-			}
-		}
+		i.end(lost)
 	}
 }
 

@@ -93,33 +93,15 @@ func (s *server) Session(stream grpc.BidiStreamingServer[sourcev1.Frame, sourcev
 	}
 	ctx, cancel := context.WithCancel(stream.Context())
 	h := &session{source: s.source, ctx: ctx, instances: map[uint64]*instance{}}
-	h.sender = plugin.NewSender(func(batch []*sourcev1.Message) error {
-		return stream.Send(&sourcev1.Frame{Messages: batch})
-	}, messageSize)
+	h.sender = plugin.NewSender(func(batch []*sourcev1.Message) error { return stream.Send(frame(batch)) }, messageSize)
 	defer h.sender.Close()
 	defer h.running.Wait()
 	defer s.ended() // a process of its own: what ignores its end does not keep it
 	defer cancel()
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		for {
-			frame, err := stream.Recv()
-			if err != nil {
-				return // the host is gone or has hung up; either way this is the end
-			}
-			for _, m := range frame.GetMessages() {
-				h.handle(m)
-			}
-		}
-	}()
-	select {
-	case <-ended:
-		return nil
-	case <-h.sender.Done():
-		return errors.New("the session's messages cannot be sent")
-	}
+	return plugin.Attend(stream, h.sender, h.handle, nil)
 }
+
+func frame(batch []*sourcev1.Message) *sourcev1.Frame { return &sourcev1.Frame{Messages: batch} }
 
 // session is the source's side of a Session.
 type session struct {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"unicode/utf8"
 
@@ -177,7 +178,11 @@ func TestLogs(t *testing.T) {
 		ctx.log.error(3, new Error("why"));
 		ctx.log.debug("c", 10n);
 		ctx.log.trace("d", undefined);
-		ctx.log.info({ e: 1 }, () => 1);`))
+		ctx.log.info({ e: 1 }, () => 1);
+		const round = {}, odd = { toJSON() { throw odd }, toString() { throw odd } };
+		round.round = round;
+		console.log(round, "f");
+		ctx.log.info(odd, odd);`))
 	a, err := invoke(t.Context(), e, "h", "")
 	want := []engine.Log{
 		{Level: "info", Message: `a 1 {"b":2} [3] undefined null`},
@@ -187,6 +192,8 @@ func TestLogs(t *testing.T) {
 		{Level: "debug", Message: "c", Data: []byte(`"not logged: TypeError: Do not know how to serialize a BigInt"`)},
 		{Level: "trace", Message: "d", Data: []byte(`"undefined"`)},
 		{Level: "info", Message: `{"e":1}`, Data: []byte(`"() => 1"`)},
+		{Level: "info", Message: `what cannot be shown f`},
+		{Level: "info", Message: `what cannot be shown`, Data: []byte(`"not logged: what cannot be shown"`)},
 	}
 	if err != nil || len(a.logs) != len(want) {
 		t.Fatalf("%+v, %v", a.logs, err)
@@ -222,6 +229,117 @@ func TestNoNumbers(t *testing.T) {
 	a, err := call(t.Context(), e, "numbers", "", host)
 	if err != nil || a.body.String() != `"`+strings.Repeat("invalid_argument,", 7)+`invalid_argument"` {
 		t.Errorf("%s, %v", a.body.String(), err)
+	}
+}
+
+// What is wrong with a delivery is said in words of the script, and a key that is no Unicode is none: all such would be one key.
+func TestDeliveries(t *testing.T) {
+	t.Parallel()
+	e := js.New()
+	load(t, e, handler("deliveries", `
+	const refused = [];
+	for (const delivery of [
+		{ priority: 1.5 }, { priority: "1" }, { maxAttempts: "3" }, { delayMs: "5" }, { delayMs: -1 }, { delay: 5 }, { orderingKey: 5 }, { runAt: 5 },
+		{ runAt: "tomorrow" }, { runAt: "" }, [1], "x", { orderingKey: "\ud800" }, { idempotencyKey: "a\udc00" },
+	]) {
+		try { await ctx.invoke("s", 1, delivery); refused.push("taken"); } catch (e) { refused.push(e.code + ": " + e.message); }
+	}
+	await ctx.invoke("s", 1, { runAt: new Date(0), orderingKey: "\u{1F600}", delayMs: null });
+	return refused;`))
+	var asked atomic.Pointer[string]
+	host := func(_ context.Context, _, _ string, args []byte) ([]byte, error) {
+		text := string(args)
+		if asked.Swap(&text) != nil {
+			t.Error("what is refused was sent")
+		}
+		return []byte(`{}`), nil
+	}
+	a, err := call(t.Context(), e, "deliveries", "", host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var refused []string
+	if err := json.Unmarshal(a.body.Bytes(), &refused); err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []string{
+		"priority has to be a whole number", "priority has to be a whole number", "maxAttempts has to be a whole number", "delayMs has to be a number",
+		"delayMs must be a number of milliseconds, at most a year", `a delivery has no option "delay"`, "orderingKey has to be a text",
+		"runAt has to be a text", "runAt must be a Date, or a time such as 2026-01-02T15:04:05Z", "runAt must be a Date, or a time such as 2026-01-02T15:04:05Z",
+		"a delivery has to be an object", "a delivery has to be an object", "orderingKey is no Unicode: write bytes as text, such as in hexadecimal",
+		"idempotencyKey is no Unicode: write bytes as text, such as in hexadecimal",
+	} {
+		if refused[i] != "invalid_argument: "+want {
+			t.Errorf("%d: %s, not %s", i, refused[i], want)
+		}
+	}
+	if sent := asked.Load(); sent == nil || !strings.Contains(*sent, `"delivery":{"run_at":"1970-01-01T00:00:00Z","ordering_key":"😀"}`) {
+		t.Errorf("%v", sent)
+	}
+}
+
+// A condition of a filter whose value is missing is refused: JSON would leave it out, and every document would be found.
+func TestStatedConditions(t *testing.T) {
+	t.Parallel()
+	e := js.New()
+	load(t, e, handler("stated", `
+	const docs = ctx.docs("c"), refused = [], { owner } = ctx.request;
+	for (const f of [
+		() => docs.find({ owner }), () => docs.findOne({ $or: [{ a: 1 }, { owner }] }), () => docs.find({ a: { $in: [1, undefined] } }),
+		() => docs.find({ a: NaN }), () => docs.find({ a: { $lt: Infinity } }), () => docs.find({ a: () => 1 }), () => docs.find({ a: Symbol() }),
+	]) {
+		try { await f(); refused.push("taken"); } catch (e) { refused.push(e.code + ": " + e.message); }
+	}
+	await docs.find({ a: null, b: false }, { sort: ["a"], cursor: undefined });
+	await docs.create({ owner });
+	return refused;`))
+	var mu sync.Mutex
+	var asked []string
+	host := func(_ context.Context, service, method string, args []byte) ([]byte, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		asked = append(asked, service+"."+method+" "+string(args))
+		return []byte(`{}`), nil
+	}
+	a, err := call(t.Context(), e, "stated", "", host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var refused []string
+	if err := json.Unmarshal(a.body.Bytes(), &refused); err != nil {
+		t.Fatal(err)
+	}
+	for i, of := range []string{"owner", "owner", "1", "a", "$lt", "a", "a"} {
+		if !strings.HasPrefix(refused[i], "invalid_argument: the value cannot be sent: "+of+" must not be ") {
+			t.Errorf("%d: %s", i, refused[i])
+		}
+	}
+	if got, want := strings.Join(asked, "\n"), `docs.find {"collection":"c","filter":{"a":null,"b":false},"sort":["a"]}
+docs.create {"collection":"c","data":{}}`; got != want {
+		t.Error(got)
+	}
+}
+
+// A time to live is rounded away from zero, with which the value would stay for ever.
+func TestTimeToLive(t *testing.T) {
+	t.Parallel()
+	e := js.New()
+	load(t, e, handler("live", `
+	for (const ttlMs of [0, 0.1, 1, 1.5, -0.1, -1.5]) await ctx.kv("c").set("k", ttlMs, { ttlMs });`))
+	var mu sync.Mutex
+	var asked []string
+	host := func(_ context.Context, _, _ string, args []byte) ([]byte, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		var in struct {
+			TTL json.Number `json:"ttl_ms"`
+		}
+		err := json.Unmarshal(args, &in)
+		asked = append(asked, in.TTL.String())
+		return []byte(`{}`), err
+	}
+	if _, err := call(t.Context(), e, "live", "", host); err != nil || strings.Join(asked, " ") != "0 1 1 2 -1 -2" {
+		t.Error(asked, err)
 	}
 }
 

@@ -1,12 +1,14 @@
 package js
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
+	"reflect"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -137,16 +139,16 @@ func (r *run) bound() error {
 
 // delivery is picloud.Delivery as scripts write it.
 type delivery struct {
-	DelayMS        float64   `json:"delayMs"`
-	RunAt          time.Time `json:"runAt"`
-	ExpiresInMS    float64   `json:"expiresInMs"`
-	Priority       int       `json:"priority"`
-	MaxAttempts    int       `json:"maxAttempts"`
-	OrderingKey    string    `json:"orderingKey"`
-	ConcurrencyKey string    `json:"concurrencyKey"`
-	RateKey        string    `json:"rateKey"`
-	DebounceKey    string    `json:"debounceKey"`
-	IdempotencyKey string    `json:"idempotencyKey"`
+	DelayMS        float64 `json:"delayMs"`
+	RunAt          *string `json:"runAt"`
+	ExpiresInMS    float64 `json:"expiresInMs"`
+	Priority       int     `json:"priority"`
+	MaxAttempts    int     `json:"maxAttempts"`
+	OrderingKey    string  `json:"orderingKey"`
+	ConcurrencyKey string  `json:"concurrencyKey"`
+	RateKey        string  `json:"rateKey"`
+	DebounceKey    string  `json:"debounceKey"`
+	IdempotencyKey string  `json:"idempotencyKey"`
 }
 
 // send begins a call of the host. Its answer comes as a turn of the event loop.
@@ -267,17 +269,47 @@ const year = 366 * 24 * time.Hour
 func deliveryOf(text string) (*picloud.Delivery, error) {
 	var in delivery
 	if err := strict(text, &in); err != nil {
-		return nil, &picloud.Error{Code: picloud.InvalidArgument, Message: "the delivery cannot be read: " + err.Error()}
+		return nil, &picloud.Error{Code: picloud.InvalidArgument, Message: misread(err)}
 	}
 	delay, err1 := milliseconds("delayMs", in.DelayMS)
 	expires, err2 := milliseconds("expiresInMs", in.ExpiresInMS)
-	if err := errors.Join(err1, err2); err != nil {
+	at, err3 := moment("runAt", in.RunAt)
+	if err := cmp.Or(err1, err2, err3); err != nil {
 		return nil, &picloud.Error{Code: picloud.InvalidArgument, Message: err.Error()}
 	}
 	return &picloud.Delivery{
-		Delay: delay, RunAt: in.RunAt, ExpiresIn: expires, Priority: in.Priority, MaxAttempts: in.MaxAttempts, OrderingKey: in.OrderingKey,
+		Delay: delay, RunAt: at, ExpiresIn: expires, Priority: in.Priority, MaxAttempts: in.MaxAttempts, OrderingKey: in.OrderingKey,
 		ConcurrencyKey: in.ConcurrencyKey, RateKey: in.RateKey, DebounceKey: in.DebounceKey, IdempotencyKey: in.IdempotencyKey,
 	}, nil
+}
+
+// misread says what is wrong with a delivery in words of the script's language.
+func misread(err error) string {
+	var wrong *json.UnmarshalTypeError
+	switch name, unknown := strings.CutPrefix(err.Error(), "json: unknown field "); {
+	case unknown:
+		return "a delivery has no option " + name
+	case !errors.As(err, &wrong):
+		return "the delivery cannot be read: " + err.Error()
+	case wrong.Field == "":
+		return "a delivery has to be an object"
+	case wrong.Type.Kind() == reflect.String:
+		return wrong.Field + " has to be a text"
+	case wrong.Type.Kind() == reflect.Float64:
+		return wrong.Field + " has to be a number"
+	}
+	return wrong.Field + " has to be a whole number"
+}
+
+// moment reads a time, zero where there is none.
+func moment(name string, text *string) (t time.Time, err error) {
+	if text == nil {
+		return t, nil
+	}
+	if t, err = time.Parse(time.RFC3339, *text); err != nil {
+		return t, fmt.Errorf("%s must be a Date, or a time such as 2026-01-02T15:04:05Z", name)
+	}
+	return t, nil
 }
 
 func milliseconds(name string, ms float64) (time.Duration, error) {

@@ -29,8 +29,8 @@ const bytesOf = (v) => {
 };
 
 // json writes a value; what JSON has no form for is refused.
-const json = (v) => {
-  const text = stringify(v);
+const json = (v, replacer) => {
+  const text = stringify(v, replacer);
   if (text === undefined) throw new TypeError(`a ${typeof v} has no form in JSON`);
   return text;
 };
@@ -221,6 +221,8 @@ const asked = async (mine, kind, ...parts) => {
 const call = async (mine, service, name, items, delivery) => {
   for (const [option, v] of Object.entries(delivery ?? {})) {
     if (typeof v === "number" && !Number.isFinite(v) || v instanceof Date && Number.isNaN(v.getTime())) throw invalid(`${option} must not be ${v}`);
+    // JSON would make U+FFFD of it, and two keys would be one.
+    if (typeof v === "string" && !v.isWellFormed()) throw invalid(`${option} is no Unicode: write bytes as text, such as in hexadecimal`);
   }
   const d = delivery === undefined || delivery === null ? "" : json(delivery);
   return asked(mine, op.call, service, String(name), stringify(items), d);
@@ -234,7 +236,7 @@ const named = { text: "a text", time: "a Date, or a time such as 2026-01-02T15:0
 
 const checked = (p, v) => {
   if (p.kind === "value" || p.kind === "body") {
-    if (v === undefined) throw invalid(`${p.name}: undefined has no form in JSON`);
+    if (["undefined", "function", "symbol"].includes(typeof v)) throw invalid(`${p.name}: ${v === undefined ? "" : "a "}${typeof v} has no form in JSON`);
     if (bytesOf(v) !== undefined) throw invalid(`${p.name}: bytes have no form in JSON, base64.encode makes text of them`);
     return v;
   }
@@ -247,7 +249,8 @@ const checked = (p, v) => {
   }
   // JSON would make null of it, which is as if nothing had been said: no version, no time to live.
   if (typeof v === "number" && !Number.isFinite(v)) throw invalid(`${p.name} must be ${named[p.kind]}, not ${v}`);
-  return p.kind === "duration" ? Math.ceil(v) : v;
+  if (p.kind !== "duration") return v;
+  return v < 0 ? Math.floor(v) : Math.ceil(v); // away from zero, which is as if nothing had been said
 };
 
 // spelt has the names of an answer as scripts spell them. What a script gave stays as it was.
@@ -265,7 +268,16 @@ const spelt = (v) => {
   return o;
 };
 
+// stated is for filters, of which JSON would leave out a condition whose value is missing: every document would be found, whoever's it is.
+const stated = (name, v) => {
+  if (["undefined", "function", "symbol"].includes(typeof v) || typeof v === "number" && !Number.isFinite(v)) {
+    throw new TypeError(`${name} must not be ${typeof v === "number" ? v : typeof v}`);
+  }
+  return v;
+};
+
 const newMethod = (s, m) => {
+  const replacer = m.params.some((p) => p.field === "filter") ? stated : undefined;
   const needed = m.params.filter((p) => !p.option), options = m.params.filter((p) => p.option);
   return async (mine, handle, args) => {
     const fields = {}, given = args[needed.length] ?? {};
@@ -288,7 +300,7 @@ const newMethod = (s, m) => {
     }
     let text;
     try {
-      text = json(fields);
+      text = json(fields, replacer);
     } catch (e) {
       throw invalid(`the value cannot be sent: ${e.message}`);
     }
@@ -375,6 +387,15 @@ const retry = async (f, options) => {
   }
 };
 
+// line is shown for a log, over which no script fails.
+const line = (v) => {
+  try {
+    return shown(v);
+  } catch {
+    return "what cannot be shown";
+  }
+};
+
 const logged = (level) => (message, ...data) => {
   let text;
   try {
@@ -383,13 +404,13 @@ const logged = (level) => (message, ...data) => {
       text = stringify(plain.length === 1 ? plain[0] : plain) ?? stringify(shown(plain[0]));
     }
   } catch (e) {
-    text = stringify(`not logged: ${e}`);
+    text = stringify(`not logged: ${line(e)}`);
   }
-  host(op.log, level, shown(message), text ?? "");
+  host(op.log, level, line(message), text ?? "");
 };
 const log = {};
 for (const level of ["trace", "debug", "info", "warn", "error"]) log[level] = logged(level);
-const printed = (level) => (...values) => host(op.log, level, values.map(shown).join(" "), "");
+const printed = (level) => (...values) => host(op.log, level, values.map(line).join(" "), "");
 const console = {};
 for (const [name, level] of [["log", "info"], ["info", "info"], ["debug", "debug"], ["trace", "trace"], ["warn", "warn"], ["error", "error"]]) {
   console[name] = printed(level);
@@ -629,8 +650,9 @@ const newFunction = (title, f) => {
     }
     const list = f.params.map((p, i) => {
       const v = p.option ? given[p.name] : args[i];
-      const bytes = p.kind === "bytes" ? bytesOf(v) : undefined;
-      return bytes === undefined ? v : [base64Of(bytes)];
+      if (p.kind !== "bytes" || typeof v === "string") return v;
+      const bytes = bytesOf(v);
+      return bytes && [base64Of(bytes)]; // a list of the script's own is none
     });
     const answer = parse(host(op.compute, f.index, stringify(list)));
     return f.result === "bytes" ? bytesFrom(answer) : f.result === "time" ? new Date(answer) : answer;

@@ -119,7 +119,7 @@ func argument(k stdlib.Kind, text json.RawMessage) any {
 	case stdlib.Bool:
 		return read[bool](text)
 	case stdlib.Rows:
-		return read[[][]string](text)
+		return rows(text)
 	case stdlib.Time:
 		return read[time.Time](text)
 	case stdlib.Fields:
@@ -138,6 +138,28 @@ func read[T any](text json.RawMessage) any {
 		return nil
 	}
 	return *v
+}
+
+// rows is a list of lists of texts; nil if there is anything else, such as null in place of a text.
+func rows(text json.RawMessage) any {
+	list, ok := read[[][]*string](text).([][]*string)
+	if !ok {
+		return nil
+	}
+	out := make([][]string, len(list))
+	for i, row := range list {
+		if row == nil {
+			return nil
+		}
+		out[i] = make([]string, len(row))
+		for j, cell := range row {
+			if cell == nil {
+				return nil
+			}
+			out[i][j] = *cell
+		}
+	}
+	return out
 }
 
 // fields are texts, or lists of them, by their names; nil if there is anything else.

@@ -59,6 +59,13 @@ func TestLibrary(t *testing.T) {
 				`"TypeError: random.int: low has to be a whole number","TypeError: csv.parse has no option comma","TypeError: csv.parse takes text, {options}","TypeError: hash.sha256 takes data",` +
 				`"TypeError: time.format: time has to be a time","TypeError: time.format: time has to be a time","TypeError: random.bytes: n has to be a whole number"]`,
 		},
+		"what only looks like it": {
+			`const said = (f) => { try { return f() } catch (e) { return e.message } };
+			return [() => hash.sha256(["YQ=="]), () => base64.encode(["abcd"]), () => hash.equal("a", ["YQ=="]), () => csv.format([["a", null]]), () => csv.format([["a", undefined]]),
+				() => csv.format([null]), () => csv.format([[], ["a", "b"]])].map(said)`,
+			`["hash.sha256: data has to be a text or bytes","base64.encode: data has to be a text or bytes","hash.equal: b has to be a text or bytes",` +
+				`"csv.format: rows has to be a list of lists of texts","csv.format: rows has to be a list of lists of texts","csv.format: rows has to be a list of lists of texts","\na,b\n"]`,
+		},
 		"names of the script's own": {`const url = new URL("https://b.org"); return url.host`, `"b.org"`},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -1,6 +1,7 @@
 package starlark
 
 import (
+	"errors"
 	"fmt"
 
 	starlarkjson "go.starlark.net/lib/json"
@@ -55,46 +56,46 @@ func decode(t *starlark.Thread, b *starlark.Builtin, args starlark.Tuple, kwargs
 // in memory and without end as a text.
 func writable(v starlark.Value) error {
 	left := maxText
-	if deep(v, maxDepth, &left) {
-		return fmt.Errorf("the value is nested more than %d deep, or holds itself", maxDepth)
-	}
-	if left < 0 {
-		return fmt.Errorf("the value takes more than %d MB as JSON", maxText>>20)
-	}
-	return nil
+	return look(v, maxDepth, &left)
 }
 
-// deep reports whether a value is nested deeper than depth. It takes from left what the JSON has at least, in bytes, and ends
-// where nothing is left.
-func deep(v starlark.Value, depth int, left *int) bool {
+// look is writable for a value that may be nested as deep as depth. It takes from left what the JSON has at least, in bytes, and ends where
+// nothing is left.
+func look(v starlark.Value, depth int, left *int) error {
 	if *left -= 2; *left < 0 { // itself, and what parts it from the next
-		return false
+		return fmt.Errorf("the value takes more than %d MB as JSON", maxText>>20)
 	}
 	if depth == 0 {
-		return true
+		return fmt.Errorf("the value is nested more than %d deep, or holds itself", maxDepth)
 	}
 	switch v := v.(type) {
 	case starlark.String:
 		*left -= len(v)
-	case starlark.Int, starlark.Bool, starlark.Float, starlark.NoneType, starlark.Bytes:
+	case starlark.Int, starlark.Bool, starlark.Float, starlark.NoneType:
+	case starlark.Bytes:
+		return errors.New("bytes have no form in JSON, base64.encode makes text of them")
 	case starlark.IterableMapping:
 		for _, item := range v.Items() {
-			if deep(item[1], depth-1, left) {
-				return true
+			if err := look(item[1], depth-1, left); err != nil {
+				return err
 			}
 		}
 	case starlark.Indexable:
-		for i := 0; i < v.Len() && *left >= 0; i++ {
-			if deep(v.Index(i), depth-1, left) {
-				return true
+		for i := range v.Len() {
+			if err := look(v.Index(i), depth-1, left); err != nil {
+				return err
 			}
 		}
 	case *starlarkstruct.Struct:
 		for _, name := range v.AttrNames() {
-			if part, err := v.Attr(name); err == nil && deep(part, depth-1, left) {
-				return true
+			part, err := v.Attr(name)
+			if err == nil {
+				err = look(part, depth-1, left)
+			}
+			if err != nil {
+				return err
 			}
 		}
 	}
-	return false
+	return nil
 }

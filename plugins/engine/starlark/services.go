@@ -124,23 +124,23 @@ func result(t *starlark.Thread, m *service.Method, answer []byte) (starlark.Valu
 	if !ok {
 		return v, nil
 	}
-	const encoded = "data_base64"
-	if text, found, _ := d.Get(starlark.String(encoded)); found {
+	for _, name := range []string{"data", "body"} {
+		text, found, _ := d.Get(starlark.String(name + "_base64"))
+		if !found {
+			continue
+		}
 		s, _ := starlark.AsString(text)
 		b, err := base64.StdEncoding.DecodeString(s)
 		if err != nil {
 			return nil, errors.New("the platform's answer cannot be read")
 		}
-		if m.Result == encoded {
-			return starlark.Bytes(b), nil
-		}
-		_, _, _ = d.Delete(starlark.String(encoded)) // it is there
-		_ = d.SetKey(starlark.String("data"), starlark.Bytes(b))
+		_, _, _ = d.Delete(starlark.String(name + "_base64")) // it is there
+		_ = d.SetKey(starlark.String(name), starlark.Bytes(b))
 	}
 	if m.Result == "" {
 		return v, nil
 	}
-	field, found, err := d.Get(starlark.String(m.Result))
+	field, found, err := d.Get(starlark.String(strings.TrimSuffix(m.Result, "_base64")))
 	if !found {
 		return starlark.None, err
 	}

@@ -66,6 +66,11 @@ func TestLibraryRefuses(t *testing.T) {
 		"attempts below":  {`ctx.retry(lambda: 1, attempts = -1)`, "retry: there may be up to 100 attempts, not -1"},
 		"back-off":        {`ctx.retry(lambda: 1, backoff = 3601)`, "retry: the back-off may be up to 1h0m0s"},
 		"retry of none":   {`ctx.retry(7)`, "retry: for parameter f: got int, want callable"},
+		"no time to live": {`ctx.kv("c").set("k", 1, ttl = float("nan"))`, "set: ttl: got nan, want a number of seconds from 0 on, at most ten years"},
+		"a long life":     {`ctx.kv("c").set("k", 1, ttl = 10 * 366 * 24 * 3600 + 1)`, "set: ttl: got 316224001, want a number of seconds"},
+		"no sleep":        {`ctx.sleep(float("nan"))`, "sleep: for parameter seconds: got nan"},
+		"bytes":           {`ctx.kv("c").set("k", b"x")`, "set: the value cannot be sent: bytes have no form in JSON, base64.encode makes text of them"},
+		"bytes inside":    {`json.encode({"a": [b"x"]})`, "json.encode: bytes have no form in JSON"},
 		"an hour's wait":  {`ctx.retry(lambda: retry_after("later", 3600))`, "later"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -110,8 +110,8 @@ func (s *seconds) Unpack(v starlark.Value) error {
 	if d, isDuration := v.(startime.Duration); isDuration {
 		f, ok = time.Duration(d).Seconds(), true
 	}
-	if !ok || f < 0 || f > 366*24*3600 {
-		return fmt.Errorf("got %s, want a number of seconds, at most a year", v.Type())
+	if !ok || !(f >= 0 && f <= 10*366*24*3600) { // no more than a value may live; and not NaN
+		return fmt.Errorf("got %s, want a number of seconds from 0 on, at most ten years", v)
 	}
 	*s = seconds(f * float64(time.Second))
 	return nil

@@ -326,7 +326,7 @@ func Do(what string) int {
 	for what, kind := range map[string]fault.Kind{
 		"panic": fault.ScriptPanic, "loop": fault.Deadline, "grow": fault.Limit, "beside": fault.ScriptPanic,
 	} {
-		limit := 10 * time.Second
+		limit := time.Minute
 		if kind == fault.Deadline {
 			limit = 100 * time.Millisecond
 		}

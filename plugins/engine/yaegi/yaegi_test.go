@@ -389,9 +389,7 @@ func TestNothingIsLeft(t *testing.T) {
 		}
 	}
 	e.Unload("h")
-	if err := goleak.Find(before); err != nil {
-		t.Fatal(err)
-	}
+	noneIsLeft(t, before)
 }
 
 // Runs that are stopped do not disturb those beside them.

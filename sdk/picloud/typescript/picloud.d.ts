@@ -44,7 +44,7 @@ declare module "picloud" {
     readonly pubsub: PubSub;
     /** Documents: JSON objects with an id, in a collection of the app, which are found by what is in them. A collection needs no making. */
     docs(collection: string): Docs;
-    /** Requests to the world outside: to public addresses at the ports 80 and 443, and what the instance allows. An answer of any status is no error. Headers are texts or lists of them; a body of text or bytes is sent as it is, any other value as JSON. */
+    /** Requests to the world outside: to public addresses at the ports 80 and 443, and what the instance allows. An answer of any status is no error. Headers are texts or lists of them; a body of text or bytes is sent as it is, any other value as JSON. In JavaScript and Starlark the body of an answer is text, or where it is none, bytes. */
     readonly http: HTTP;
     /** Values that only scripts of the app read. What a run has read or set is masked in its logs and errors, from four bytes on. */
     readonly secrets: Secrets;
@@ -270,7 +270,7 @@ declare module "picloud" {
     index(path: string, type: string): Promise<string>;
   }
 
-  /** Requests to the world outside: to public addresses at the ports 80 and 443, and what the instance allows. An answer of any status is no error. Headers are texts or lists of them; a body of text or bytes is sent as it is, any other value as JSON. */
+  /** Requests to the world outside: to public addresses at the ports 80 and 443, and what the instance allows. An answer of any status is no error. Headers are texts or lists of them; a body of text or bytes is sent as it is, any other value as JSON. In JavaScript and Starlark the body of an answer is text, or where it is none, bytes. */
   export interface HTTP {
     /** Fetches a URL. Up to 5 redirects are followed, within 30 seconds or the time that is said. */
     get(url: string, options?: { headers?: unknown; timeoutMs?: number }): Promise<HTTPResponse>;
