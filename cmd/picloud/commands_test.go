@@ -148,6 +148,7 @@ func TestWrongUse(t *testing.T) {
 		"deplyo":                 "unknown command \"deplyo\" for \"picloud\" (did you mean deploy?): see `picloud --help`",
 		"deploy x.go --rote /":   "unknown flag: --rote: see `picloud deploy --help`",
 		"queues create mail":     "required flag(s) \"script\" not set: see `picloud queues create --help`",
+		"entries cancel-all":     "at least one of the flags in the group [script queue trigger] is required: see `picloud entries cancel-all --help`",
 		"apps ls --output xml":   "--output is table or json, not \"xml\": see `picloud apps ls --help`",
 		"deploy /nowhere/x.go":   "open /nowhere/x.go: no such file or directory", // it was typed as it has to be
 		"entries ls --limit two": "invalid argument \"two\" for \"--limit\" flag: strconv.ParseInt: parsing \"two\": invalid syntax: see `picloud entries ls --help`",
@@ -169,6 +170,10 @@ func TestAbsent(t *testing.T) {
 		{"dead-letters show abc", unparsable, "there is no dead letter abc in app \"default\": see `picloud dead-letters ls --all --app default`"},
 		{"releases show abc", unparsable, "there is no release abc of app \"default\": see `picloud releases ls --app default`"},
 		{"queues pause mail", nothing, "there is no queue \"mail\" in app \"default\": see `picloud queues ls --app default`"},
+		{"queues create q --script s", nothing, "there is no app \"default\": see `picloud apps ls`"},
+		{"sources create s --kind smtp --config {}", nothing, "there is no app \"default\": see `picloud apps ls`"},
+		{"triggers create t --kind kv --script s", nothing, "there is no app \"default\": see `picloud apps ls`"},
+		{"triggers dead-letter t --script s", nothing, "there is no app \"default\": see `picloud apps ls`"},
 		{"apps resume shop", nothing, "there is no app \"shop\": see `picloud apps ls`"},
 	} {
 		t.Run(test.args, func(t *testing.T) {

@@ -21,6 +21,7 @@ func (f *laneFlags) add(command *cobra.Command) {
 	flags.StringVar(&f.script, "script", "", "only of the script with this `name`: calls, and requests without a trigger")
 	flags.StringVar(&f.queue, "queue", "", "only messages of the queue with this `name`")
 	flags.StringVar(&f.trigger, "trigger", "", "only those of the trigger with this `name`")
+	command.MarkFlagsMutuallyExclusive("script", "queue", "trigger")
 }
 
 func (c *cli) entriesCommand() *cobra.Command {
@@ -57,6 +58,7 @@ func (c *cli) entriesCommand() *cobra.Command {
 		RunE:    func(cmd *cobra.Command, _ []string) error { return c.cancelAll(cmd.Context(), &cancelled) },
 	}
 	cancelled.add(cancelAll)
+	cancelAll.MarkFlagsOneRequired("script", "queue", "trigger")
 
 	return c.inApp(group("entries", "See what waits, why, and cancel it", "", ls,
 		&cobra.Command{

@@ -54,7 +54,8 @@ once a minute at most.`,
 			if read != nil {
 				body.Policy = *read
 			}
-			return c.printTrigger(call[api.Trigger](cmd.Context(), c, http.MethodPost, c.triggers(), body))
+			t, err := call[api.Trigger](cmd.Context(), c, http.MethodPost, c.triggers(), body)
+			return c.printTrigger(t, absentApp(err, c.app))
 		},
 	}
 	flags := command.Flags()

@@ -206,7 +206,7 @@ func TestCommands(t *testing.T) {
 			{[]string{"apps", "show", "nope"}, "picloud: there is no app \"nope\": see `picloud apps ls`\n"},
 			{[]string{"apps", "pause", "nope"}, "picloud: there is no app \"nope\": see `picloud apps ls`\n"},
 			{[]string{"triggers", "resume", "nope"}, "picloud: there is no trigger \"nope\" in app \"default\": see `picloud triggers ls --app default`\n"},
-			{[]string{"apps", "ls", "--output", "xml"}, "picloud: --output is table or json, not \"xml\"\n"},
+			{[]string{"apps", "ls", "--output", "xml"}, "picloud: --output is table or json, not \"xml\": see `picloud apps ls --help`\n"},
 			{[]string{"apps", "ls", "--token", "pic_x"}, "does not accept the token"},
 			{[]string{"apps", "ls", "--url", "http://localhost:1"}, "there is no token for http://localhost:1"},
 			{[]string{"apps", "ls", "--url", "http://localhost:1", "--token", "x"}, "nothing listens on http://localhost:1: start `picloud dev`"},

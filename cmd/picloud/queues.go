@@ -29,7 +29,8 @@ func (c *cli) queuesCommand() *cobra.Command {
 			if policy != nil {
 				body.Policy = *policy
 			}
-			return c.printQueue(call[api.Queue](cmd.Context(), c, http.MethodPost, c.queues(), body))
+			q, err := call[api.Queue](cmd.Context(), c, http.MethodPost, c.queues(), body)
+			return c.printQueue(q, absentApp(err, c.app))
 		},
 	}
 	create.Flags().StringVar(&script, "script", "", "`name` of the script")

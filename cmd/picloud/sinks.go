@@ -91,7 +91,8 @@ configuration; nothing is sent yet, see the command test.`,
 			if policy != nil {
 				body.Policy = *policy
 			}
-			return c.printSink(call[api.Sink](cmd.Context(), c, http.MethodPost, c.sinks(), body))
+			k, err := call[api.Sink](cmd.Context(), c, http.MethodPost, c.sinks(), body)
+			return c.printSink(k, absentApp(err, c.app))
 		},
 	}
 	create.Flags().StringVar(&made.kind, "kind", "http", "`kind` of sink: http, smtp, or that of an installed plugin")

@@ -30,7 +30,8 @@ or email, has a script run for its events.`,
 			}
 			enabled := !disabled
 			body := api.NewSource{Name: args[0], Kind: kind, Config: text, Enabled: &enabled}
-			return c.printSource(call[api.Source](cmd.Context(), c, http.MethodPost, c.sources(), body))
+			f, err := call[api.Source](cmd.Context(), c, http.MethodPost, c.sources(), body)
+			return c.printSource(f, absentApp(err, c.app))
 		},
 	}
 	create.Flags().StringVar(&kind, "kind", "", "`kind` of source: smtp, or that of an installed plugin")

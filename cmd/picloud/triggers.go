@@ -34,7 +34,8 @@ func (c *cli) triggersCommand() *cobra.Command {
 			if policy != nil {
 				body.Policy = *policy
 			}
-			return c.printTrigger(call[api.Trigger](cmd.Context(), c, http.MethodPost, c.triggers(), body))
+			t, err := call[api.Trigger](cmd.Context(), c, http.MethodPost, c.triggers(), body)
+			return c.printTrigger(t, absentApp(err, c.app))
 		},
 	}
 	forHTTP.Flags().StringVar(&route, "route", "", "`id` of the route, or its method and path")
@@ -49,9 +50,10 @@ func (c *cli) triggersCommand() *cobra.Command {
 fails the dead letter stays open.`,
 		Example: "  picloud triggers dead-letter alarm --script tell-me --of order,mail --reason exhausted",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return c.printTrigger(call[api.Trigger](cmd.Context(), c, http.MethodPost, c.triggers(), api.NewTrigger{
+			t, err := call[api.Trigger](cmd.Context(), c, http.MethodPost, c.triggers(), api.NewTrigger{
 				Name: args[0], Kind: "dead_letter", Script: script, Sink: sink, Filter: filter,
-			}))
+			})
+			return c.printTrigger(t, absentApp(err, c.app))
 		},
 	}
 	deadLetter.Flags().StringVar(&script, "script", "", "`name` of the script that handles them")
