@@ -98,7 +98,7 @@ func (h *hook) asked() []string {
 }
 
 // quick is a policy under which nobody waits for long.
-const quick = `{"backoff": {"kind": "constant", "base": "20ms"}}`
+const quick = `{"max_attempts": 25, "backoff": {"kind": "constant", "base": "20ms"}}`
 
 // withHook starts a node with a receiver, and the sink "billing" that leads to it.
 func withHook(t *testing.T, more ...string) (*instance, *hook) {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"net"
 	"net/smtp"
 	"os"
 	"os/exec"
@@ -14,19 +13,9 @@ import (
 
 	"github.com/picloud/picloud/core/coretest"
 	"github.com/picloud/picloud/core/failpoint"
+	"github.com/picloud/picloud/sdk/source/sourcetest"
 	"github.com/picloud/picloud/sdk/source/sourcetest/feed"
 )
-
-// freeAddress is one of this machine that nobody listens on.
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close() // it is given to another
-	return l.Addr().String()
-}
 
 func sendMail(address, to, text string) error {
 	return smtp.SendMail(address, nil, "ada@sender.example", []string{to}, []byte(strings.ReplaceAll(`From: Ada <ada@sender.example>
@@ -56,7 +45,7 @@ export default function (ctx: Context) {
   ctx.log.info("typed " + mail.from + " " + mail.text);
 }
 `))
-	address := freeAddress(t)
+	address := sourcetest.Address(t)
 	config := fmt.Sprintf(`{"listen": %q, "domains": ["shop.example.com"]}`, address)
 	n.command("triggers", "create", "inbox", "--kind", "email", "--script", "inbox", "--to", "orders+*@shop.example.com")
 	n.command("triggers", "create", "typed", "--kind", "source", "--script", "typed", "--source", "post", "--type", "email.*", "--when", `data.subject == "order"`)
@@ -107,7 +96,7 @@ func TestMailIsThereOnce(t *testing.T) {
 			n := start(t, how)
 			n.command("deploy", script(t, "inbox", `return nil, nil`))
 			n.command("triggers", "create", "inbox", "--kind", "email", "--script", "inbox")
-			address := freeAddress(t)
+			address := sourcetest.Address(t)
 			n.command("sources", "create", "post", "--kind", "smtp", "--config", fmt.Sprintf(`{"listen": %q, "domains": ["a.example"]}`, address))
 			await(t, "the node dies under the mail", func() bool {
 				if err := sendMail(address, "x@a.example", "once"); err == nil {

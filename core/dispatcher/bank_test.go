@@ -83,7 +83,7 @@ func openBank(
 	a := &tenant.App{ID: app, Slug: "bank"}
 	a.Scripts = []tenant.Script{
 		{
-			ID: id("transfer"), App: app, Name: "transfer", Kind: tenant.KindEndpoint, Version: 1, Timeout: 20 * time.Second, MaxAttempts: 25,
+			ID: id("transfer"), App: app, Name: "transfer", Kind: tenant.KindEndpoint, Version: 1, Timeout: time.Minute, MaxAttempts: 25,
 			Transactional: true,
 		},
 		{ID: id("later"), App: app, Name: "later", Kind: tenant.KindEndpoint, Version: 1, Timeout: time.Second, MaxAttempts: 1},
@@ -171,7 +171,7 @@ func (b *bank) order(body string) *outbox.Entry {
 	env, _ := (&event.Envelope{ID: id.String(), Type: "order"}).Marshal()
 	return &outbox.Entry{
 		ID: id, EventID: id, RootID: id, App: b.app.ID, Lane: b.script.ID, Target: b.script.ID, TargetKind: outbox.TargetScript,
-		Kind: outbox.KindInvoke, AcceptedAt: time.Now(), Timeout: 20 * time.Second, MaxAttempts: 1000, Envelope: env, Payload: []byte(body),
+		Kind: outbox.KindInvoke, AcceptedAt: time.Now(), Timeout: time.Minute, MaxAttempts: 1000, Envelope: env, Payload: []byte(body),
 		Backoff: &retry.Policy{Kind: retry.Exponential, Base: retry.Duration(5 * time.Millisecond), Factor: 1.5, Cap: retry.Duration(50 * time.Millisecond)},
 	}
 }

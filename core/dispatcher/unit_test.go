@@ -531,6 +531,9 @@ func TestLargeUnitsTakeTurns(t *testing.T) {
 	}
 	waiting := func(n int) func() bool {
 		return func() bool {
+			if _, err := tx.Exec(t.Context(), `SELECT`); err != nil { // it must not be idle, however long they take
+				t.Fatal(err)
+			}
 			return b.count(t, `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`) >= n
 		}
 	}

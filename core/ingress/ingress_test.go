@@ -404,7 +404,11 @@ func TestManyLargeBodies(t *testing.T) {
 		_ = res.Body.Close()
 		first <- res.StatusCode
 	}()
-	<-l.taken
+	select {
+	case <-l.taken:
+	case status := <-first:
+		t.Fatalf("the first: %d", status)
+	}
 	handler.heldWait = time.Millisecond
 	if res, body := send(t, "POST", url+"/sync/1/a", large); res.StatusCode != 503 || res.Header.Get("Retry-After") != "1" || !strings.Contains(body, "large bodies") {
 		t.Errorf("a second one: %d %s", res.StatusCode, body)

@@ -36,7 +36,8 @@ const (
 func newRaces(t *testing.T) *races {
 	t.Helper()
 	r := &races{T: t, url: coretest.URL(t)}
-	r.pool = r.open(nil)
+	// Who is held at a barrier waits for as long as the test takes, on a busy machine, too.
+	r.pool = r.open(map[string]string{"lock_timeout": "1min", "statement_timeout": "2min", "idle_in_transaction_session_timeout": "2min"})
 	held, err := r.pool.Acquire(t.Context())
 	if err != nil {
 		t.Fatal(err)

@@ -46,12 +46,7 @@ type sender struct {
 }
 
 func newSender(tb testing.TB) *sender {
-	l, err := net.Listen("tcp", "127.0.0.1:0") // a port that is free
-	if err != nil {
-		tb.Fatal(err)
-	}
-	s := &sender{address: l.Addr().String(), ctx: tb.Context(), running: &sync.WaitGroup{}, turn: make(chan struct{}, 20)}
-	_ = l.Close()
+	s := &sender{address: sourcetest.Address(tb), ctx: tb.Context(), running: &sync.WaitGroup{}, turn: make(chan struct{}, 20)}
 	tb.Cleanup(func() { s.Set(sourcetest.Normal); s.running.Wait() })
 	return s
 }

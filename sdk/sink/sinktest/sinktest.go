@@ -58,7 +58,7 @@ type Suite struct {
 	ContentType string
 	// Wrong are configurations that are to be refused.
 	Wrong []string
-	// Patience is how long a delivery may take that should be quick, on a machine that is busy. Zero: 30 s.
+	// Patience is how long a delivery may take that should be quick, on a machine that is busy. Zero: two minutes.
 	Patience time.Duration
 }
 

@@ -48,7 +48,7 @@ type Suite struct {
 	Wrong []string
 	// Replays says that the source has cursors.
 	Replays bool
-	// Patience is how long something may take that should be quick, on a machine that is busy. Zero: 30 s.
+	// Patience is how long something may take that should be quick, on a machine that is busy. Zero: two minutes.
 	Patience time.Duration
 }
 
