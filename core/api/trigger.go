@@ -3,7 +3,6 @@ package api
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"time"
 
@@ -236,7 +235,7 @@ func (a *api) checkFilter(ctx context.Context, kind string, f *TriggerFilter) er
 		s, err := a.Scripts.Get(ctx, app(ctx), ref)
 		switch {
 		case errors.Is(err, tenant.ErrNotFound):
-			return wrong("body.filter.scripts", fmt.Sprintf("the app has no script %q", ref))
+			return unknown("body.filter.scripts", "script", ref)
 		case err != nil:
 			return err
 		}
