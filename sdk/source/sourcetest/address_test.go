@@ -7,9 +7,9 @@ import (
 	"github.com/picloud/picloud/sdk/source/sourcetest"
 )
 
-// An address is another one each time, and who asks for it has it, again and again.
+// An address is another one each time, and who asks for it has it, again and again. Not parallel: a process that another test is about to
+// start has what is open here until it is, also a listener that was closed meanwhile.
 func TestAddress(t *testing.T) {
-	t.Parallel()
 	seen := map[string]bool{}
 	for range 100 {
 		address := sourcetest.Address(t)
