@@ -53,7 +53,11 @@ export default async function handle(ctx: Context) {
 		var all sync.WaitGroup
 		for range 4 {
 			all.Go(func() {
-				if r := n.must(http.MethodPost, "/down", []byte("8")); r.status != 201 || string(r.body) != "\x00\xff" {
+				r := n.must(http.MethodPost, "/down", []byte("8"))
+				for r.status == http.StatusServiceUnavailable { // the others had the slot for a second, on a busy machine
+					r = n.must(http.MethodPost, "/down", []byte("8"))
+				}
+				if r.status != 201 || string(r.body) != "\x00\xff" {
 					t.Errorf("%d %q", r.status, r.body)
 				}
 			})
