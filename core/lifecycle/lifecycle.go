@@ -168,6 +168,9 @@ func (t *Teller) tell(ctx context.Context, s *tenant.Snapshot, r *Release) error
 // is told again.
 func (t *Teller) Failed(x *outbox.Settlement) {
 	entries, err := t.Failure(t.Snapshot(), x)
+	if len(entries) == 0 && err == nil {
+		return
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	for _, entry := range entries {

@@ -117,12 +117,17 @@ type oneDoc struct {
 	Doc *doc `json:"doc,omitzero"`
 }
 
-func (c *call) docsGet(ctx context.Context, args []byte) (any, error) {
+// docNamed is the place that arguments name, which say nothing else.
+func (c *call) docNamed(args []byte) (p data.DocPlace, err error) {
 	var in docPlace
 	if err := decode(args, &in); err != nil {
-		return nil, err
+		return p, err
 	}
-	p, err := c.docPlace(in)
+	return c.docPlace(in)
+}
+
+func (c *call) docsGet(ctx context.Context, args []byte) (any, error) {
+	p, err := c.docNamed(args)
 	if err != nil {
 		return nil, err
 	}

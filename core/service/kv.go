@@ -49,12 +49,17 @@ func (c *call) kvPlace(in kvPlace) (data.Place, error) {
 	return data.Place{App: c.run.Entry.App, Collection: in.Collection, Key: string(in.Key)}, nil
 }
 
-func (c *call) kvGet(ctx context.Context, args []byte) (any, error) {
+// kvNamed is the place that arguments name, which say nothing else.
+func (c *call) kvNamed(args []byte) (p data.Place, err error) {
 	var in kvPlace
 	if err := decode(args, &in); err != nil {
-		return nil, err
+		return p, err
 	}
-	p, err := c.kvPlace(in)
+	return c.kvPlace(in)
+}
+
+func (c *call) kvGet(ctx context.Context, args []byte) (any, error) {
+	p, err := c.kvNamed(args)
 	if err != nil {
 		return nil, err
 	}
@@ -78,11 +83,7 @@ func viewItem(i data.Item) item {
 }
 
 func (c *call) kvHas(ctx context.Context, args []byte) (any, error) {
-	var in kvPlace
-	if err := decode(args, &in); err != nil {
-		return nil, err
-	}
-	p, err := c.kvPlace(in)
+	p, err := c.kvNamed(args)
 	if err != nil {
 		return nil, err
 	}

@@ -54,11 +54,7 @@ func (c *call) kvRow(ctx context.Context, p data.Place) (data.Item, error) {
 
 // unitKV reads the value that the arguments name, as the run sees it.
 func (c *call) unitKV(ctx context.Context, args []byte) (i data.Item, err error) {
-	var in kvPlace
-	if err := decode(args, &in); err != nil {
-		return i, err
-	}
-	p, err := c.kvPlace(in)
+	p, err := c.kvNamed(args)
 	if err != nil {
 		return i, err
 	}
@@ -223,11 +219,7 @@ func (c *call) unitDocsCreate(ctx context.Context, args []byte) (any, error) {
 }
 
 func (c *call) unitDocsGet(ctx context.Context, args []byte) (any, error) {
-	var in docPlace
-	if err := decode(args, &in); err != nil {
-		return nil, err
-	}
-	p, err := c.docPlace(in)
+	p, err := c.docNamed(args)
 	if err != nil {
 		return nil, err
 	}
